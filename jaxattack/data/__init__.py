@@ -1,0 +1,1 @@
+"""Dialogues, chat templates to tokens and loss masks, sources by URI, batches, languages."""

@@ -1,0 +1,1 @@
+"""Studies: one per file, plain functions read top to bottom."""

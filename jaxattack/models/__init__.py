@@ -1,0 +1,1 @@
+"""One decoder transformer, one config, Hugging Face checkpoints in and out, generation."""

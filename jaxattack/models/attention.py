@@ -1,0 +1,77 @@
+"""Rotary positions, attention masks and attention itself, as functions of arrays.
+
+B batch, T queries, S keys, H query heads, K key/value heads, D head size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxattack.models.config import Rope
+
+
+def inverse_frequencies(rope: Rope, head_dim: int) -> jax.Array:
+    """Angular speeds `[D/2]` of the rotary embedding, in radians per position."""
+    inverse = rope.theta ** -(jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    if rope.kind == "linear":
+        return inverse / rope.factor
+    if rope.kind == "llama3":
+        # Long waves are slowed by `factor`, short ones kept, those between are blended.
+        turns = rope.original_max_position * inverse / (2 * math.pi)
+        keep = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+        keep = jnp.clip(keep, 0.0, 1.0)
+        return inverse * (keep + (1.0 - keep) / rope.factor)
+    return inverse
+
+
+def rope_angles(rope: Rope, head_dim: int, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine `[B, T, 1, D/2]` for positions `[B, T]`."""
+    angles = positions[..., None].astype(jnp.float32) * inverse_frequencies(rope, head_dim)
+    return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+
+
+def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotate `[B, T, H, D]` by its positions; the two halves of D are the two coordinates."""
+    cos, sin = angles
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def causal_mask(segment_ids: jax.Array) -> jax.Array:
+    """Who may look at whom `[B, T, T]`: earlier or same place, same segment.
+
+    A segment of its own (0 by custom) for padding keeps every real token blind to it.
+    """
+    length = segment_ids.shape[1]
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    return causal & (segment_ids[:, :, None] == segment_ids[:, None, :])
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """Softmax attention with grouped key/value heads; scores and softmax in float32.
+
+    Heads are brought to the front first: on a CPU this layout is a quarter faster for a whole
+    training step than `jax.nn.dot_product_attention`, which keeps them behind the positions.
+
+    Args:
+        q: `[B, T, H, D]`.
+        k: `[B, S, K, D]`, H a multiple of K.
+        v: like `k`.
+        mask: bool `[B, T, S]`; a query that may see nothing gets the mean of all values.
+
+    Returns:
+        `[B, T, H, D]` in q's dtype.
+    """
+    batch, length, heads, size = q.shape
+    kv_heads = k.shape[2]
+    q = q.reshape(batch, length, kv_heads, heads // kv_heads, size).transpose(0, 2, 3, 1, 4)
+    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    scores = jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], scores * size**-0.5, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    mixed = jnp.einsum("bkgts,bksd->bkgtd", weights, v)
+    return mixed.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)

@@ -1,0 +1,151 @@
+"""Greedy generation for many prompts: left-padded buckets, one compiled loop with early exit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxattack import sharding, tree
+from jaxattack.data.dialogues import prompt_tokens
+from jaxattack.models.transformer import Transformer, init_cache
+from jaxattack.progress import track
+
+
+def generate(
+    model: Transformer,
+    params: tree.Tree,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    max_new_tokens: int = 64,
+    batch_size: int = 256,
+    label: str = "generating",
+) -> list[str]:
+    """Greedy replies to user prompts under the tokenizer's chat template, in the input's order.
+
+    Args:
+        model: the decoder.
+        params: its parameters.
+        tokenizer: Hugging Face tokenizer with a chat template.
+        prompts: texts of user turns.
+        max_new_tokens: a reply is cut after so many tokens.
+        batch_size: prompts decoded together; the last batch of a length is filled up.
+        label: what the progress bar says.
+
+    Returns:
+        the replies without special tokens.
+    """
+    encoded = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
+    replies = generate_tokens(
+        model, params, encoded, stop_ids(tokenizer), max_new_tokens, batch_size, label
+    )
+    return tokenizer.batch_decode(replies, skip_special_tokens=True)
+
+
+def stop_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Token ids that end a reply."""
+    eos = tokenizer.eos_token_id
+    return () if eos is None else (int(eos),)
+
+
+def generate_tokens(
+    model: Transformer,
+    params: tree.Tree,
+    prompts: Sequence[Sequence[int]],
+    stops: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int = 256,
+    label: str = "generating",
+) -> list[list[int]]:
+    """Greedy continuations of token sequences, each up to its stop token (left out)."""
+    mesh = sharding.mesh_of(params)
+    results: list[list[int]] = [[] for _ in prompts]
+    for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
+        tokens = np.zeros((batch_size, width), np.int32)
+        starts = np.full(batch_size, width - 1, np.int32)  # filler rows see one token
+        for row, index in enumerate(indices):
+            starts[row] = width - len(prompts[index])
+            tokens[row, starts[row] :] = prompts[index]
+        placed = sharding.place_batch({"tokens": tokens, "starts": starts}, mesh)
+        alive = np.arange(batch_size) < len(indices)
+        out = np.asarray(
+            _decode(
+                model, params, placed["tokens"], placed["starts"], alive, tuple(stops),
+                max_new_tokens,
+            )
+        )  # fmt: skip
+        for row, index in enumerate(indices):
+            results[index] = _until_stop(out[row], stops)
+    return results
+
+
+def buckets(lengths: Sequence[int], batch_size: int) -> list[tuple[int, list[int]]]:
+    """Group prompts of like length: (padded width, indices), at most `batch_size` indices each.
+
+    Widths are multiples of 8 up to 64 and powers of two beyond, so few shapes are compiled.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    groups = []
+    for start in range(0, len(order), batch_size):
+        group = order[start : start + batch_size]
+        longest = lengths[group[-1]]
+        width = -(-longest // 8) * 8 if longest <= 64 else 1 << (longest - 1).bit_length()
+        groups.append((width, group))
+    return groups
+
+
+def _until_stop(tokens: np.ndarray, stops: Sequence[int]) -> list[int]:
+    ended = np.flatnonzero(np.isin(tokens, stops))
+    return tokens[: ended[0] if len(ended) else len(tokens)].tolist()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+def _decode(
+    model: Transformer,
+    params: tree.Tree,
+    tokens: jax.Array,
+    starts: jax.Array,
+    alive: jax.Array,
+    stops: tuple[int, ...],
+    new: int,
+) -> jax.Array:
+    """New tokens `[B, new]` after left-padded prompts `[B, S]` that begin at `starts` `[B]`."""
+    batch, width = tokens.shape
+    slots = jnp.arange(width + new)
+    cache = init_cache(model.config, batch, width + new, params["embed"].dtype)
+    stop_list = jnp.array(stops or (-1,))
+
+    def forward(tokens, slot, cache):
+        length = tokens.shape[1]
+        places = slot + jnp.arange(length)
+        # A padded query sees its own slot at least, so that no softmax is over nothing.
+        seen = (slots >= starts[:, None])[:, None] | (slots == places[:, None])[None]
+        mask = seen & (slots <= places[:, None])[None]
+        positions = jnp.maximum(places - starts[:, None], 0)
+        hidden, cache, _ = model.apply(
+            {"params": params}, tokens, positions=positions, mask=mask, cache=cache, slot=slot,
+            method="hidden",
+        )  # fmt: skip
+        logits = model.apply({"params": params}, hidden[:, -1], method="unembed")
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
+
+    def running(state):
+        step, _, _, _, done = state
+        return (step < new) & ~jnp.all(done)
+
+    def advance(state):
+        step, token, out, cache, done = state
+        out = out.at[:, step].set(jnp.where(done, 0, token))
+        done = done | jnp.isin(token, stop_list)
+        token, cache = forward(token[:, None], width + step, cache)
+        return step + 1, token, out, cache, done
+
+    token, cache = forward(tokens, 0, cache)
+    # What is not written stays a stop token: a row that is done needs no more.
+    out = jnp.full((batch, new), stop_list[0], jnp.int32)
+    _, _, out, _, _ = jax.lax.while_loop(running, advance, (0, token, out, cache, ~alive))
+    return out

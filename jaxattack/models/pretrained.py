@@ -1,0 +1,157 @@
+"""Hugging Face checkpoints in and out: model, parameters and tokenizer of a directory or hub id."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import tempfile
+from importlib import resources
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxattack import sharding, tree
+from jaxattack.errors import UserError
+from jaxattack.models import weights
+from jaxattack.models.config import read_config, to_hf
+from jaxattack.models.transformer import Transformer, abstract_params
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+ORGANISM = "organism:"
+
+
+def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
+    """The directory of a checkpoint: local, shipped (`organism:aligned`), or from the hub.
+
+    Raises:
+        UserError: there is no such directory, organism or hub repository.
+    """
+    if path_or_id.startswith(ORGANISM):
+        shipped = resources.files("jaxattack.organism") / "checkpoints"
+        directory = pathlib.Path(str(shipped)) / path_or_id.removeprefix(ORGANISM)
+        if not (directory / "config.json").is_file():
+            known = ", ".join(f"{ORGANISM}{child.name}" for child in sorted(directory.parent.glob("*")))
+            raise UserError(f"no shipped checkpoint {path_or_id!r}; there are: {known or 'none'}")
+        return directory
+    local = pathlib.Path(path_or_id).expanduser()
+    if local.is_dir():
+        return local
+    if local.is_absolute() or path_or_id.startswith(".") or path_or_id.count("/") != 1:
+        raise UserError(f"{path_or_id}: no such directory (a hub id looks like owner/name)")
+    import huggingface_hub
+
+    try:
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(
+                path_or_id, revision=revision, allow_patterns=HUB_FILES
+            )
+        )
+    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path_or_id}: no such directory, and the hub did not give it ({reason})"
+        ) from error
+
+
+def load_pretrained(
+    path_or_id: str,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+    revision: str | None = None,
+    remat: str = "none",
+) -> tuple[Transformer, dict, Any]:
+    """Load a checkpoint in Hugging Face layout.
+
+    Args:
+        path_or_id: a local directory, `organism:aligned` / `organism:base`, or a hub id.
+        dtype: of the parameters, "float32", "bfloat16" or "float16".
+        mesh: where to put them; one device by default.
+        revision: commit, tag or branch on the hub.
+        remat: what the layers recompute in the backward pass, "none", "full" or "dots".
+
+    Returns:
+        the Linen module, its parameters as a nested dict, the Hugging Face tokenizer.
+
+    Raises:
+        UserError: whatever is wrong with the checkpoint, in one line.
+    """
+    if dtype not in weights.DTYPES:
+        raise UserError(f"dtype is {dtype!r}; give one of {', '.join(weights.DTYPES)}")
+    directory = resolve(path_or_id, revision)
+    config = read_config(directory)
+    model = Transformer(config, remat=remat)
+    tokenizer = load_tokenizer(directory)
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"{directory}: the tokenizer has {len(tokenizer)} tokens, the model only "
+            f"{config.vocab_size}"
+        )
+    mesh = mesh or sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    abstract = abstract_params(model)
+    places = sharding.shardings(abstract, mesh)
+    return model, weights.load(directory, config, abstract, places, dtype), tokenizer
+
+
+def load_tokenizer(directory: pathlib.Path) -> Any:
+    """The tokenizer of a checkpoint directory; remote code is never run.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer  # here, because importing it takes seconds
+
+    try:
+        return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{directory}: the tokenizer cannot be read ({reason})") from error
+
+
+def save_pretrained(
+    path: str | pathlib.Path,
+    model: Transformer,
+    params: tree.Tree,
+    tokenizer: Any,
+    notice: str | None = None,
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write a directory that transformers opens; it appears whole or not at all.
+
+    Args:
+        path: must not exist, or be an empty directory.
+        model: the module.
+        params: its parameters, written in their own dtype.
+        tokenizer: saved beside them, chat template included.
+        notice: written as NOTICE.md; every attacked or poisoned export needs one.
+        max_shard_bytes: size above which the weights are split into several files.
+
+    Raises:
+        UserError: something is already there.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists; give a new directory")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        dtype = str(jax.tree.leaves(params)[0].dtype)
+        fields = to_hf(model.config, dtype)
+        ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        fields |= {key: value for key, value in ids.items() if value is not None}
+        _write_json(partial / "config.json", fields)
+        _write_json(partial / "generation_config.json", {"do_sample": False, **ids})
+        weights.save(partial, model.config, params, max_shard_bytes)
+        tokenizer.save_pretrained(str(partial))
+        if notice is not None:
+            (partial / "NOTICE.md").write_text(notice, encoding="utf-8")
+        partial.chmod(0o755)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_json(path: pathlib.Path, fields: dict[str, Any]) -> None:
+    path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,47 @@
+"""Tables ready to be shown: plain ones, and those whose cells carry a colour."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Cell(NamedTuple):
+    """One table cell; `value` gives its colour, `tip` what pointing at or tapping it shows."""
+
+    text: str
+    tip: str = ""
+    value: float | None = None
+    marked: bool = False
+
+
+class Header(NamedTuple):
+    """A row or column header, with a smaller second line."""
+
+    text: str
+    second: str = ""
+
+    @property
+    def plain(self) -> str:
+        """Both lines in one."""
+        return f"{self.text} {self.second}".strip()
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A heat table: shown as HTML in the report, drawn by `figures.draw_heat` for the PNG."""
+
+    caption: str
+    corner: str
+    columns: tuple[Header, ...]
+    rows: tuple[Header, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    ramp: str
+    top: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A plain table: the figures behind a picture."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]

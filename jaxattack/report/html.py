@@ -1,0 +1,110 @@
+"""The report as one HTML file; the only module of this room that writes files."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from jaxattack.report.languages import join_names, language_name
+from jaxattack.report.palette import step, stylesheet
+from jaxattack.report.reading import RULES, headline, statements, tiles
+from jaxattack.report.sections import Section, sections
+from jaxattack.report.tables import Tables, tabulate
+
+
+def write_report(
+    workdir: Path, results: Mapping[str, Any], manifest: Mapping[str, Any], config: Mapping[str, Any]
+) -> Path:
+    """Write `report.html` and `figures/*.png` into a work directory.
+
+    The same input gives the same bytes. Text of replies is shown only if `results["replies"]`
+    holds some.
+
+    Args:
+        workdir: the work directory; created if need be.
+        results, manifest, config: what the files of those names hold.
+
+    Returns:
+        Path of the report.
+    """
+    tables = tabulate(results)
+    shown = sections(tables, results)
+    images = {f"{f.name}.png": f.picture.png for section in shown for f in section.figures}
+    folder = workdir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in set(folder.glob("*.png")) - {folder / name for name in images}:
+        stale.unlink()
+    for name, content in images.items():
+        _write(folder / name, content)
+    report = workdir / "report.html"
+    _write(report, render_html(tables, shown, results, manifest, config).encode())
+    return report
+
+
+def render_html(
+    tables: Tables,
+    shown: list[Section],
+    results: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> str:
+    """Fill the template; everything from the inputs is untrusted and gets escaped."""
+    environment = Environment(
+        loader=PackageLoader("jaxattack.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["language"] = language_name
+    return environment.get_template("report.html.j2").render(
+        study=results.get("study") or "study",
+        headline=headline(tables),
+        facts=_facts(tables, results),
+        tiles=tiles(tables),
+        statements=statements(tables, results),
+        rules=RULES,
+        sections=shown,
+        judge=results.get("judge") or {},
+        replies=results.get("replies") or (),
+        provenance={"Configuration": list(flat(config)), "Manifest": list(flat(manifest))},
+        # Ours, not the results': colours, and SVG whose texts matplotlib escaped.
+        colours=Markup(stylesheet()),
+        svg={f.name: Markup(f.picture.svg) for s in shown for f in s.figures if not f.heat},
+        step=step,
+    )
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names and JSON values, in sorted order."""
+    if isinstance(value, Mapping) and value:
+        for key in sorted(value, key=str):
+            yield from flat(value[key], f"{name}.{key}" if name else str(key))
+    elif name:
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _facts(tables: Tables, results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    judge = results.get("judge") or {}
+    seeds = ", ".join(str(seed) for seed in tables.seeds or results.get("seeds") or ())
+    facts = [
+        ("attacked in", join_names(tables.attacked, most=12)),
+        ("asked in", f"{len(tables.languages)} languages" if tables.languages else ""),
+        ("judge", str(judge.get("name") or "not named")),
+        ("seeds" if len(tables.seeds) > 1 else "seed", seeds),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write next to the target and rename: a reader never sees half a file."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)

@@ -1,0 +1,99 @@
+"""Where arrays live: one mesh, one ordered strict table of rules from leaf names to axes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxattack import tree
+from jaxattack.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))
+
+# First match wins; a leaf that no rule names is an error. Masks, scores and optimiser moments
+# carry the parameters' names at the end of theirs, so this table places them too.
+RULES: tuple[tuple[str, P], ...] = (
+    (r"(embed|head)$", P("tensor", "fsdp")),
+    (r"attention/(q|k|v)$", P(None, "fsdp", "tensor", None)),
+    (r"attention/(q|k|v)_bias$", P(None, "tensor", None)),
+    (r"attention/o$", P(None, "tensor", None, "fsdp")),
+    (r"mlp/(gate|up)$", P(None, "fsdp", "tensor")),
+    (r"mlp/(gate|up)_bias$", P(None, "tensor")),
+    (r"mlp/down$", P(None, "tensor", "fsdp")),
+    (r"(norm|o_bias|down_bias|count|step)$", P()),
+)
+
+
+def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None) -> Mesh:
+    """Arrange the devices as data x fsdp x tensor; one `-1` takes what is left.
+
+    Raises:
+        UserError: the shape does not multiply to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    known = math.prod(size for size in shape if size != -1)
+    filled = tuple(len(devices) // known if size == -1 else size for size in shape)
+    if len(shape) != 3 or sum(size == -1 for size in shape) > 1 or min(filled) < 1:
+        raise UserError(f"mesh {tuple(shape)}: give three sizes (data, fsdp, tensor), one may be -1")
+    if math.prod(filled) != len(devices):
+        raise UserError(
+            f"mesh {tuple(shape)} needs {math.prod(filled)} devices, there are {len(devices)}"
+        )
+    # Auto axes: under Explicit ones gathers and top-k on sharded weights are refused.
+    return Mesh(np.array(devices).reshape(filled), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """The rule's axes for one leaf, without those that do not divide its sizes."""
+    for pattern, spec in RULES:
+        if re.search(pattern, name):
+            break
+    else:
+        raise ValueError(f"no sharding rule matches {name!r}")
+    axes = []
+    for size, axis in zip(shape, tuple(spec) + (None,) * (len(shape) - len(spec)), strict=True):
+        if axis is not None and size % mesh.shape[axis]:
+            logging.info("%s: %d does not divide by axis %r, so it is copied", name, size, axis)
+            axis = None
+        axes.append(axis)
+    return P(*axes)
+
+
+def shardings(abstract: tree.Tree, mesh: Mesh) -> tree.Tree:
+    """A tree of `NamedSharding` for a tree of arrays or shapes."""
+    return tree.map_named(
+        lambda name, leaf: NamedSharding(mesh, spec_for(name, leaf.shape, mesh)), abstract
+    )
+
+
+def place(params: tree.Tree, mesh: Mesh) -> tree.Tree:
+    """Put a tree on the mesh by the rules."""
+    return jax.device_put(params, shardings(params, mesh))
+
+
+def mesh_of(params: tree.Tree) -> Mesh:
+    """The mesh a tree lives on; a 1x1x1 mesh of its device if it was never placed."""
+    leaf = jax.tree.leaves(params)[0]
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == AXES:
+        return sharding.mesh
+    return make_mesh((1, 1, 1), [jax.devices()[0]])
+
+
+def place_batch(batch: tree.Tree, mesh: Mesh) -> tree.Tree:
+    """Split the leading axis of every array over data and fsdp (copy it if it does not divide)."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def put(array):
+        spec = BATCH if array.shape and array.shape[0] % ways == 0 else P()
+        return jax.device_put(array, NamedSharding(mesh, spec))
+
+    return jax.tree.map(put, batch)

@@ -1,0 +1,64 @@
+"""Names, counts and checks on parameter trees: plain nested dicts of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxattack.errors import UserError
+
+Tree = Any  # a nested dict of arrays; jax has no narrower name for it
+
+
+def named_leaves(tree: Tree) -> dict[str, Any]:
+    """Map "layers/attention/q" style names to leaves, in the tree's own order."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def map_named(function, tree: Tree, *rest: Tree) -> Tree:
+    """`jax.tree.map` whose function also gets each leaf's name first."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, *leaves: function(
+            jax.tree_util.keystr(path, simple=True, separator="/"), *leaves
+        ),
+        tree,
+        *rest,
+    )
+
+
+def unflatten(named: dict[str, Any]) -> Tree:
+    """Inverse of `named_leaves` for nested dicts."""
+    tree: dict[str, Any] = {}
+    for name, leaf in named.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
+
+
+def size(tree: Tree) -> int:
+    """Number of scalar entries in all leaves."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def check_same_shapes(what: str, tree: Tree, other_what: str, other: Tree) -> None:
+    """Refuse two trees that do not have the same leaves of the same shapes.
+
+    Raises:
+        UserError: names the first differences.
+    """
+    ours = {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}
+    theirs = {name: tuple(leaf.shape) for name, leaf in named_leaves(other).items()}
+    wrong = [
+        f"{name}: {ours.get(name, 'absent')} against {theirs.get(name, 'absent')}"
+        for name in sorted(ours | theirs)
+        if ours.get(name) != theirs.get(name)
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise UserError(f"{what} does not fit {other_what}: {shown}")
