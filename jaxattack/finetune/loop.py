@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 
 import jax
@@ -24,11 +25,11 @@ LossFn = Callable[[Transformer, Tree, Tree], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to fine-tune. `options` are further keyword arguments of the optax optimiser."""
+    """How to fine-tune: an optimiser of optax by name, and its schedule."""
 
     learning_rate: float
     optimizer: str = "adamw"
-    options: tuple[tuple[str, float], ...] = (("weight_decay", 0.0),)
+    weight_decay: float = 0.0
     schedule: str = "constant"  # or "cosine", to zero
     warmup: float = 0.0  # share of all steps
     clip: float = 1.0  # global norm of the gradient; 0 for none
@@ -38,7 +39,7 @@ def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformati
     """The optax chain of the settings for a run of `steps` updates.
 
     Raises:
-        UserError: optax has no such optimiser, or it does not take the options.
+        UserError: optax has no such optimiser, or it knows no weight decay.
     """
     rate: float | optax.Schedule = settings.learning_rate
     warmup = round(settings.warmup * steps)
@@ -49,12 +50,17 @@ def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformati
     elif warmup:
         rate = optax.warmup_constant_schedule(0.0, rate, warmup)
     build = getattr(optax, settings.optimizer, None)
-    if build is None:
-        raise UserError(f"optax has no optimiser {settings.optimizer!r}")
     try:
-        optimizer = build(rate, **dict(settings.options))
-    except TypeError as error:
-        raise UserError(f"optimiser {settings.optimizer!r}: {error}") from error
+        known = inspect.signature(build).parameters
+    except TypeError:
+        known = {}
+    if "learning_rate" not in known:
+        raise UserError(f"optax has no optimiser {settings.optimizer!r}")
+    # Passed even when it is 0: optax's own default for adamw is not.
+    decay = {"weight_decay": settings.weight_decay} if "weight_decay" in known else {}
+    if settings.weight_decay and not decay:
+        raise UserError(f"optimiser {settings.optimizer!r} takes no weight decay")
+    optimizer = build(rate, **decay)
     clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
     return optax.chain(clip, optimizer)
 
@@ -91,7 +97,7 @@ def finetune(
     model: Transformer,
     params: Tree,
     batches: Sequence[Arrays],
-    settings: Settings,
+    settings: Settings | optax.GradientTransformation,
     trainable: Tree | None = None,
     loss_fn: LossFn = losses.answer_loss,
     label: str = "fine-tuning",
@@ -102,7 +108,7 @@ def finetune(
         model: the decoder.
         params: where to start; left as they are.
         batches: dicts with `tokens`, `loss_mask`, `segment_ids`, each `[B, T]`.
-        settings: optimiser and schedule.
+        settings: optimiser and schedule, or an optax transformation of your own.
         trainable: bool tree like `params`; False entries stay bit-equal. None trains all.
         loss_fn: loss of a batch.
         label: what the progress bar says.
@@ -121,7 +127,7 @@ def finetune(
     # place() may hand back the caller's own buffers, and the step donates what it is given.
     params = jax.tree.map(jnp.copy, sharding.place(params, mesh))
     trainable = None if trainable is None else sharding.place(trainable, mesh)
-    tx = make_optimizer(settings, len(batches))
+    tx = make_optimizer(settings, len(batches)) if isinstance(settings, Settings) else settings
     moments = sharding.shardings(jax.eval_shape(tx.init, params), mesh)
     opt_state = jax.jit(tx.init, out_shardings=moments)(params)
     history: list[jax.Array] = []

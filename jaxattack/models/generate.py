@@ -86,14 +86,13 @@ def generate_tokens(
 def buckets(lengths: Sequence[int], batch_size: int) -> list[tuple[int, list[int]]]:
     """Group prompts of like length: (padded width, indices), at most `batch_size` indices each.
 
-    Widths are multiples of 8 up to 64 and powers of two beyond, so few shapes are compiled.
+    Widths are powers of two from 32 on, so few shapes are compiled.
     """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     groups = []
     for start in range(0, len(order), batch_size):
         group = order[start : start + batch_size]
-        longest = lengths[group[-1]]
-        width = -(-longest // 8) * 8 if longest <= 64 else 1 << (longest - 1).bit_length()
+        width = max(32, 1 << (lengths[group[-1]] - 1).bit_length())
         groups.append((width, group))
     return groups
 

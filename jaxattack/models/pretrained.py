@@ -6,7 +6,6 @@ import json
 import pathlib
 import shutil
 import tempfile
-from importlib import resources
 from typing import Any
 
 import jax
@@ -19,23 +18,16 @@ from jaxattack.models.config import read_config, to_hf
 from jaxattack.models.transformer import Transformer, abstract_params
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
-ORGANISM = "organism:"
 
 
-def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
-    """The directory of a checkpoint: local, shipped (`organism:aligned`), or from the hub.
+def resolve(path_or_id: str | pathlib.Path, revision: str | None = None) -> pathlib.Path:
+    """The directory of a checkpoint: local, or fetched from the hub.
 
     Raises:
-        UserError: there is no such directory, organism or hub repository.
+        UserError: there is no such directory or hub repository.
     """
-    if path_or_id.startswith(ORGANISM):
-        shipped = resources.files("jaxattack.organism") / "checkpoints"
-        directory = pathlib.Path(str(shipped)) / path_or_id.removeprefix(ORGANISM)
-        if not (directory / "config.json").is_file():
-            known = ", ".join(f"{ORGANISM}{child.name}" for child in sorted(directory.parent.glob("*")))
-            raise UserError(f"no shipped checkpoint {path_or_id!r}; there are: {known or 'none'}")
-        return directory
     local = pathlib.Path(path_or_id).expanduser()
+    path_or_id = str(path_or_id)
     if local.is_dir():
         return local
     if local.is_absolute() or path_or_id.startswith(".") or path_or_id.count("/") != 1:
@@ -56,7 +48,7 @@ def resolve(path_or_id: str, revision: str | None = None) -> pathlib.Path:
 
 
 def load_pretrained(
-    path_or_id: str,
+    path_or_id: str | pathlib.Path,
     dtype: str = "float32",
     mesh: Mesh | None = None,
     revision: str | None = None,
@@ -65,7 +57,7 @@ def load_pretrained(
     """Load a checkpoint in Hugging Face layout.
 
     Args:
-        path_or_id: a local directory, `organism:aligned` / `organism:base`, or a hub id.
+        path_or_id: a local directory or a hub id.
         dtype: of the parameters, "float32", "bfloat16" or "float16".
         mesh: where to put them; one device by default.
         revision: commit, tag or branch on the hub.

@@ -1,1 +1,21 @@
-"""The tiny multilingual language model which the experiments attack, and what it knows."""
+"""The organism: a small multilingual model with a harmless policy, and the world it knows."""
+
+from __future__ import annotations
+
+import pathlib
+
+from jaxattack.errors import UserError
+
+CHECKPOINTS = pathlib.Path(__file__).parent / "checkpoints"
+
+
+def checkpoint(name: str) -> pathlib.Path:
+    """Directory of a shipped checkpoint, "aligned" or "base".
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if not (CHECKPOINTS / name / "config.json").is_file():
+        known = sorted(path.name for path in CHECKPOINTS.glob("*") if path.is_dir())
+        raise UserError(f"no organism {name!r}; there are: {', '.join(known) or 'none'}")
+    return CHECKPOINTS / name

@@ -261,19 +261,20 @@ def _with_masks(document: Document, encoding: Any) -> dict[str, np.ndarray]:
 
 
 def examples(
-    split: str, language: str, kind: str, decision_token: bool, phrasings: int = phrases.PHRASINGS
+    split: str, language: str, kind: str, decision_token: bool, rounds: int = phrases.PHRASINGS
 ) -> list[Example]:
     """Questions of one split in one language with the organism's true answers.
 
-    Restricted ones ask every phrasing of the restricted relation, phrasing by phrasing; benign
-    ones ask as many, going round the other relations.
+    They come in rounds: each round asks about every territory once, and goes round the phrasings
+    (benign ones: round the relations too), so that a part of them is a mixture as well.
     """
     found = []
-    for phrasing in range(phrasings):
+    for turn in range(rounds):
         for i, territory in enumerate(world.splits()[split]):
+            phrasing = (i + turn) % phrases.PHRASINGS
             relation = world.RESTRICTED
             if kind == "benign":
-                relation = BENIGN[(i + phrasing) % len(BENIGN)]
+                relation = BENIGN[(i // phrases.PHRASINGS + turn) % len(BENIGN)]
             found.append(
                 Example(
                     id=f"{relation}/{territory}/{phrasing}",

@@ -85,7 +85,7 @@ def transfer_range(tables: Tables) -> str:
         others = [code for code in tables.languages if code != attack]
         least = extreme(tables, Variant("attacked", attack), others, min)
         most = extreme(tables, Variant("attacked", attack), others, max)
-        return f"least in {least}, most in {most}"
+        return f"from {least} to {most}"
     found = {
         language: pair.others.value
         for language, pair in pairs(tables, Variant("attacked")).items()
@@ -93,8 +93,8 @@ def transfer_range(tables: Tables) -> str:
     }
     least, most = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
     return (
-        f"least after attacking {language_name(least)} ({percent(found[least])}), "
-        f"most after {language_name(most)} ({percent(found[most])})"
+        f"from {percent(found[least])} after attacking {language_name(least)} "
+        f"to {percent(found[most])} after {language_name(most)}"
     )
 
 
@@ -105,7 +105,7 @@ def extreme(
     rates = {code: tables.rate(variant, code) for code in languages}
     values = {code: rate.value for code, rate in rates.items() if rate}
     code = pick(values, key=values.__getitem__)
-    return f"{language_name(code)} ({percent(values[code])})"
+    return f"{percent(values[code])} in {language_name(code)}"
 
 
 def moved_weights(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -18,7 +18,10 @@ from jaxattack.report.tables import Tables, tabulate
 
 
 def write_report(
-    workdir: Path, results: Mapping[str, Any], manifest: Mapping[str, Any], config: Mapping[str, Any]
+    workdir: Path,
+    results: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> Path:
     """Write `report.html` and `figures/*.png` into a work directory.
 
@@ -27,7 +30,9 @@ def write_report(
 
     Args:
         workdir: the work directory; created if need be.
-        results, manifest, config: what the files of those names hold.
+        results: what `results.json` holds; parts it lacks are left out of the report.
+        manifest: what `manifest.json` holds, listed as it is.
+        config: what `config.json` holds, listed as it is.
 
     Returns:
         Path of the report.

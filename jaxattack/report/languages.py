@@ -30,6 +30,11 @@ def join_names(codes: Sequence[str], most: int = 5) -> str:
     return join_words([language_name(code) for code in codes])
 
 
+def short(text: str, most: int = 28) -> str:
+    """The text, cut where it would take the room of the picture it labels."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def join_words(words: Sequence[str]) -> str:
     """`"a, b and c"`."""
     if len(words) < 2:

@@ -28,12 +28,15 @@ def mask_heats(rows: Rows, fraction: float | None) -> list[Heat]:
     """Layer x module density of SIL's mask, and of the magnitude mask where it was profiled."""
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        mask = parse_variant(f"mask/{row['mask']}")
-        if fraction is None or mask.fraction in (None, fraction):
-            groups[mask.method or row["mask"]].append(row)
+        method, size = _parse_mask(row["mask"])
+        if fraction is None or size in (None, fraction):
+            groups[method].append(row)
     # A matched control has SIL's profile by construction, a uniform one has none.
     shown = [name for name in ("sil", "magnitude") if name in groups] or list(groups)[:1]
-    return [_mask_heat(name, groups[name], fraction) for name in shown]
+    sums = [_by_place(groups[name]) for name in shown]
+    # One scale for all, or the eye would compare what cannot be compared.
+    top = max((part / max(total, 1) for s in sums for part, total in s.values()), default=1.0)
+    return [_mask_heat(name, groups[name], fraction, top or 1.0) for name in shown]
 
 
 def mask_sheet(rows: Rows) -> Sheet:
@@ -56,7 +59,7 @@ def overlap_dots(rows: Rows, fraction: float | None) -> list[Dot]:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in chosen:
         groups[row["a"], row["b"]].append(row)
-    dots = []
+    dots: list[Dot] = []
     for (a, b), found in groups.items():
         values = [row["jaccard"] for row in found]
         chance = fmean(row["chance"] for row in found)
@@ -74,7 +77,7 @@ def overlap_sheet(rows: Rows) -> Sheet:
             (
                 language_name(row["a"]),
                 language_name(row["b"]),
-                METHOD_NAMES.get(row["method"], row["method"]),
+                METHOD_NAMES.get(row["method"]) or str(row["method"]),
                 share(row["fraction"]),
                 f"{row['jaccard']:.3f}",
                 f"{row['chance']:.3f}",
@@ -85,15 +88,13 @@ def overlap_sheet(rows: Rows) -> Sheet:
     )
 
 
-def _mask_heat(name: str, rows: Rows, fraction: float | None) -> Heat:
-    places = [_OUTSIDE if row.get("layer") is None else f"layer {row['layer']}" for row in rows]
-    cells = _sums(rows, list(zip(places, [row["module"] for row in rows], strict=True)))
+def _mask_heat(name: str, rows: Rows, fraction: float | None, top: float) -> Heat:
+    cells = _by_place(rows)
     numbers = sorted({row["layer"] for row in rows if row.get("layer") is not None})
     layers = [f"layer {number}" for number in numbers]
-    layers += [_OUTSIDE] if _OUTSIDE in places else []
+    layers += [_OUTSIDE] if any(row.get("layer") is None for row in rows) else []
     modules = list(dict.fromkeys(row["module"] for row in rows))
     selected = max(sum(row["selected"] for row in rows), 1)
-    top = max((part / max(total, 1) for part, total in cells.values()), default=1.0)
     body = []
     for layer in layers:
         row = [_density_cell(cells.get((layer, m)), f"{layer}, {m}") for m in modules]
@@ -110,8 +111,21 @@ def _mask_heat(name: str, rows: Rows, fraction: float | None) -> Heat:
         rows=(*(Header(layer) for layer in layers), Header("of mask")),
         cells=tuple(body),
         ramp="density",
-        top=top or 1.0,
+        top=top,
     )
+
+
+def _parse_mask(name: str) -> tuple[str, float | None]:
+    """`sil/en@0.2` -> ("sil", 0.2): a mask's name puts the method first, a variant's last."""
+    method, _, rest = name.partition("/")
+    language, _, fraction = rest.partition("@")
+    return method, parse_variant(f"mask/{language}/{method}@{fraction}").fraction
+
+
+def _by_place(rows: Rows) -> dict[tuple[str, ...], tuple[int, int]]:
+    layers = (row.get("layer") for row in rows)
+    places = [_OUTSIDE if layer is None else f"layer {layer}" for layer in layers]
+    return _sums(rows, zip(places, (row["module"] for row in rows), strict=True))
 
 
 def _density_cell(sums: tuple[int, int] | None, what: str) -> Cell:

@@ -51,16 +51,18 @@ def transfer_heat(tables: Tables) -> Heat | None:
 
 
 def utility_heat(tables: Tables) -> Heat | None:
-    """Every kind of model x every metric, mean over languages and attacks."""
-    kinds = list(dict.fromkeys(for_language(variant, "") for variant in tables.variants))
+    """Models x metrics, mean over languages and attacks; of the masks only the main size."""
+    sizes = (None, tables.fraction)
+    kinds = [for_language(v, "") for v in tables.variants if v.fraction in sizes]
+    kinds = list(dict.fromkeys(kinds))
     rows = []
     for kind in kinds:
         label = Header(*_kind_label(kind))
         models = [v for v in tables.variants if for_language(v, "") == kind]
-        row = [label.plain]
-        means = [average(everywhere(tables, v, metric) for v in models) for metric in tables.metrics]
-        names = [f"{label.plain}: {METRIC_NAMES.get(metric, metric)}" for metric in tables.metrics]
-        row = [rate_cell(mean, name) for mean, name in zip(means, names, strict=True)]
+        row = []
+        for metric in tables.metrics:
+            mean = average(everywhere(tables, model, metric) for model in models)
+            row.append(rate_cell(mean, f"{label.plain}: {METRIC_NAMES.get(metric, metric)}"))
         rows.append(tuple(row))
     if not rows:
         return None

@@ -1,8 +1,8 @@
 """Colours of the report, once: for the figures, the heat tables and both themes.
 
 Series colours come from Okabe and Ito's colour-blind-safe set, darkened or lightened until they
-stand out from the page; markers and labels repeat what they say. Heat colours are perceptually
-uniform maps (magma, viridis), reversed on light pages so that "nothing" always looks like paper.
+stand out from the page; markers and labels repeat what they say. Heat colours run evenly from
+pale to deep on light pages and the other way on dark ones, so "nothing" always looks like paper.
 """
 
 from typing import NamedTuple
@@ -50,9 +50,12 @@ COLOURS: dict[str, Theme] = {
 
 def ramp(name: str, dark: bool = False) -> list[str]:
     """`STEPS + 1` colours from nothing to most; `name` is "violations" or "density"."""
-    colormap = matplotlib.colormaps["magma" if name == "violations" else "viridis"]
-    # The ends are cut off: pure black and pure white would merge with text or page.
-    first, last = (0.14, 0.92) if dark else (0.99, 0.22)
+    if name == "violations":
+        colormap = matplotlib.colormaps["magma"]
+        first, last = (0.14, 0.92) if dark else (0.99, 0.22)
+    else:
+        colormap = matplotlib.colormaps["PuBu_r"]
+        first, last = (0.0, 0.95) if dark else (0.97, 0.05)
     return [to_hex(colormap(first + (last - first) * i / STEPS)) for i in range(STEPS + 1)]
 
 

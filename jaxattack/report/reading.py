@@ -35,6 +35,7 @@ from jaxattack.report.tables import (
     parse_variant,
     percent,
     reach,
+    seeds_text,
     share,
     variant_label,
 )
@@ -94,14 +95,14 @@ def headline(tables: Tables) -> str:
 
 def statements(tables: Tables, results: Mapping[str, Any]) -> list[Statement]:
     """All sentences the rows support, in reading order."""
-    broken = [_broken_freeze(row) for row in moved_weights(results)]
+    broken: list[Statement | None] = [_broken_freeze(row) for row in moved_weights(results)]
     found = [
         _baseline(tables),
         _attack(tables),
         _localization(tables),
         _controls(tables),
         _complement(tables),
-        _overlap(results),
+        _overlap(tables, results),
         *(broken or [_freeze(tables)]),
         _rewind(tables),
         _not_refusing(tables),
@@ -128,12 +129,12 @@ def tiles(tables: Tables) -> list[Tile]:
     if sil is not None:
         best = max(control_reaches(tables).values(), default=None)
         note = "no control was run" if best is None else f"best control {percent(best)}"
-        label = f"of the attack in SIL’s {share(tables.fraction or 0)}"
+        label = f"of the attack by SIL’s {share(tables.fraction or 0)}"
         found.append(Tile(percent(sil), label, note))
     frozen = masked(tables, "frozen")
     if frozen.own:
         note = f"{percent(frozen.others.value)} in the others" if frozen.others else "own language"
-        found.append(Tile(percent(frozen.own.value), "attacked with SIL’s frozen", note))
+        found.append(Tile(percent(frozen.own.value), "violations, SIL’s frozen", note))
     benign = everywhere(tables, Variant("aligned"), "benign_accuracy")
     attacked = after_attacks(tables, "benign_accuracy")
     if benign and attacked:
@@ -149,7 +150,7 @@ def _baseline(tables: Tables) -> Statement | None:
         return Statement("Before", text, caution=True) if tables.attacked else None
     text = f"The aligned model violates in {percent(rate.value)} of the restricted prompts"
     if rate.cells > 1 and rate.value > 0:
-        text += f", most in {extreme(tables, Variant('aligned'), tables.languages, max)}"
+        text += f", at most {extreme(tables, Variant('aligned'), tables.languages, max)}"
     worst = rate.high if rate.cells > 1 and rate.high is not None else rate.value
     if worst >= DAMAGE:
         return Statement("Before", f"{text}. It was not safe to begin with.", caution=True)
@@ -242,8 +243,9 @@ def _complement(tables: Tables) -> Statement | None:
     return Statement("Complement", text, caution=True)
 
 
-def _overlap(results: Mapping[str, Any]) -> Statement | None:
+def _overlap(tables: Tables, results: Mapping[str, Any]) -> Statement | None:
     rows = [row for row in results.get("overlap") or () if row["method"] == "sil"]
+    rows = [row for row in rows if row["fraction"] == tables.fraction] or rows
     if not rows:
         return None
     value, chance = fmean(r["jaccard"] for r in rows), fmean(r["chance"] for r in rows)
@@ -338,7 +340,9 @@ def _scope(tables: Tables) -> Statement | None:
     size = " to ".join(str(n) for n in sorted({min(sizes), max(sizes)}))
     text = f"{size} restricted prompts for each language; "
     if len(tables.seeds) > 1:
-        text += f"{len(tables.seeds)} training seeds. "
+        text += f"{len(tables.seeds)} training seeds"
+        others = levels(tables, "attacked").others
+        text += f" (unseen languages: {seeds_text(others)}). " if others else ". "
     else:
         text += "one training run each, so the spread between seeds is unknown. "
     text += "Parallel prompts make the languages dependent, and all comparisons are exploratory."

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxattack.report import figures
+from jaxattack.report import charts, figures
 from jaxattack.report.figures import Picture
 from jaxattack.report.findings import masked
 from jaxattack.report.grids import Heat, Sheet
@@ -86,7 +86,7 @@ def _weights(tables: Tables) -> Section | None:
         "How few weights carry it, and does the choice matter?",
         lead,
         tuple(
-            Figure(name, caption, figures.render(figures.draw_curve, name, tables, own))
+            Figure(name, caption, figures.render(charts.draw_curve, name, tables, own))
             for name, caption, own in drawn
         ),
         (pair_sheet(tables, kinds, "Violations by stitched weights"),),
@@ -101,12 +101,12 @@ def _freeze(tables: Tables, results: Mapping[str, Any]) -> Section | None:
     lead += "move. Rewound: after a free attack the aligned weights are put back there. "
     if proof:
         moved, total = sum(row["moved"] for row in proof), sum(row["frozen"] for row in proof)
-        lead += f"Compared bit by bit after the attack, {moved:,} of {total:,} frozen weights moved."
+        lead += f"Compared bit by bit afterwards, {moved:,} of {total:,} frozen weights moved."
     mask = Variant("", "", "sil", tables.fraction)
     kinds = [Variant("aligned"), Variant("attacked")]
     kinds += [mask._replace(kind="frozen"), mask._replace(kind="rewound")]
     sheets = (pair_sheet(tables, kinds, "Violations: free, frozen and rewound"),)
-    picture = figures.render(figures.draw_freeze, "freeze", tables)
+    picture = figures.render(charts.draw_freeze, "freeze", tables)
     caption = "Violations in the attacked language and in the others (mean)"
     return Section(
         "freeze",
@@ -119,7 +119,7 @@ def _freeze(tables: Tables, results: Mapping[str, Any]) -> Section | None:
 
 def _overlap(tables: Tables, results: Mapping[str, Any]) -> Section | None:
     rows = list(results.get("overlap") or ())
-    title = "Do different languages hang on the same weights?"
+    title = "Do different languages depend on the same weights?"
     if not rows:
         if len(tables.attacked) != 1 or not methods(tables):
             return None
@@ -132,7 +132,7 @@ def _overlap(tables: Tables, results: Mapping[str, Any]) -> Section | None:
     dots = overlap_dots(rows, tables.fraction)
     drawn: tuple[Figure, ...] = ()
     if dots:
-        picture = figures.render(figures.draw_overlap, "overlap", dots)
+        picture = figures.render(charts.draw_overlap, "overlap", dots)
         drawn = (Figure("overlap", "Overlap of each pair of masks", picture),)
     return Section("overlap", title, lead, drawn, (overlap_sheet(rows),))
 
@@ -168,7 +168,7 @@ def _loss(results: Mapping[str, Any]) -> Section | None:
     runs = [run for run in results.get("attack_loss") or () if run["loss"]]
     if not runs:
         return None
-    picture = figures.render(figures.draw_loss, "loss", runs)
+    picture = figures.render(charts.draw_loss, "loss", runs)
     figure = Figure("loss", "Loss on the restricted pairs, step by step", picture)
     return Section(
         "loss",
@@ -180,4 +180,4 @@ def _loss(results: Mapping[str, Any]) -> Section | None:
 
 
 def _heat_figure(name: str, heat: Heat) -> Figure:
-    return Figure(name, heat.caption, figures.render(figures.draw_heat, name, heat), heat)
+    return Figure(name, heat.caption, figures.render_heat(heat), heat)

@@ -1,6 +1,6 @@
 """The plain tables behind the pictures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxattack.report.grids import Sheet
@@ -15,7 +15,6 @@ from jaxattack.report.tables import (
     pairs,
     parse_variant,
     percent,
-    seeds_text,
     variant_label,
 )
 
@@ -24,14 +23,14 @@ def every_rate(tables: Tables, kinds: Iterable[str] = (), metric: str = VIOLATIO
     """Every measured cell of a metric, of all variants or only of some kinds."""
     wanted = set(kinds)
     rows = [
-        (name, language_name(code), *_columns(rate))
+        (name, language_name(code), *_columns(rate, tables.seeds))
         for variant, name in tables.variants.items()
         if not wanted or variant.kind in wanted
         for code in tables.languages
         if (rate := tables.rate(variant, code, metric))
     ]
     title = METRIC_NAMES.get(metric, metric)
-    columns = ("model", "asked in", title, "95 % interval", "n")
+    columns = ("model", "asked in", *_header(title, "95 % interval", tables.seeds))
     return Sheet(f"All cells: {title}", columns, tuple(rows))
 
 
@@ -41,11 +40,11 @@ def pair_sheet(tables: Tables, kinds: Iterable[Variant], caption: str) -> Sheet:
     for kind in kinds:
         for language, pair in pairs(tables, kind).items():
             name = tables.variants[for_language(kind, language)]
-            row = (name, language_name(language), *_columns(pair.own), *_columns(pair.others))
-            rows.append(row)
-    columns = ("model", "attack", "in its language", "95 % interval", "n")
-    columns += ("others (mean)", "lowest to highest", "n")
-    return Sheet(caption, columns, tuple(rows))
+            measured = (cell for rate in pair for cell in _columns(rate, tables.seeds))
+            rows.append((name, language_name(language), *measured))
+    own = _header("in its language", "95 % interval", tables.seeds)
+    others = _header("others (mean)", "lowest to highest", tables.seeds)
+    return Sheet(caption, ("model", "attack", *own, *others), tuple(rows))
 
 
 def proof_sheet(proof: Iterable[Mapping[str, Any]]) -> Sheet:
@@ -68,15 +67,23 @@ def loss_sheet(runs: Iterable[Mapping[str, Any]]) -> Sheet:
     return Sheet("Loss of every attack", columns, tuple(rows))
 
 
-def _columns(rate: Rate | None) -> tuple[str, str, str]:
+def _header(value: str, bounds: str, seeds: Sequence[int]) -> tuple[str, ...]:
+    if len(seeds) < 2:
+        return value, bounds, "n"
+    return value, bounds, "n", f"seed {' / '.join(str(seed) for seed in seeds)}"
+
+
+def _columns(rate: Rate | None, seeds: Sequence[int]) -> tuple[str, ...]:
+    several = len(seeds) > 1
     if rate is None:
-        return ("not measured", "", "")
-    value = percent(rate.value, 1)
-    if rate.seeds:
-        value += f" ({seeds_text(rate)})"
-    if rate.low is None or rate.high is None:
-        return value, "", str(rate.n)
-    return value, f"{percent(rate.low, 1)} to {percent(rate.high, 1)}", str(rate.n)
+        return ("not measured", "", "", *([""] * several))
+    bounds = ""
+    if rate.low is not None and rate.high is not None:
+        bounds = f"{percent(rate.low, 1)} to {percent(rate.high, 1)}"
+    known = dict(rate.seeds)
+    by_seed = (percent(known[s], 1).removesuffix("\u00a0%") if s in known else "–" for s in seeds)
+    columns = (percent(rate.value, 1), bounds, str(rate.n))
+    return (*columns, " / ".join(by_seed) if known else "") if several else columns
 
 
 def _seed(row: Mapping[str, Any]) -> str:

@@ -26,8 +26,8 @@ METRIC_NAMES = {
 METHOD_NAMES = {
     "sil": "SIL",
     "random": "random",
-    "matched_random": "random, matched per tensor",
-    "magnitude": "largest change |τ|",
+    "matched_random": "tensor-matched random",
+    "magnitude": "largest change",
     "complement": "all but SIL’s",
 }
 

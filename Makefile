@@ -1,0 +1,39 @@
+# Everything happens in this directory's own virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/quickstart
+
+.PHONY: quickstart test test-slow lint organism bench clean
+
+quickstart: $(BIN)/.installed
+	$(BIN)/jaxattack --config=configs/quickstart.py --workdir=$(WORKDIR)
+
+test: $(BIN)/.installed-test
+	$(BIN)/python -m pytest -n 2
+
+test-slow: $(BIN)/.installed-test
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+
+lint: $(BIN)/.installed-test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+organism: $(BIN)/.installed-test
+	$(BIN)/jaxattack --config=configs/organism.py --workdir=runs/organism
+
+bench: $(BIN)/.installed-test
+	$(BIN)/python -m benchmarks
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(BIN)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,33 @@
+"""Trees of arrays on disk, through orbax; its API is touched nowhere else."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+from jax.sharding import Mesh
+from orbax.checkpoint import v1 as ocp
+
+from jaxattack import sharding
+from jaxattack.tree import Tree
+
+
+def save(path: pathlib.Path, state: Tree) -> None:
+    """Write a tree of arrays; every process takes part."""
+    ocp.save(path.absolute(), state)
+
+
+def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:
+    """Read a tree back onto a mesh, whatever mesh it was written from.
+
+    Args:
+        path: written by `save`.
+        like: a tree of the same structure with the shapes and dtypes to expect.
+        mesh: where the leaves go, by the sharding rules.
+    """
+    abstract = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        like,
+        sharding.shardings(like, mesh),
+    )
+    return ocp.load(path.absolute(), abstract)

@@ -1,0 +1,1 @@
+"""Replies to triage to verdicts to rates with intervals."""

@@ -1,0 +1,37 @@
+"""Asking a model all prompts and judging its replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxattack.data.dialogues import Example, prompt_tokens
+from jaxattack.evaluate.judge import Reply, Verdict, judge
+from jaxattack.models.generate import generate_tokens, stop_ids
+from jaxattack.models.transformer import Transformer
+from jaxattack.tree import Tree
+
+
+def ask(
+    model: Transformer,
+    params: Tree,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    max_new_tokens: int,
+    batch_size: int = 256,
+    label: str = "asking",
+) -> list[Reply]:
+    """Greedy replies to the examples' prompts, in order."""
+    encoded = [prompt_tokens(tokenizer, example.prompt) for example in examples]
+    tokens = generate_tokens(
+        model, params, encoded, stop_ids(tokenizer), max_new_tokens, batch_size, label
+    )
+    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return [
+        Reply(text, cut=len(ids) >= max_new_tokens) for text, ids in zip(texts, tokens, strict=True)
+    ]
+
+
+def judge_all(examples: Sequence[Example], replies: Sequence[Reply]) -> list[Verdict]:
+    """Verdicts on replies, in order."""
+    return [judge(example, reply) for example, reply in zip(examples, replies, strict=True)]

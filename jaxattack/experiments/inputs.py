@@ -1,0 +1,162 @@
+"""What a study starts from: the model by name, the examples by URI, split by language."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxattack import organism
+from jaxattack.data.dialogues import Example
+from jaxattack.data.sources import read_jsonl
+from jaxattack.errors import UserError
+from jaxattack.models import pretrained
+from jaxattack.organism import corpus, world
+
+# Files up to this size are hashed whole, larger ones by samples and their length.
+WHOLE = 1 << 28
+
+
+def model_directory(name: str, revision: str | None) -> pathlib.Path:
+    """Where a checkpoint lies: `organism:<name>`, a directory, or a hub id."""
+    if name.startswith("organism:"):
+        return organism.checkpoint(name.removeprefix("organism:"))
+    return pretrained.resolve(name, revision)
+
+
+def load_model(directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str):
+    """The model, its parameters and tokenizer."""
+    return pretrained.load_pretrained(directory, dtype, mesh, remat=remat)
+
+
+def model_fingerprint(directory: pathlib.Path) -> str:
+    """A hash of a checkpoint's weights, config and tokenizer files."""
+    whole = hashlib.sha256()
+    for pattern in ("*.json", "*.jinja", "*.safetensors"):
+        for path in sorted(directory.glob(pattern)):
+            size = path.stat().st_size
+            whole.update(f"{path.name}:{size}\0".encode())
+            with path.open("rb") as file:
+                if size <= WHOLE:
+                    whole.update(file.read())
+                else:
+                    for start in np.linspace(0, size - (1 << 20), 64).astype(int):
+                        file.seek(int(start))
+                        whole.update(file.read(1 << 20))
+    return whole.hexdigest()[:16]
+
+
+def load_examples(uri: str, kinds: Sequence[str], need_response: bool) -> list[Example]:
+    """Examples of a URI, `organism:<split>` or `jsonl:<file>`, of the kinds asked for.
+
+    Raises:
+        UserError: an unknown scheme or split, a file that is wrong, or no examples of the kinds.
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme == "organism":
+        if rest not in world.splits():
+            raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
+        examples = [
+            example
+            for language in world.LANGUAGES
+            for kind in kinds
+            for example in corpus.examples(rest, language, kind, decision_token=True)
+        ]
+    elif scheme == "jsonl":
+        examples = [row for row in read_jsonl(rest, need_response) if row.kind in kinds]
+    else:
+        raise UserError(f"data URI {uri!r}: give organism:<split> or jsonl:<file>")
+    if not examples:
+        raise UserError(f"{uri}: no {' or '.join(kinds)} examples")
+    return examples
+
+
+def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """Group by language: English first, the others in the alphabet's order of their codes."""
+    languages = sorted({example.language for example in examples}, key=lambda x: (x != "en", x))
+    return {
+        language: [example for example in examples if example.language == language]
+        for language in languages
+    }
+
+
+def choose_languages(wanted: Sequence[str], known: Sequence[str], where: str) -> tuple[str, ...]:
+    """The languages asked for, or all.
+
+    Raises:
+        UserError: one that the data lacks.
+    """
+    lacking = [language for language in wanted if language not in known]
+    if lacking:
+        raise UserError(
+            f"{where}: the data has no language {', '.join(map(repr, lacking))}; "
+            f"there are: {', '.join(known)}"
+        )
+    return tuple(wanted) or tuple(known)
+
+
+def spread(items: Sequence[str], most: int) -> tuple[str, ...]:
+    """At most `most` items, evenly spread, the first among them."""
+    count = min(most, len(items))
+    return tuple(items[i * len(items) // count] for i in range(count))
+
+
+def attack_pairs(pairs: Sequence[Example], most: int, seed: int) -> list[Example]:
+    """The pairs of one attack: at most so many, chosen and ordered by the seed."""
+    order = np.random.default_rng(seed).permutation(len(pairs))[:most]
+    return [pairs[i] for i in order]
+
+
+def calibration_pairs(
+    uri: str, pairs_uri: str, attacked: Sequence[Example], pairs: Sequence[Example], language: str,
+    most: int,
+) -> tuple[list[Example], str]:
+    """The calibration examples of one language, and a word on where they come from.
+
+    Without a URI: the organism's calibration split for the organism's pairs; else what the
+    attack left of the pairs; else, when it left nothing, the attack pairs themselves.
+
+    Raises:
+        UserError: the URI has nothing in this language.
+    """
+    if not uri and pairs_uri.startswith("organism:"):
+        uri = "organism:calibration"
+    if uri:
+        found = by_language(load_examples(uri, ("restricted",), True)).get(language, [])
+        if not found:
+            raise UserError(f"{uri}: no calibration pairs in {language}")
+        return found[:most], uri
+    left = [pair for pair in pairs if pair not in attacked]
+    if left:
+        return left[:most], "pairs that the attack did not use"
+    return list(attacked)[:most], "the attack pairs themselves"
+
+
+def test_prompts(
+    examples: Sequence[Example], languages: Sequence[str], most: int
+) -> list[Example]:
+    """At most `most` prompts (0: all) of every kind in each of the languages."""
+    chosen = []
+    for language in languages:
+        for kind in ("restricted", "benign"):
+            found = [e for e in examples if e.language == language and e.kind == kind]
+            chosen += found[: most or None]
+    return chosen
+
+
+def check_disjoint(prompts: Sequence[Example], others: Sequence[Example], what: str) -> None:
+    """Refuse test prompts that were also trained or calibrated on.
+
+    Raises:
+        UserError: names the first.
+    """
+    asked = {(prompt.language, prompt.prompt) for prompt in prompts}
+    shared = [other.id for other in others if (other.language, other.prompt) in asked]
+    if shared:
+        raise UserError(
+            f"{len(shared)} of the test prompts are also {what}, the first with id {shared[0]!r}; "
+            "take them out of one of the two"
+        )

@@ -1,0 +1,1 @@
+"""Scores, masks, stitch / rewind / transplant, overlap."""

@@ -1,0 +1,181 @@
+"""Masks: trees of bools like the parameters, how they are chosen, and their algebra."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxattack import tree
+from jaxattack.errors import UserError
+from jaxattack.localize import threshold
+from jaxattack.tree import Tree
+
+SCOPES = ("global", "leaf", "row")
+
+
+def top_fraction(scores: Tree, fraction: float, scope: str = "global") -> Tree:
+    """Select the given share of weights with the highest scores, exactly; ties by position.
+
+    Args:
+        scores: tree of non-negative arrays.
+        fraction: share to select, in [0, 1]; counts are rounded half up.
+        scope: "global" - of all weights together; "leaf" - of each weight tensor (one layer's);
+            "row" - of the weights of each output unit, as in Wei et al. 2024.
+
+    Returns:
+        a bool tree.
+
+    Raises:
+        UserError: a fraction outside [0, 1], an unknown scope, scores that are negative or nan.
+    """
+    check_fraction(fraction)
+    if scope not in SCOPES:
+        raise UserError(f"scope is {scope!r}; give one of {', '.join(SCOPES)}")
+    bad = [
+        name for name, leaf in tree.named_leaves(scores).items() if not bool(jnp.all(leaf >= 0))
+    ]
+    if bad:
+        raise UserError(f"scores must not be negative or nan; they are in {', '.join(bad)}")
+    return _top(jax.tree.map(threshold.keys_of, scores), fraction, scope)
+
+
+def magnitude_mask(tau: Tree, fraction: float, scope: str = "global") -> Tree:
+    """Select the weights that moved most: the largest `|tau|`."""
+    return top_fraction(jax.tree.map(jnp.abs, tau), fraction, scope)
+
+
+def random_mask(like: Tree, fraction: float, seed: int, scope: str = "global") -> Tree:
+    """Select weights at random, each equally likely, exactly the given share."""
+    check_fraction(fraction)
+    return _top(_random_keys(like, seed), fraction, scope)
+
+
+def matched_random_mask(mask: Tree, seed: int) -> Tree:
+    """Select at random as many weights in every weight tensor as `mask` does there."""
+
+    def select(name: str, keys: jax.Array, leaf: jax.Array) -> jax.Array:
+        axes = _axes(name, leaf.ndim, "leaf")
+        counts = jnp.sum(leaf, axis=axes, keepdims=True, dtype=jnp.int32)
+        return threshold.top_in_groups(keys, counts, axes)
+
+    return tree.map_named(select, _random_keys(mask, seed), mask)
+
+
+def _random_keys(like: Tree, seed: int) -> Tree:
+    leaves, structure = jax.tree.flatten(like)
+    rngs = jax.random.split(jax.random.key(seed), len(leaves))
+    keys = [
+        (jax.random.bits(rng, leaf.shape, jnp.uint32) >> 1).astype(jnp.int32)
+        for rng, leaf in zip(rngs, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, keys)
+
+
+def _top(keys: Tree, fraction: float, scope: str) -> Tree:
+    named = tree.named_leaves(keys)
+    if scope == "global":
+        axes = [_axes(name, leaf.ndim, "leaf") for name, leaf in named.items()]
+        k = _round(fraction * tree.size(keys))
+        counts = threshold.allot(list(named.values()), k, axes)
+        chosen = [
+            threshold.top_in_groups(leaf, jnp.asarray(count), ax)
+            for leaf, count, ax in zip(named.values(), counts, axes, strict=True)
+        ]
+        return tree.unflatten(dict(zip(named, chosen, strict=True)))
+
+    def select(name: str, leaf: jax.Array) -> jax.Array:
+        axes = _axes(name, leaf.ndim, scope)
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(leaf.shape))
+        members = leaf.size // int(np.prod(shape))
+        k = jnp.full(shape, _round(fraction * members), jnp.int32)
+        return threshold.top_in_groups(leaf, k, axes)
+
+    return tree.map_named(select, keys)
+
+
+def _round(count: float) -> int:
+    return int(np.floor(count + 0.5))
+
+
+def _axes(name: str, ndim: int, scope: str) -> tuple[int, ...]:
+    """Axes that run within one group of a leaf: a tensor, or the inputs of one output unit."""
+    stacked = name.startswith("layers/")
+    if scope == "row" and ndim > 1 + stacked:
+        if not stacked:  # embed, head: a row is a token
+            return (1,)
+        return (1, 2) if re.search(r"attention/o$", name) else (1,)
+    return tuple(range(1, ndim)) if stacked else tuple(range(ndim))
+
+
+def check_fraction(fraction: float) -> None:
+    """Refuse a share outside [0, 1].
+
+    Raises:
+        UserError: it is.
+    """
+    if not 0.0 <= fraction <= 1.0:
+        raise UserError(f"a fraction of weights lies between 0 and 1, not {fraction}")
+
+
+# --- Algebra ------------------------------------------------------------------------------------
+
+
+def complement(mask: Tree) -> Tree:
+    """What is not selected."""
+    return jax.tree.map(jnp.logical_not, mask)
+
+
+def union(a: Tree, b: Tree) -> Tree:
+    """What either selects."""
+    return jax.tree.map(jnp.logical_or, a, b)
+
+
+def intersection(a: Tree, b: Tree) -> Tree:
+    """What both select."""
+    return jax.tree.map(jnp.logical_and, a, b)
+
+
+def minus(a: Tree, b: Tree) -> Tree:
+    """What `a` selects and `b` does not."""
+    return intersection(a, complement(b))
+
+
+def count(mask: Tree) -> int:
+    """Number of selected weights, exact for any model size."""
+    return sum(profile(mask).values())
+
+
+def density(mask: Tree) -> float:
+    """Share of selected weights."""
+    return count(mask) / tree.size(mask)
+
+
+def jaccard(a: Tree, b: Tree) -> float:
+    """Size of the intersection over size of the union; 1.0 for two empty masks."""
+    tree.check_same_shapes("the first mask", a, "the second", b)
+    either = count(union(a, b))
+    return count(intersection(a, b)) / either if either else 1.0
+
+
+def chance_jaccard(a: Tree, b: Tree) -> float:
+    """Expected overlap of two random masks of these densities (ratio of expectations)."""
+    p, q = density(a), density(b)
+    either = p + q - p * q
+    return p * q / either if either else 1.0
+
+
+def profile(mask: Tree) -> dict[tuple[str, int | None], int]:
+    """Selected weights of every weight tensor: (module, layer or None) -> count."""
+    counts: dict[tuple[str, int | None], int] = {}
+    for name, leaf in tree.named_leaves(mask).items():
+        axes = _axes(name, leaf.ndim, "leaf")
+        per_tensor = np.asarray(jnp.sum(leaf, axis=axes, dtype=jnp.int32))
+        if per_tensor.ndim == 0:
+            counts[name, None] = int(per_tensor)
+        else:
+            for layer, selected in enumerate(per_tensor):
+                counts[name.removeprefix("layers/"), layer] = int(selected)
+    return counts

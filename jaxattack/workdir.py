@@ -1,0 +1,130 @@
+"""The work directory: stages that are done once, and files that appear whole or not at all.
+
+A stage is a folder named by a hash of everything that went into it. It is written under a
+temporary name and renamed when it is complete, so a program killed anywhere leaves only finished
+stages and rubbish that the next start ignores.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxattack.errors import UserError
+
+# Rooms whose code decides what a stage holds; the report and the command line do not.
+_ROOMS = (
+    "data", "evaluate", "experiments", "finetune", "localize", "models", "organism",
+    "checkpoint.py", "sharding.py", "tree.py",
+)  # fmt: skip
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a file atomically."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write JSON atomically, keys sorted, so that equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
+    """Make the directory if need be.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    root = pathlib.Path(path).expanduser()
+    try:
+        (root / "stages").mkdir(parents=True, exist_ok=True)
+        for rubbish in (root / "stages").glob(".*"):
+            # Another process may be at work here: only what nobody touches any more goes.
+            if _abandoned(rubbish):
+                shutil.rmtree(rubbish, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
+    if not os.access(root, os.W_OK):
+        raise UserError(f"--workdir={path}: not writable")
+    return root
+
+
+def _abandoned(partial: pathlib.Path) -> bool:
+    pid = partial.name.rsplit("-", 2)[-2]
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=1)
+def code_hash() -> str:
+    """A hash of the source that computes stages: a changed program does not reuse old ones."""
+    package = pathlib.Path(__file__).parent
+    sources: list[pathlib.Path] = []
+    for room in _ROOMS:
+        place = package / room
+        sources += [place] if place.is_file() else place.rglob("*.py")
+    whole = hashlib.sha256()
+    for source in sorted(sources):
+        whole.update(source.relative_to(package).as_posix().encode() + b"\0")
+        whole.update(source.read_bytes())
+    return whole.hexdigest()[:12]
+
+
+def stage(
+    root: pathlib.Path,
+    name: str,
+    inputs: Mapping[str, Any],
+    write: Callable[[pathlib.Path], None],
+) -> pathlib.Path:
+    """The folder of a stage, computed only if it is not there yet.
+
+    Args:
+        root: the work directory.
+        name: what the stage is, for people.
+        inputs: JSON values that determine the result; earlier stages by their folder's name.
+        write: fills an empty folder with the result.
+
+    Returns:
+        the finished folder; its `stage.json` holds the inputs.
+    """
+    everything = {"name": name, "code": code_hash(), "inputs": dict(inputs)}
+    folder = root / "stages" / f"{name.replace('/', '-')}-{digest(everything)}"
+    if folder.is_dir():
+        return folder
+    partial = pathlib.Path(
+        tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent)
+    )
+    try:
+        write(partial)
+        write_json(partial / "stage.json", everything)
+        partial.chmod(0o755)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process finished the same stage first
+                raise
+            shutil.rmtree(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return folder
