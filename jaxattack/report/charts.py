@@ -76,7 +76,7 @@ def draw_overlap(dots: Sequence[Dot]) -> Figure:
     """One dot per pair of masks against chance; the bar runs from lowest to highest seed."""
     figure = Figure((_WIDTH, 0.9 + 0.26 * len(dots)), layout="constrained")
     axes = figure.add_subplot()
-    for y, (_, value, low, high, chance) in enumerate(dots):
+    for y, (_, _, value, low, high, chance) in enumerate(dots):
         axes.plot([chance, value], [y, y], color=GRID.light, lw=3, zorder=1)
         axes.plot([low, high], [y, y], color=SERIES["blue"].light, lw=1.4)
         axes.plot(value, y, "o", color=SERIES["blue"].light, label="measured")
@@ -85,7 +85,8 @@ def draw_overlap(dots: Sequence[Dot]) -> Figure:
         axes.annotate(
             f"{value:.2f}", (max(high, chance), y), (7, 0), textcoords="offset points", va="center"
         )
-    axes.set_yticks(range(len(dots)), [short(dot.label) for dot in dots])
+    names = [f"{language_name(dot.a)} – {language_name(dot.b)}" for dot in dots]
+    axes.set_yticks(range(len(dots)), [short(name) for name in names])
     axes.set(xlim=(0, 1), ylim=(len(dots) - 0.5, -0.5), xlabel="Jaccard overlap of the two masks")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", lw=0.6)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jaxattack.report.languages import LANGUAGE_NAMES
+
 
 class Cell(NamedTuple):
     """One table cell; `value` gives its colour, `tip` what pointing at or tapping it shows."""
@@ -45,3 +47,8 @@ class Sheet:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+def language_header(code: str) -> Header:
+    """A language as a header: its code and, where known, its English name."""
+    return Header(code, LANGUAGE_NAMES.get(code, ""))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from jaxattack.report.grids import Cell, Header, Heat, Sheet
+from jaxattack.report.grids import Cell, Header, Heat, Sheet, language_header
 from jaxattack.report.languages import language_name
 from jaxattack.report.tables import METHOD_NAMES, parse_variant, percent, share
 
@@ -15,9 +15,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class Dot(NamedTuple):
-    """The overlap of one pair of masks: mean, lowest and highest seed, and chance."""
+    """The overlap of the masks of two languages: mean, lowest and highest seed, and chance."""
 
-    label: str
+    a: str
+    b: str
     value: float
     low: float
     high: float
@@ -63,9 +64,34 @@ def overlap_dots(rows: Rows, fraction: float | None) -> list[Dot]:
     for (a, b), found in groups.items():
         values = [row["jaccard"] for row in found]
         chance = fmean(row["chance"] for row in found)
-        label = f"{language_name(a)} – {language_name(b)}"
-        dots.append(Dot(label, fmean(values), min(values), max(values), chance))
-    return sorted(dots, key=lambda dot: (-dot.value, dot.label))
+        dots.append(Dot(a, b, fmean(values), min(values), max(values), chance))
+    return sorted(dots, key=lambda dot: (-dot.value, dot.a, dot.b))
+
+
+def overlap_heat(dots: Sequence[Dot]) -> Heat:
+    """The same as a matrix, for more pairs than one wants to see below each other."""
+    codes = sorted({code for dot in dots for code in (dot.a, dot.b)})
+    found = {pair: dot for dot in dots for pair in ((dot.a, dot.b), (dot.b, dot.a))}
+    cells = []
+    for a in codes:
+        row = []
+        for b in codes:
+            dot, what = found.get((a, b)), f"{language_name(a)} and {language_name(b)}"
+            if dot is None:
+                row.append(Cell("", what))
+            else:
+                tip = f"{what}: {dot.value:.3f}, by chance {dot.chance:.3f}"
+                row.append(Cell(f"{dot.value:.2f}", tip, dot.value))
+        cells.append(tuple(row))
+    return Heat(
+        caption=f"Jaccard overlap of two masks (by chance {dots[0].chance:.2f})",
+        corner="masks of",
+        columns=tuple(language_header(code) for code in codes),
+        rows=tuple(language_header(code) for code in codes),
+        cells=tuple(cells),
+        ramp="density",
+        top=max(dot.value for dot in dots),
+    )
 
 
 def overlap_sheet(rows: Rows) -> Sheet:

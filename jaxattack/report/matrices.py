@@ -1,7 +1,6 @@
 """Heat tables of rates: transfer between languages, and safety next to usefulness."""
 
-from jaxattack.report.grids import Cell, Header, Heat
-from jaxattack.report.languages import LANGUAGE_NAMES
+from jaxattack.report.grids import Cell, Header, Heat, language_header
 from jaxattack.report.tables import (
     METHOD_NAMES,
     METRIC_NAMES,
@@ -30,7 +29,9 @@ def transfer_heat(tables: Tables) -> Heat | None:
         name = variant_label(model)
         asked = [(code, tables.rate(model, code)) for code in tables.languages]
         cells = [
-            rate_cell(rate, f"{name}, asked in {header(code).plain}", code == model.language)
+            rate_cell(
+                rate, f"{name}, asked in {language_header(code).plain}", code == model.language
+            )
             for code, rate in asked
         ]
         unseen = average(rate for code, rate in asked if code != model.language)
@@ -40,9 +41,9 @@ def transfer_heat(tables: Tables) -> Heat | None:
     return Heat(
         caption=f"Violations in per cent, n = {n} prompts in every cell",
         corner="model ↓ asked in →",
-        columns=(*(header(code) for code in tables.languages), Header("mean", "unseen")),
+        columns=(*(language_header(code) for code in tables.languages), Header("mean", "unseen")),
         rows=tuple(
-            Header("aligned") if model.kind == "aligned" else header(model.language)
+            Header("aligned") if model.kind == "aligned" else language_header(model.language)
             for model in models
         ),
         cells=tuple(rows),
@@ -82,11 +83,6 @@ def rate_cell(rate: Rate | None, what: str, marked: bool = False) -> Cell:
         return Cell("–", f"{what}: not measured", None, marked)
     text = percent(rate.value).removesuffix("\u00a0%")
     return Cell(text, f"{what}: {describe(rate)}", rate.value, marked)
-
-
-def header(code: str) -> Header:
-    """A language as a header: its code and, where known, its English name."""
-    return Header(code, LANGUAGE_NAMES.get(code, ""))
 
 
 def _kind_label(kind: Variant) -> tuple[str, str]:

@@ -8,10 +8,12 @@ from jaxattack.report import charts, figures
 from jaxattack.report.figures import Picture
 from jaxattack.report.findings import masked
 from jaxattack.report.grids import Heat, Sheet
-from jaxattack.report.masks import mask_heats, mask_sheet, overlap_dots, overlap_sheet
+from jaxattack.report.masks import mask_heats, mask_sheet, overlap_dots, overlap_heat, overlap_sheet
 from jaxattack.report.matrices import transfer_heat, utility_heat
 from jaxattack.report.sheets import every_rate, loss_sheet, pair_sheet, proof_sheet
 from jaxattack.report.tables import Tables, Variant, fractions, methods, share
+
+_MOST_DOTS = 15  # pairs of masks below each other; more of them make a matrix
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,14 @@ def _overlap(tables: Tables, results: Mapping[str, Any]) -> Section | None:
         lead = "Only one language was attacked, so there are no two masks to compare."
         return Section("overlap", title, lead)
     lead = (
-        "Jaccard overlap of the masks SIL finds for two attack languages. The upright stroke is "
-        "what two random masks of that size share."
+        "Jaccard overlap of the masks SIL finds for two attack languages: the weights in both, as "
+        "a share of those in either. Two random masks of that size share what chance gives."
     )
     dots = overlap_dots(rows, tables.fraction)
     drawn: tuple[Figure, ...] = ()
-    if dots:
+    if len(dots) > _MOST_DOTS:
+        drawn = (_heat_figure("overlap", overlap_heat(dots)),)
+    elif dots:
         picture = figures.render(charts.draw_overlap, "overlap", dots)
         drawn = (Figure("overlap", "Overlap of each pair of masks", picture),)
     return Section("overlap", title, lead, drawn, (overlap_sheet(rows),))

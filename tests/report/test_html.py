@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import pytest
 
 from jaxattack.report import write_report
+from jaxattack.report.masks import overlap_dots, overlap_heat
 
 from .synthetic import CONFIG, MANIFEST, synthetic
 
@@ -167,3 +168,15 @@ def test_replies_only_when_given(tmp_path):
     assert "Der Taler." in page
     assert page.index("Content warning") < page.index("Der Taler.")
     assert "is not shown" not in page
+
+
+def test_many_pairs_of_masks_make_a_matrix():
+    results = synthetic()
+    few = overlap_dots(results["overlap"], 0.2)
+    assert [dot.value for dot in few] == sorted((dot.value for dot in few), reverse=True)
+    heat = overlap_heat(few)
+    assert len(heat.rows) == len(heat.columns) == 4
+    codes = [row.text for row in heat.rows]
+    i, j = codes.index("en"), codes.index("zh")
+    assert heat.cells[i][j].value == heat.cells[j][i].value == pytest.approx(0.28 + 0.06 - 0.02)
+    assert heat.cells[i][i].value is None
