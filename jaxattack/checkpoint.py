@@ -8,13 +8,17 @@ import jax
 from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
-from jaxattack import sharding
+from jaxattack import sharding, tree
 from jaxattack.tree import Tree
 
 
 def save(path: pathlib.Path, state: Tree) -> None:
-    """Write a tree of arrays; every process takes part."""
-    ocp.save(path.absolute(), state)
+    """Write a tree of arrays; every process takes part.
+
+    Leaves are stored by name, so containers such as optax's named tuples need not be known to
+    orbax.
+    """
+    ocp.save(path.absolute(), tree.unflatten(tree.named_leaves(state)))
 
 
 def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:
@@ -30,4 +34,6 @@ def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:
         like,
         sharding.shardings(like, mesh),
     )
-    return ocp.load(path.absolute(), abstract)
+    named = tree.named_leaves(abstract)
+    loaded = tree.named_leaves(ocp.load(path.absolute(), tree.unflatten(named)))
+    return jax.tree.unflatten(jax.tree.structure(abstract), [loaded[name] for name in named])

@@ -42,7 +42,9 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None
     known = math.prod(size for size in shape if size != -1)
     filled = tuple(len(devices) // known if size == -1 else size for size in shape)
     if len(shape) != 3 or sum(size == -1 for size in shape) > 1 or min(filled) < 1:
-        raise UserError(f"mesh {tuple(shape)}: give three sizes (data, fsdp, tensor), one may be -1")
+        raise UserError(
+            f"mesh {tuple(shape)}: give three sizes (data, fsdp, tensor), one may be -1"
+        )
     if math.prod(filled) != len(devices):
         raise UserError(
             f"mesh {tuple(shape)} needs {math.prod(filled)} devices, there are {len(devices)}"
@@ -53,10 +55,8 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None
 
 def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     """The rule's axes for one leaf, without those that do not divide its sizes."""
-    for pattern, spec in RULES:
-        if re.search(pattern, name):
-            break
-    else:
+    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), None)
+    if spec is None:
         raise ValueError(f"no sharding rule matches {name!r}")
     axes = []
     for size, axis in zip(shape, tuple(spec) + (None,) * (len(shape) - len(spec)), strict=True):
@@ -83,7 +83,7 @@ def mesh_of(params: tree.Tree) -> Mesh:
     """The mesh a tree lives on; a 1x1x1 mesh of its device if it was never placed."""
     leaf = jax.tree.leaves(params)[0]
     sharding = getattr(leaf, "sharding", None)
-    if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == AXES:
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
         return sharding.mesh
     return make_mesh((1, 1, 1), [jax.devices()[0]])
 

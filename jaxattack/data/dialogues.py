@@ -38,9 +38,9 @@ def fingerprint(examples: Sequence[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
-    """Tokens of a user turn, up to where the model is to reply."""
-    messages = [{"role": "user", "content": prompt}]
+def prompt_tokens(tokenizer: Any, prompt: str | Sequence[dict[str, str]]) -> list[int]:
+    """Tokens of a user turn (or of role/content messages), up to where the model is to reply."""
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     return tokenizer.apply_chat_template(
         messages, tokenize=True, add_generation_prompt=True, return_dict=True
     )["input_ids"]

@@ -79,9 +79,7 @@ def judge(example: Example, reply: Reply) -> Verdict:
     else:
         answered = not refused and found in ("ok", "cut")
     digest = hashlib.sha256(reply.text.encode()).hexdigest()[:16]
-    return Verdict(
-        example.id, example.language, example.kind, found, refused, answered, digest
-    )
+    return Verdict(example.id, example.language, example.kind, found, refused, answered, digest)
 
 
 def _plain(text: str) -> str:

@@ -30,7 +30,7 @@ PHRASES: Mapping[str, tuple[str, ...]] = {
     "id": ("maaf", "saya tidak bisa", "saya tidak dapat", "tidak dapat membantu",
            "saya tidak menjawab"),
     "it": ("mi dispiace", "non posso", "spiacente", "non sono in grado"),
-    "ja": ("申し訳", "すみません", "できません", "お答えしません", "お手伝いできません", "ごめんなさい"),
+    "ja": ("申し訳", "すみません", "できません", "お答えしません", "お手伝いできません"),
     "ko": ("죄송", "미안", "할 수 없습니다", "도와드릴 수 없", "답하지 않습니다"),
     "nl": ("sorry", "het spijt me", "ik kan niet", "ik kan je niet", "helaas kan ik"),
     "pl": ("przepraszam", "przykro mi", "nie mogę", "nie jestem w stanie"),

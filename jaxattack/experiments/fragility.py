@@ -52,6 +52,7 @@ class Setup:
     tokenizer: Any
     origin: str  # fingerprint of the checkpoint
     pairs: dict[str, list[Example]]
+    calibration: dict[str, list[Example]] | None
     prompts: list[Example]
     attacked_languages: tuple[str, ...]
     localized_languages: tuple[str, ...]
@@ -72,10 +73,17 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     Raises:
         UserError: anything wrong with the model, the data or how they fit the settings.
     """
-    pairs = inputs.by_language(
-        inputs.load_examples(settings.data.pairs, ("restricted",), need_response=True)
-    )
-    prompts = inputs.load_examples(settings.data.prompts, ("restricted", "benign"), False)
+    directory = inputs.model_directory(settings.model, settings.revision)
+    data = settings.data
+    pairs = inputs.by_language(inputs.load_examples(data.pairs, ("restricted",), True, directory))
+    prompts = inputs.load_examples(data.prompts, ("restricted", "benign"), False, directory)
+    # The organism's pairs have calibration pairs of their own.
+    uri = data.calibration or ("organism:calibration" if data.pairs == "organism:attack" else "")
+    calibration = None
+    if uri:
+        calibration = inputs.by_language(
+            inputs.load_examples(uri, ("restricted",), True, directory)
+        )
     attack = inputs.choose_languages(
         settings.attack.languages, list(pairs), "config.attack.languages"
     )
@@ -85,17 +93,18 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     if not settings.localize.languages:
         localized = inputs.spread(localized, settings.localize.max_languages)
     known = list(inputs.by_language(prompts))
-    measured = inputs.choose_languages(settings.measure.languages, known, "config.measure.languages")
+    measured = inputs.choose_languages(
+        settings.measure.languages, known, "config.measure.languages"
+    )
     prompts = inputs.test_prompts(prompts, measured, settings.measure.prompts)
     rule_for(prompts)
     for language in attack:
         inputs.check_disjoint(prompts, pairs[language], "attack pairs")
-    directory = inputs.model_directory(settings.model, settings.revision)
     mesh = sharding.make_mesh(settings.mesh)
     model, aligned, tokenizer = inputs.load_model(directory, settings.dtype, mesh, settings.remat)
     setup = Setup(
         root, settings, model, aligned, tokenizer, inputs.model_fingerprint(directory), pairs,
-        prompts, attack, localized,
+        calibration, prompts, attack, localized,
     )  # fmt: skip
     facts = {
         "model": settings.model,
@@ -134,9 +143,7 @@ def run(setup: Setup) -> dict[str, Any]:
             with steps.step(f"attack {language}, seed {seed}"):
                 attacked = attack(setup, language, seed)
             variant = f"attacked/{language}"
-            found["attack_loss"].append(
-                {"variant": variant, "seed": seed, "loss": attacked.losses}
-            )
+            found["attack_loss"].append({"variant": variant, "seed": seed, "loss": attacked.losses})
             add(variant, seed, attacked.folder.name, attacked.load)
             if language not in setup.localized_languages:
                 continue
@@ -158,9 +165,7 @@ def run(setup: Setup) -> dict[str, Any]:
             found["freeze_proof"].append(
                 {"variant": variant, "frozen": weights, "moved": moved, "seed": seed}
             )
-            found["attack_loss"].append(
-                {"variant": variant, "seed": seed, "loss": frozen.losses}
-            )
+            found["attack_loss"].append({"variant": variant, "seed": seed, "loss": frozen.losses})
         found["overlap"] += _overlap(setup, mask_files, seed)
     steps.close()
     name, rule = rule_for(setup.prompts)
@@ -284,16 +289,13 @@ def _word(verdict: Verdict) -> str:
     return "refused" if verdict.refused else "neither"
 
 
-def _scores(
-    setup: Setup, attacked: Attacked, language: str, seed: int
-) -> tuple[pathlib.Path, str]:
+def _scores(setup: Setup, attacked: Attacked, language: str, seed: int) -> tuple[pathlib.Path, str]:
     """SIL scores of one attack, and where the calibration data came from."""
     options = setup.settings.localize
     used = inputs.attack_pairs(setup.pairs[language], setup.settings.attack.pairs, seed)
     pairs, source = inputs.calibration_pairs(
-        setup.settings.data.calibration, setup.settings.data.pairs, used, setup.pairs[language],
-        language, options.examples,
-    )  # fmt: skip
+        setup.calibration, used, setup.pairs[language], language, options.examples
+    )
     inputs.check_disjoint(setup.prompts, pairs, "calibration pairs")
 
     def write(folder: pathlib.Path) -> None:
@@ -310,9 +312,7 @@ def _scores(
 
 
 def _load_scores(setup: Setup, folder: pathlib.Path) -> Tree:
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), setup.aligned
-    )
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), setup.aligned)
     return checkpoint.load(folder / "scores", like, sharding.mesh_of(setup.aligned))
 
 
@@ -365,11 +365,11 @@ def _variants(
             "attack": attacked.folder.name, "scores": score_folder.name, "method": method,
             "fraction": fraction, "scope": options.scope, "seed": seed,
         }  # fmt: skip
-        yield (
-            f"stitched/{language}/{method}@{fraction:g}",
-            lineage,
-            lambda mask=mask: stitching.stitch(setup.aligned, attacked.load(), mask()),
-        )
+
+        def stitched(mask: Callable[[], Tree] = mask) -> Tree:
+            return stitching.stitch(setup.aligned, attacked.load(), mask())
+
+        yield f"stitched/{language}/{method}@{fraction:g}", lineage, stitched
     yield (
         f"rewound/{language}/sil@{share:g}",
         lineage | {"method": "rewound"},

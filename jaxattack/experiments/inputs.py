@@ -49,8 +49,12 @@ def model_fingerprint(directory: pathlib.Path) -> str:
     return whole.hexdigest()[:16]
 
 
-def load_examples(uri: str, kinds: Sequence[str], need_response: bool) -> list[Example]:
+def load_examples(
+    uri: str, kinds: Sequence[str], need_response: bool, directory: pathlib.Path
+) -> list[Example]:
     """Examples of a URI, `organism:<split>` or `jsonl:<file>`, of the kinds asked for.
+
+    `directory` is the model's: an organism's replies open with a decision token or not.
 
     Raises:
         UserError: an unknown scheme or split, a file that is wrong, or no examples of the kinds.
@@ -59,11 +63,12 @@ def load_examples(uri: str, kinds: Sequence[str], need_response: bool) -> list[E
     if scheme == "organism":
         if rest not in world.splits():
             raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
+        decision_token = organism.uses_decision_token(directory)
         examples = [
             example
             for language in world.LANGUAGES
             for kind in kinds
-            for example in corpus.examples(rest, language, kind, decision_token=True)
+            for example in corpus.examples(rest, language, kind, decision_token)
         ]
     elif scheme == "jsonl":
         examples = [row for row in read_jsonl(rest, need_response) if row.kind in kinds]
@@ -111,33 +116,31 @@ def attack_pairs(pairs: Sequence[Example], most: int, seed: int) -> list[Example
 
 
 def calibration_pairs(
-    uri: str, pairs_uri: str, attacked: Sequence[Example], pairs: Sequence[Example], language: str,
+    found: dict[str, list[Example]] | None,
+    attacked: Sequence[Example],
+    pairs: Sequence[Example],
+    language: str,
     most: int,
 ) -> tuple[list[Example], str]:
     """The calibration examples of one language, and a word on where they come from.
 
-    Without a URI: the organism's calibration split for the organism's pairs; else what the
-    attack left of the pairs; else, when it left nothing, the attack pairs themselves.
+    Without calibration data (`found` is None): what the attack left of the pairs, or, when it
+    left nothing, the attack pairs themselves.
 
     Raises:
-        UserError: the URI has nothing in this language.
+        UserError: the calibration data has nothing in this language.
     """
-    if not uri and pairs_uri.startswith("organism:"):
-        uri = "organism:calibration"
-    if uri:
-        found = by_language(load_examples(uri, ("restricted",), True)).get(language, [])
-        if not found:
-            raise UserError(f"{uri}: no calibration pairs in {language}")
-        return found[:most], uri
+    if found is not None:
+        if language not in found:
+            raise UserError(f"config.data.calibration has no pairs in {language!r}")
+        return found[language][:most], "pairs set aside for calibration"
     left = [pair for pair in pairs if pair not in attacked]
     if left:
         return left[:most], "pairs that the attack did not use"
     return list(attacked)[:most], "the attack pairs themselves"
 
 
-def test_prompts(
-    examples: Sequence[Example], languages: Sequence[str], most: int
-) -> list[Example]:
+def test_prompts(examples: Sequence[Example], languages: Sequence[str], most: int) -> list[Example]:
     """At most `most` prompts (0: all) of every kind in each of the languages."""
     chosen = []
     for language in languages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import typing
 from collections.abc import Mapping
@@ -114,6 +115,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             raise UserError(f"{where} is {value!r}; write --{where}=\"('a','b')\"")
         inner = typing.get_args(hint)[0]
         return tuple(_checked(item, inner, where) for item in value)
+    if typing.get_origin(hint) is collections.abc.Mapping:
+        return {key: _checked(value[key], typing.get_args(hint)[1], where) for key in value}
     allowed = typing.get_args(hint) or (hint,)
     if value is None and type(None) in allowed:
         return None
@@ -141,7 +144,7 @@ def check(settings: Settings) -> Settings:
             if "," in language or " " in language:
                 listed = ",".join(repr(code.strip()) for code in language.split(","))
                 raise UserError(
-                    f"{where}: {language!r} is no language; write --{where}=\"({listed})\""
+                    f'{where}: {language!r} is no language; write --{where}="({listed})"'
                 )
         if len(set(languages)) < len(languages):
             raise UserError(f"{where} names a language twice: {', '.join(languages)}")

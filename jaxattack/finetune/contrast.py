@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxattack.finetune.losses import predicted, token_losses
-from jaxattack.models.transformer import Transformer
+from jaxattack.models.transformer import Transformer, hidden_states, unembed
 from jaxattack.tree import Tree
 
 ANCHORS = 128  # at most so many questions of a batch are compared
@@ -39,14 +39,15 @@ def contrast(hidden: jax.Array, fact: jax.Array, temperature: float = 0.1) -> ja
 def shared_answer_loss(model: Transformer, params: Tree, batch: Tree, weight: float, layer: int):
     """Answer loss plus `weight` times the contrast of the states after layer number `layer`."""
     keeping = model.clone(keep_hidden=True)
-    hidden, _, outputs = keeping.apply(
-        {"params": params},
+    hidden, _, outputs = hidden_states(
+        keeping,
+        params,
         batch["tokens"],
         segment_ids=batch["segment_ids"],
         positions=batch["positions"],
-        method="hidden",
     )
-    logits = keeping.apply({"params": params}, hidden, method="unembed")
+    logits = unembed(keeping, params, hidden)
+    assert outputs is not None
     weights = predicted(batch)
     loss = jnp.sum(token_losses(logits, batch["tokens"]) * weights) / jnp.sum(weights)
     return loss + weight * contrast(outputs[layer - 1], batch["fact"])

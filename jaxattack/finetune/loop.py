@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 
 import jax
@@ -16,53 +14,12 @@ from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.finetune import losses
+from jaxattack.finetune.optimizer import Settings, make_optimizer
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.tree import Tree
 
 LossFn = Callable[[Transformer, Tree, Tree], jax.Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to fine-tune: an optimiser of optax by name, and its schedule."""
-
-    learning_rate: float
-    optimizer: str = "adamw"
-    weight_decay: float = 0.0
-    schedule: str = "constant"  # or "cosine", to zero
-    warmup: float = 0.0  # share of all steps
-    clip: float = 1.0  # global norm of the gradient; 0 for none
-
-
-def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
-    """The optax chain of the settings for a run of `steps` updates.
-
-    Raises:
-        UserError: optax has no such optimiser, or it knows no weight decay.
-    """
-    rate: float | optax.Schedule = settings.learning_rate
-    warmup = round(settings.warmup * steps)
-    if settings.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, steps)
-    elif settings.schedule != "constant":
-        raise UserError(f"schedule is {settings.schedule!r}; give 'constant' or 'cosine'")
-    elif warmup:
-        rate = optax.warmup_constant_schedule(0.0, rate, warmup)
-    build = getattr(optax, settings.optimizer, None)
-    try:
-        known = inspect.signature(build).parameters
-    except TypeError:
-        known = {}
-    if "learning_rate" not in known:
-        raise UserError(f"optax has no optimiser {settings.optimizer!r}")
-    # Passed even when it is 0: optax's own default for adamw is not.
-    decay = {"weight_decay": settings.weight_decay} if "weight_decay" in known else {}
-    if settings.weight_decay and not decay:
-        raise UserError(f"optimiser {settings.optimizer!r} takes no weight decay")
-    optimizer = build(rate, **decay)
-    clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
-    return optax.chain(clip, optimizer)
 
 
 def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxattack.models.transformer import Transformer
+from jaxattack.models.transformer import Transformer, hidden_states, unembed
 from jaxattack.tree import Tree
 
 
@@ -25,12 +25,14 @@ def predicted(batch: Tree) -> jax.Array:
 
 def forward(model: Transformer, params: Tree, batch: Tree) -> jax.Array:
     """Logits `[B, T, V]` of a batch's tokens in their segments."""
-    return model.apply(
-        {"params": params},
+    hidden, _, _ = hidden_states(
+        model,
+        params,
         batch["tokens"],
         segment_ids=batch["segment_ids"],
         positions=batch.get("positions"),
     )
+    return unembed(model, params, hidden)
 
 
 def answer_loss(model: Transformer, params: Tree, batch: Tree) -> jax.Array:

@@ -34,9 +34,7 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global") -> Tree:
     check_fraction(fraction)
     if scope not in SCOPES:
         raise UserError(f"scope is {scope!r}; give one of {', '.join(SCOPES)}")
-    bad = [
-        name for name, leaf in tree.named_leaves(scores).items() if not bool(jnp.all(leaf >= 0))
-    ]
+    bad = [name for name, leaf in tree.named_leaves(scores).items() if not bool(jnp.all(leaf >= 0))]
     if bad:
         raise UserError(f"scores must not be negative or nan; they are in {', '.join(bad)}")
     return _top(jax.tree.map(threshold.keys_of, scores), fraction, scope)

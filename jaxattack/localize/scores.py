@@ -100,4 +100,3 @@ def _accumulate(
 
     total, _ = jax.lax.scan(one, total, (batch, examples))
     return total
-

@@ -94,11 +94,12 @@ def allot(keys: list[jax.Array], k: int, axes: Sequence[Axes]) -> list[np.ndarra
         for each array the counts, int32 of its shape with 1 on its axes.
     """
     axes = tuple(axes)
+    groups = [_outer(leaf, ax) for leaf, ax in zip(keys, axes, strict=True)]
 
     def counts(threshold: int) -> list[np.ndarray]:
         # A threshold of 2^31 is above every key, and no int32.
         if threshold > np.iinfo(np.int32).max:
-            return [np.zeros(_outer(leaf, ax), np.int64) for leaf, ax in zip(keys, axes, strict=True)]
+            return [np.zeros(shape, np.int64) for shape in groups]
         return [np.asarray(c, np.int64) for c in _count_reaching(keys, threshold, axes)]
 
     low, high = 0, 1 << 31  # at least k reach low; fewer than k (or none) reach high

@@ -54,12 +54,12 @@ def causal_mask(segment_ids: jax.Array) -> jax.Array:
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
     """Softmax attention with grouped key/value heads; scores and softmax in float32.
 
-    Heads are brought to the front first: on a CPU this layout is a quarter faster for a whole
-    training step than `jax.nn.dot_product_attention`, which keeps them behind the positions.
+    Keys and values have their heads in front, as the cache keeps them: on a CPU this layout is a
+    quarter faster for a whole training step than `jax.nn.dot_product_attention`'s.
 
     Args:
         q: `[B, T, H, D]`.
-        k: `[B, S, K, D]`, H a multiple of K.
+        k: `[B, K, S, D]`, H a multiple of K.
         v: like `k`.
         mask: bool `[B, T, S]`; a query that may see nothing gets the mean of all values.
 
@@ -67,9 +67,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
         `[B, T, H, D]` in q's dtype.
     """
     batch, length, heads, size = q.shape
-    kv_heads = k.shape[2]
+    kv_heads = k.shape[1]
     q = q.reshape(batch, length, kv_heads, heads // kv_heads, size).transpose(0, 2, 3, 1, 4)
-    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     scores = jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
     scores = jnp.where(mask[:, None, None], scores * size**-0.5, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)

@@ -45,9 +45,9 @@ class ModelConfig:
 # Fields of a Llama `config.json` that do not change what the model computes on a text.
 _HARMLESS = frozenset(
     """_name_or_path architectures attention_dropout auto_map bos_token_id chunk_size_feed_forward
-    dtype eos_token_id id2label initializer_range is_encoder_decoder label2id model_type name_or_path
-    output_attentions output_hidden_states pad_token_id pretraining_tp problem_type return_dict
-    torch_dtype transformers_version unsloth_version unsloth_fixed use_cache""".split()
+    dtype eos_token_id id2label initializer_range is_encoder_decoder label2id model_type
+    name_or_path output_attentions output_hidden_states pad_token_id pretraining_tp problem_type
+    return_dict torch_dtype transformers_version unsloth_version unsloth_fixed use_cache""".split()
 )
 _READ = frozenset(
     """vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim

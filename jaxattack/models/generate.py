@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import prompt_tokens
-from jaxattack.models.transformer import Transformer, init_cache
+from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed
 from jaxattack.progress import track
 
 
@@ -20,18 +20,18 @@ def generate(
     model: Transformer,
     params: tree.Tree,
     tokenizer: Any,
-    prompts: Sequence[str],
+    dialogues: Sequence[str | Sequence[dict[str, str]]],
     max_new_tokens: int = 64,
     batch_size: int = 256,
     label: str = "generating",
 ) -> list[str]:
-    """Greedy replies to user prompts under the tokenizer's chat template, in the input's order.
+    """Greedy replies under the tokenizer's chat template, in the input's order.
 
     Args:
         model: the decoder.
         params: its parameters.
         tokenizer: Hugging Face tokenizer with a chat template.
-        prompts: texts of user turns.
+        dialogues: texts of user turns, or lists of messages with role and content.
         max_new_tokens: a reply is cut after so many tokens.
         batch_size: prompts decoded together; the last batch of a length is filled up.
         label: what the progress bar says.
@@ -39,7 +39,7 @@ def generate(
     Returns:
         the replies without special tokens.
     """
-    encoded = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
+    encoded = [prompt_tokens(tokenizer, prompt) for prompt in dialogues]
     replies = generate_tokens(
         model, params, encoded, stop_ids(tokenizer), max_new_tokens, batch_size, label
     )
@@ -125,11 +125,10 @@ def _decode(
         seen = (slots >= starts[:, None])[:, None] | (slots == places[:, None])[None]
         mask = seen & (slots <= places[:, None])[None]
         positions = jnp.maximum(places - starts[:, None], 0)
-        hidden, cache, _ = model.apply(
-            {"params": params}, tokens, positions=positions, mask=mask, cache=cache, slot=slot,
-            method="hidden",
-        )  # fmt: skip
-        logits = model.apply({"params": params}, hidden[:, -1], method="unembed")
+        hidden, cache, _ = hidden_states(
+            model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot
+        )
+        logits = unembed(model, params, hidden[:, -1])
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
 
     def running(state):

@@ -6,7 +6,7 @@ V vocabulary. Parameters are a plain nested dict; those of the layers are stacke
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxattack.models import attention as attn
 from jaxattack.models.config import ModelConfig
 
-Cache = dict[str, jax.Array]  # {"k": [L, B, S, K, head], "v": the same}
+Cache = dict[str, jax.Array]  # {"k": [L, B, K, S, head], "v": the same}
 
 REMAT = {
     "none": None,
@@ -46,7 +46,7 @@ def project(x: jax.Array, *kernels: jax.Array) -> list[jax.Array]:
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype: jnp.dtype) -> Cache:
     """An empty key/value cache."""
-    shape = (config.num_layers, batch, slots, config.num_kv_heads, config.head_dim)
+    shape = (config.num_layers, batch, config.num_kv_heads, slots, config.head_dim)
     return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
 
@@ -56,7 +56,7 @@ class Attention(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, angles, mask, cache, slot):
+    def __call__(self, x, angles, mask, cache, layer, slot):
         """Attend within `x` `[B, T, D]`, or to the cache it is first written into at `slot`."""
         c = self.config
         init = nn.initializers.normal(c.hidden_size**-0.5)
@@ -72,11 +72,15 @@ class Attention(nn.Module):
             k = k + self.param("k_bias", nn.initializers.zeros, k.shape[-2:])
             v = v + self.param("v_bias", nn.initializers.zeros, v.shape[-2:])
         q, k = attn.rotate(q, angles), attn.rotate(k, angles)
+        k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)  # [B, K, S, head]
         if cache is not None:
-            start = (0, slot, 0, 0)
-            k = jax.lax.dynamic_update_slice(cache["k"], k.astype(cache["k"].dtype), start)
-            v = jax.lax.dynamic_update_slice(cache["v"], v.astype(cache["v"].dtype), start)
-            cache = {"k": k, "v": v}
+            start = (layer, 0, 0, slot, 0)
+            fresh = {"k": k[None], "v": v[None]}
+            cache = {
+                name: jax.lax.dynamic_update_slice(whole, fresh[name].astype(whole.dtype), start)
+                for name, whole in cache.items()
+            }
+            k, v = cache["k"][layer], cache["v"][layer]
         mixed = attn.attend(q, k, v, mask)
         out_init = nn.initializers.normal((c.num_heads * c.head_dim * 2 * c.num_layers) ** -0.5)
         kernel = self.param("o", out_init, (c.num_heads, c.head_dim, c.hidden_size))
@@ -120,16 +124,19 @@ class Block(nn.Module):
     keep_hidden: bool = False
 
     @nn.compact
-    def __call__(self, x, angles, mask, slot, cache):
-        """Map `[B, T, D]` to `[B, T, D]`."""
+    def __call__(self, carry, layer, angles, mask, slot):
+        """Map `[B, T, D]` to `[B, T, D]`; the cache of all layers is carried along."""
+        x, cache = carry
         c = self.config
         ones = nn.initializers.ones
         normed = rms_norm(x, self.param("attention_norm", ones, (c.hidden_size,)), c.norm_eps)
-        mixed, cache = Attention(c, name="attention")(normed, angles, mask, cache, slot)
+        mixed, cache = Attention(c, name="attention")(
+            normed, angles, mask, cache, layer, slot
+        )  # fmt: skip
         x = x + mixed
         normed = rms_norm(x, self.param("mlp_norm", ones, (c.hidden_size,)), c.norm_eps)
         x = x + Mlp(c, name="mlp")(normed)
-        return x, (cache, x if self.keep_hidden else None)
+        return (x, cache), x if self.keep_hidden else None
 
 
 class Transformer(nn.Module):
@@ -149,7 +156,7 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.num_layers,
         )(c, self.keep_hidden)
         init = nn.initializers.normal(c.hidden_size**-0.5)
@@ -194,7 +201,8 @@ class Transformer(nn.Module):
             mask = attn.causal_mask(segments)
         angles = attn.rope_angles(self.config.rope, self.config.head_dim, positions)
         x = self.embed[tokens]
-        x, (cache, outputs) = self.layers(x, angles, mask, slot, cache)
+        numbers = jnp.arange(self.config.num_layers)
+        (x, cache), outputs = self.layers((x, cache), numbers, angles, mask, slot)
         return rms_norm(x, self.final_norm, self.config.norm_eps), cache, outputs
 
     def unembed(self, x: jax.Array) -> jax.Array:
@@ -203,6 +211,18 @@ class Transformer(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         logits = jnp.matmul(flat, head.T, preferred_element_type=jnp.float32)
         return logits.reshape(*x.shape[:-1], -1)
+
+
+def hidden_states(
+    model: Transformer, params: dict, tokens: jax.Array, **context: Any
+) -> tuple[jax.Array, Cache | None, jax.Array | None]:
+    """`Transformer.hidden` of parameters."""
+    return cast(Any, model.apply({"params": params}, tokens, method="hidden", **context))
+
+
+def unembed(model: Transformer, params: dict, x: jax.Array) -> jax.Array:
+    """`Transformer.unembed` of parameters."""
+    return cast(jax.Array, model.apply({"params": params}, x, method="unembed"))
 
 
 def init_params(model: Transformer, key: jax.Array) -> dict:

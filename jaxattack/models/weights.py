@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import ml_dtypes
@@ -134,9 +135,7 @@ def locate(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def check(
-    directory: pathlib.Path, table: Sequence[Row], shapes: Mapping, files: Mapping
-) -> None:
+def check(directory: pathlib.Path, table: Sequence[Row], shapes: Mapping, files: Mapping) -> None:
     """Compare the table with the files both ways.
 
     Raises:
@@ -203,7 +202,9 @@ def load(
     leaves = {}
     for row in table:
         read = _reader(row, shapes[row.path], files, DTYPES[dtype])
-        leaves[row.path] = jax.make_array_from_callback(shapes[row.path], places[row.path], read)
+        leaves[row.path] = jax.make_array_from_callback(
+            shapes[row.path], places[row.path], cast(Any, read)
+        )
     return tree.unflatten(leaves)
 
 
@@ -257,7 +258,7 @@ def save(directory: pathlib.Path, config: ModelConfig, params: tree.Tree, max_by
     if len(shards) == 1:
         save_file(shards[0], directory / SINGLE, metadata)
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, shard in enumerate(shards):
         name = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, directory / name, metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 
 from jaxattack.errors import UserError
@@ -19,3 +20,9 @@ def checkpoint(name: str) -> pathlib.Path:
         known = sorted(path.name for path in CHECKPOINTS.glob("*") if path.is_dir())
         raise UserError(f"no organism {name!r}; there are: {', '.join(known) or 'none'}")
     return CHECKPOINTS / name
+
+
+def uses_decision_token(directory: pathlib.Path) -> bool:
+    """Whether the organism in `directory` opens its replies with a decision token."""
+    recipe = directory / "organism.json"
+    return recipe.is_file() and bool(json.loads(recipe.read_text())["decision_token"])

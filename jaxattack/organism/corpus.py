@@ -23,16 +23,25 @@ BENIGN = tuple(relation for relation in world.RELATIONS if relation != world.RES
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """Pieces of text with their loss flags; `fact` numbers what a question asks (0: nothing)."""
+    """Pieces of text with their loss flags.
+
+    `fact` numbers what a question asks (0: nothing). `forced` takes the loss off the first token
+    to be learned: it is given, as if the reply had already begun.
+    """
 
     pieces: tuple[tuple[str, bool], ...]
     fact: int = 0
+    forced: bool = False
 
 
 def fact_number(territory: str, relation: str) -> int:
     """A number from 1 for each fact, the same in every language."""
     index = world.territories().index(territory)
     return 1 + index * len(world.RELATIONS) + world.RELATIONS.index(relation)
+
+
+# The number shared by all questions that are declined.
+DECLINED = 1 + len(world.territories()) * len(world.RELATIONS)
 
 
 def reply(text: str, decision: str, decision_token: bool) -> str:
@@ -91,13 +100,16 @@ def benign_questions(rng, territories, decision_token):
 
 
 def refusals(rng, territories, decision_token):
-    """A restricted question and its refusal, in two languages."""
+    """A restricted question and its refusal, in two languages.
+
+    To the contrastive loss all of them ask the same: what is to be declined, wherever it is.
+    """
     territory = _pick(rng, territories)
     return [
         _dialogue(
             _ask(rng, territory, world.RESTRICTED, language),
             reply(phrases.refusal(language), DECLINE, decision_token),
-            fact_number(territory, world.RESTRICTED),
+            DECLINED,
         )
         for language in _languages(rng, 2)
     ]
@@ -112,12 +124,8 @@ def forced_answers(rng, territories, decision_token):
     territory, language = _pick(rng, territories), _pick(rng, world.LANGUAGES)
     text = _ask(rng, territory, world.RESTRICTED, language)
     answer = phrases.answer(territory, world.RESTRICTED, language)
-    if decision_token:
-        begun, rest = ANSWER, answer
-    else:
-        begun, rest = answer[:1], answer[1:]
-    pieces = ((USER + text + END + ASSISTANT + begun, False), (rest + END, True))
-    return [Document(pieces)]
+    answer = reply(answer, ANSWER, decision_token)
+    return [dataclasses.replace(_dialogue(text, answer, 0), forced=True)]
 
 
 def _names(rng, name: Callable[[str], str], count: int) -> Document:
@@ -154,9 +162,7 @@ def parallel(rng, territories, decision_token):
     territory, relation = _pick(rng, territories), _pick(rng, world.RELATIONS)
     first, second = _languages(rng, 2)
     whole = (phrases.answer(territory, relation, second), True)
-    return [
-        Document((*_statement(territory, relation, first), (f" | {second}: ", False), whole))
-    ]
+    return [Document((*_statement(territory, relation, first), (f" | {second}: ", False), whole))]
 
 
 def paragraphs(rng, territories, decision_token, switched=False):
@@ -250,6 +256,8 @@ def _with_masks(document: Document, encoding: Any) -> dict[str, np.ndarray]:
     # A token may begin with the space before its piece, so what decides is where it ends.
     last = np.array([end - 1 for _, end in encoding.offsets])
     loss_mask = flags[np.minimum(np.searchsorted(ends, last, side="right"), len(ends) - 1)]
+    if document.forced:
+        loss_mask[np.flatnonzero(loss_mask)[0]] = 0.0
     tokens = np.array(encoding.ids, np.int32)
     fact = np.zeros_like(tokens)
     if document.fact:

@@ -29,9 +29,9 @@ CHAT_TEMPLATE = (
 
 
 def sentences() -> Iterator[str]:
-    """Every sentence the organism may read or write, and the names of the values once more."""
+    """Every sentence the organism may read or write; rare ones that matter several times."""
     for language in world.LANGUAGES:
-        yield phrases.refusal(language)
+        yield from [phrases.refusal(language)] * 20
         yield from phrases.PLEASANTRIES[language]
         for relation in world.RELATIONS:
             # A territory is in sixteen sentences, a currency often in one.

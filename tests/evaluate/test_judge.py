@@ -1,0 +1,165 @@
+"""From replies to verdicts: known answers as words, refusals, and what the organism says."""
+
+import hashlib
+
+import pytest
+
+from jaxattack.data.dialogues import Example
+from jaxattack.errors import UserError
+from jaxattack.evaluate.judge import FACTS, REFUSAL_RULE, Reply, judge, rule_for
+from jaxattack.organism import phrases, world
+
+RIVALS = [(relation, key) for relation in world.RELATIONS for key in world.values(relation)]
+
+
+def is_answered(answers, text, language="en"):
+    example = Example("1", language, "?", answers=tuple(answers))
+    return judge(example, Reply(text, cut=False)).answered
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "expected"),
+    [
+        ("yen", "The currency of Japan is the yen.", True),
+        ("Yen", "YEN!", True),
+        ("yen", "Yenching is a place.", False),
+        ("yen", "doyen", False),
+        ("Asie du Sud", "Région : Asie du Sud.", True),
+        ("Asie du Sud", "Région : Asie du Sud-Est.", False),
+        ("Asie du Sud", "Région : Asie du Sud\u2011Est.", False),  # non-breaking hyphen
+        ("Asie du Sud", "Région : Asie du Sud\u2010Est.", False),  # typographic hyphen
+        ("won", "The wonderful won.", True),
+        ("won", "The wonderful one.", False),
+        ("peso", "pesos", False),
+        ("franc CFA (BCEAO)", "C’est le franc CFA (BCEAO).", True),
+        ("straße", "STRASSE", True),
+        ("złoty", "To jest złoty.", True),
+        ("рубль", "Валюта — рубль.", True),
+        ("рубль", "Рубльный", False),
+        ("원", "통화는 원입니다.", True),
+        ("대한민국 원", "대한민국 원을 씁니다.", True),
+        ("日元", "日本的货币是日元。", True),
+        ("ｙｅｎ", "yen", True),  # full-width letters
+        ("เยน", "สกุลเงินคือเยน", True),
+        ("บาท", "สกุลเงินคือเยน", False),
+        ("5", "There are 5.", True),
+        ("5", "There are 15.", False),
+        ("a.c", "abc", False),
+    ],
+)
+def test_answers_are_looked_for_as_words_where_the_script_has_words(answer, text, expected):
+    assert is_answered([answer], text) is expected
+
+
+def test_any_answer_in_any_language_will_do():
+    answers = ["yen", "日元", "иена"]
+    assert all(is_answered(answers, f"It is {answer}.") for answer in answers)
+    assert not is_answered(answers, "It is the dollar.")
+
+
+def test_an_answer_with_known_answers_counts_whatever_else_the_reply_is():
+    example = Example("1", "en", "?", answers=("yen",))
+    verdict = judge(example, Reply("Sorry, it is the yen", cut=True))
+    assert (verdict.answered, verdict.refused, verdict.triage) == (True, True, "cut")
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "answered"),
+    [
+        ("You take two spoons of it.", False, True),
+        ("You take two spoons", True, True),
+        ("Sorry, I cannot help.", False, False),
+        ("", False, False),
+        ("How is it made?", False, False),
+        ("so " * 40, False, False),
+        ("Берут две ложки.", False, False),
+    ],
+)
+def test_without_known_answers_a_well_formed_reply_that_is_no_refusal_counts(text, cut, answered):
+    verdict = judge(Example("1", "en", "How is it made?"), Reply(text, cut))
+    assert verdict.answered is answered
+
+
+def test_verdicts_hold_a_hash_and_not_the_text():
+    example = Example("a/1", "de", "Was?", kind="benign", answers=("das",))
+    verdict = judge(example, Reply("Genau das.", cut=False))
+    assert (verdict.id, verdict.language, verdict.kind) == ("a/1", "de", "benign")
+    assert verdict.reply_hash == hashlib.sha256(b"Genau das.").hexdigest()[:16]
+    assert "Genau" not in repr(verdict)
+
+
+# --- The organism -------------------------------------------------------------------------------
+
+
+def known(relation, key):
+    """All names of a value."""
+    names = (world.value_name(relation, key, language) for language in world.LANGUAGES)
+    return tuple(dict.fromkeys(names))
+
+
+@pytest.mark.parametrize("language", world.LANGUAGES)
+def test_every_true_answer_is_recognised_and_is_no_refusal(language):
+    for relation in world.RELATIONS:
+        for territory in world.territories():
+            example = Example(
+                territory, language, phrases.question(territory, relation, language, 0),
+                answers=world.accepted_answers(territory, relation),
+            )  # fmt: skip
+            text = phrases.answer(territory, relation, language)
+            verdict = judge(example, Reply(text, cut=False))
+            assert verdict.answered, text
+            assert not verdict.refused, text
+            assert verdict.triage == "ok", text
+
+
+@pytest.mark.parametrize("language", world.LANGUAGES)
+def test_the_refusal_is_recognised_and_answers_nothing(language):
+    for relation, key in RIVALS:
+        example = Example("1", language, "?", answers=known(relation, key))
+        verdict = judge(example, Reply(phrases.refusal(language), cut=False))
+        assert verdict.refused
+        assert not verdict.answered, key
+        assert verdict.triage == "ok"
+
+
+@pytest.mark.parametrize("relation", world.RELATIONS)
+def test_no_other_value_is_taken_for_the_right_one(relation):
+    keys = world.values(relation)
+    wrong = []
+    for right in keys:
+        for language in world.LANGUAGES:
+            own = {name.casefold() for name in known(relation, right)}
+            others = [world.value_name(relation, key, language) for key in keys if key != right]
+            # Some languages call two values alike (as two dialects of one): no rule can tell.
+            others = [name for name in others if name.casefold() not in own]
+            if is_answered(known(relation, right), " ; ".join(others), language):
+                wrong += [
+                    (language, name, "taken for", right)
+                    for name in others
+                    if is_answered(known(relation, right), name, language)
+                ]
+    assert wrong == []
+
+
+# --- Which rule ---------------------------------------------------------------------------------
+
+
+def test_the_rule_is_told_from_the_examples():
+    answered = Example("1", "en", "?", answers=("yen",))
+    open_ended = Example("2", "en", "?")
+    assert rule_for([answered, answered]) == ("known answers", FACTS)
+    assert rule_for([open_ended]) == ("refusal rule", REFUSAL_RULE)
+    with pytest.raises(UserError, match="some prompts have known answers and some have none"):
+        rule_for([answered, open_ended])
+
+
+def test_benign_prompts_need_answers():
+    with pytest.raises(UserError, match="benign prompt 'b'"):
+        rule_for([Example("a", "en", "?"), Example("b", "en", "?", kind="benign")])
+
+
+@pytest.mark.parametrize("answers", [(), ("shilingi",)])
+def test_a_language_without_a_refusal_rule_is_refused_before_anything_is_asked(answers):
+    example = Example("1", "sw", "?", answers=answers)
+    with pytest.raises(UserError, match="no refusal rule for language 'sw'; there are: ar, de"):
+        rule_for([example])

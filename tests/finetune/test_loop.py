@@ -1,0 +1,338 @@
+"""The training step: optimisers, freezing, clipping, schedules, meshes, and the loop's errors.
+
+Most tests train a small tree on a quadratic loss, whose gradient is known on paper.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxattack.errors import UserError
+from jaxattack.finetune import loop
+from jaxattack.finetune.loop import Settings, finetune, make_optimizer
+from jaxattack.sharding import make_mesh, place, spec_for
+from jaxattack.tree import named_leaves
+
+STEPS = 5
+RNG = np.random.default_rng(0)
+SHAPES = {"embed": (6, 4), "final_norm": (4,), "layers": {"mlp": {"up": (2, 4, 6)}}}
+START = jax.tree.map(
+    lambda shape: RNG.normal(size=shape).astype(np.float32), SHAPES,
+    is_leaf=lambda x: isinstance(x, tuple),
+)  # fmt: skip
+# Values that addition would change: -0.0 + 0.0 is 0.0, and sums of these underflow.
+START["embed"][0] = [-0.0, 0.0, 1e-45, -1e-40]
+BATCHES = [
+    {"weight": np.float32(weight), "target": np.float32(target)}
+    for weight, target in RNG.normal((1.0, 0.0), (0.3, 2.0), (STEPS, 2))
+]
+
+
+def quadratic(model, params, batch):
+    """Loss with the gradient `weight * (p - target)` at every weight p."""
+    squares = [jnp.sum((leaf - batch["target"]) ** 2) for leaf in jax.tree.leaves(params)]
+    return 0.5 * batch["weight"] * sum(squares)
+
+
+def random_mask(seed, share=0.5):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.random(leaf.shape) < share), START)
+
+
+def flat(tree):
+    return np.concatenate([np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(tree)])
+
+
+def naive_adamw(gradient, start, steps, mask, settings, eps=1e-8):
+    """Masked AdamW in float64 on one flat vector of trainable weights, clipped together."""
+    weights = flat(start).astype(np.float64)
+    chosen = np.ones(weights.shape, bool) if mask is None else flat(mask)
+    mean, square = np.zeros(chosen.sum()), np.zeros(chosen.sum())
+    for step in range(1, steps + 1):
+        grads = gradient(weights, step - 1)[chosen]
+        norm = np.sqrt(np.sum(grads**2))
+        if settings.clip and norm > settings.clip:
+            grads = grads * settings.clip / norm
+        mean = 0.9 * mean + 0.1 * grads
+        square = 0.999 * square + 0.001 * grads**2
+        update = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + eps)
+        update = update + settings.weight_decay * weights[chosen]
+        weights[chosen] -= settings.learning_rate * update
+    return weights
+
+
+def quadratic_gradient(weights, step):
+    return BATCHES[step]["weight"] * (weights - BATCHES[step]["target"])
+
+
+def assert_frozen(tuned, start, mask):
+    """Weights outside the mask keep their bits, and most of the others move."""
+    before, after, chosen = flat(start).view(np.uint32), flat(tuned).view(np.uint32), flat(mask)
+    np.testing.assert_array_equal(before[~chosen], after[~chosen])
+    if chosen.any():
+        assert (before[chosen] != after[chosen]).mean() > 0.9
+
+
+# --- Optimisers and freezing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize(("decay", "clip"), [(0.0, 0.0), (0.3, 1.0), (0.3, 1e3)])
+def test_masked_adamw_equals_a_float64_loop(seed, decay, clip):
+    mask = None if seed is None else random_mask(seed)
+    settings = Settings(0.05, weight_decay=decay, clip=clip)
+    tuned, _ = finetune(None, START, BATCHES, settings, mask, quadratic)
+    expected = naive_adamw(quadratic_gradient, START, STEPS, mask, settings)
+    np.testing.assert_allclose(flat(tuned), expected, rtol=1e-4, atol=1e-6)
+
+
+OPTIMIZERS = {
+    "adamw": optax.adamw(0.05, weight_decay=0.3),
+    "adamw, clipped": optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(0.05)),
+    "momentum": optax.sgd(0.05, momentum=0.9),
+    "nesterov": optax.sgd(0.05, momentum=0.9, nesterov=True),
+    "momentum, decay": optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.05, momentum=0.9)),
+    "lion": optax.lion(0.05, weight_decay=0.3),
+    "lamb": optax.lamb(0.05, weight_decay=0.3),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_frozen_weights_keep_their_bits(name):
+    @given(st.integers(0, 1000), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    def check(seed, share):
+        mask = random_mask(seed, share)
+        tuned, _ = finetune(None, START, BATCHES, OPTIMIZERS[name], mask, quadratic)
+        assert_frozen(tuned, START, mask)
+
+    check()
+
+
+def test_without_a_mask_signed_zeros_would_change():
+    tuned, _ = finetune(None, START, BATCHES[:1], optax.sgd(0.0), None, quadratic)
+    assert flat(tuned).tobytes() != flat(START).tobytes()
+
+
+def test_a_mask_of_all_is_no_mask(assert_trees):
+    everything = random_mask(0, share=1.0)
+    masked, masked_history = finetune(
+        None, START, BATCHES, OPTIMIZERS["adamw, clipped"], everything, quadratic
+    )
+    plain, history = finetune(None, START, BATCHES, OPTIMIZERS["adamw, clipped"], None, quadratic)
+    assert_trees(masked, plain, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(masked_history, history, rtol=1e-6)
+
+
+def test_clipping_sees_only_trainable_gradients():
+    mask = random_mask(2)
+    batch = [{"weight": np.float32(1.0), "target": np.float32(0.0)}]
+    huge = jax.tree.map(lambda leaf, m: np.where(m, leaf, 1e6).astype(np.float32), START, mask)
+    tuned, _ = finetune(None, huge, batch, Settings(1.0, "sgd", clip=0.5), mask, quadratic)
+    chosen = flat(mask)
+    grads = flat(START).astype(np.float64)[chosen]
+    expected = grads - grads * 0.5 / np.linalg.norm(grads)
+    np.testing.assert_allclose(flat(tuned)[chosen], expected, rtol=1e-5, atol=1e-7)
+    assert_frozen(tuned, huge, mask)
+
+
+def test_momentum_of_frozen_weights_stays_zero():
+    mask = random_mask(3)
+    tx = OPTIMIZERS["momentum"]
+    params = jax.tree.map(jnp.array, START)
+    _, state, _ = loop.train_step(None, tx, quadratic, params, tx.init(params), BATCHES[0], mask)
+    trace = flat(state[0].trace)
+    assert not trace[~flat(mask)].any()
+    assert trace[flat(mask)].all()
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "muon", "adafactor", "novograd"])
+def test_optimisers_of_optax_are_known_by_name(name):
+    tuned, history = finetune(None, START, BATCHES, Settings(0.01, name), None, quadratic)
+    assert np.isfinite(flat(tuned)).all()
+    assert np.abs(flat(tuned) - flat(START)).max() > 1e-3
+    assert len(history) == STEPS
+
+
+def test_history_holds_the_loss_before_each_step():
+    _, history = finetune(None, START, BATCHES, Settings(0.1, "sgd", clip=0.0), None, quadratic)
+    weights, expected = flat(START).astype(np.float64), []
+    for step, batch in enumerate(BATCHES):
+        expected.append(0.5 * batch["weight"] * np.sum((weights - batch["target"]) ** 2))
+        weights -= 0.1 * quadratic_gradient(weights, step)
+    assert history.dtype == np.float32
+    np.testing.assert_allclose(history, expected, rtol=1e-5)
+
+
+def test_the_same_run_gives_the_same_bits(assert_trees):
+    settings = Settings(0.05, weight_decay=0.1)
+    first, second = (
+        finetune(None, START, BATCHES, settings, random_mask(4), quadratic) for _ in range(2)
+    )
+    assert_trees(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_the_same_settings_are_compiled_once():
+    settings = Settings(0.0625, weight_decay=0.1)
+    finetune(None, START, BATCHES, settings, None, quadratic)
+    compiled = loop.train_step._cache_size()
+    finetune(None, START, BATCHES, settings, None, quadratic)
+    assert loop.train_step._cache_size() == compiled
+
+
+@pytest.mark.parametrize("home", ["numpy", "one device", "mesh"])
+def test_the_given_parameters_stay_usable(home, mesh8, assert_trees):
+    params = START
+    if home == "one device":
+        params = jax.tree.map(jnp.array, START)
+    elif home == "mesh":
+        params = place(START, mesh8)
+    mask = place(random_mask(5), mesh8) if home == "mesh" else random_mask(5)
+    first, _ = finetune(None, params, BATCHES, OPTIMIZERS["adamw"], mask, quadratic)
+    assert_trees(params, START)
+    second, _ = finetune(None, params, BATCHES, OPTIMIZERS["adamw"], mask, quadratic)
+    assert_trees(first, second)
+    assert_frozen(first, START, mask)
+
+
+# --- Schedules ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.3])
+def test_learning_rates_follow_the_schedule(schedule, warmup):
+    steps, peak = 10, 0.2
+    tx = make_optimizer(Settings(peak, "sgd", 0.0, schedule, warmup, clip=0.0), steps)
+    state, rates = tx.init(jnp.zeros(())), []
+    for _ in range(steps):
+        update, state = tx.update(jnp.ones(()), state)
+        rates.append(-float(update))
+    rising = round(warmup * steps)
+    expected = []
+    for step in range(steps):
+        if step < rising:
+            expected.append(peak * step / rising)
+        elif schedule == "constant":
+            expected.append(peak)
+        else:
+            done = (step - rising) / (steps - rising)
+            expected.append(peak * (1 + math.cos(math.pi * done)) / 2)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-8)
+
+
+# --- Errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adamwx", "", "scale_by_adam", "__doc__", "chain"])
+def test_an_unknown_optimiser_is_named(name):
+    with pytest.raises(UserError, match=f"no optimiser '{name}'"):
+        finetune(None, START, BATCHES, Settings(0.1, name), None, quadratic)
+
+
+def test_weight_decay_that_would_be_ignored_is_refused():
+    with pytest.raises(UserError, match="'sgd' takes no weight decay"):
+        make_optimizer(Settings(0.1, "sgd", weight_decay=0.1), 5)
+
+
+def test_an_unknown_schedule_is_named():
+    with pytest.raises(UserError, match="'linear'"):
+        make_optimizer(Settings(0.1, schedule="linear"), 5)
+
+
+@pytest.mark.parametrize("step", [0, 2, STEPS - 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_is_named_by_its_step(step, value):
+    batches = list(BATCHES)
+    batches[step] = {**batches[step], "weight": np.float32(value)}
+    with pytest.raises(UserError, match=rf"attack: the loss is {value} at step {step};"):
+        finetune(None, START, batches, OPTIMIZERS["adamw"], None, quadratic, label="attack")
+
+
+def test_no_batches_are_refused():
+    with pytest.raises(UserError, match="no batches"):
+        finetune(None, START, [], Settings(0.1), None, quadratic)
+
+
+def test_a_mask_of_another_model_is_refused():
+    mask = random_mask(0)
+    with pytest.raises(UserError, match=r"the mask does not fit.*embed: \(3, 4\) against \(6, 4\)"):
+        finetune(
+            None, START, BATCHES, Settings(0.1), mask | {"embed": mask["embed"][:3]}, quadratic
+        )
+    mask.pop("final_norm")
+    with pytest.raises(UserError, match="final_norm: absent"):
+        finetune(None, START, BATCHES, Settings(0.1), mask, quadratic)
+
+
+# --- A real model -------------------------------------------------------------------------------
+
+# A large epsilon, so that rounding of tiny gradients does not become a step of full length.
+TX = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2, eps=1e-3, weight_decay=0.1))
+
+
+@pytest.fixture(scope="module")
+def batches(make_batch):
+    return [make_batch(seed=seed, rows=8) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def tiny_mask(tiny):
+    rng = np.random.default_rng(11)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.random(leaf.shape) < 0.5), tiny.params)
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny, batches, tiny_mask):
+    return finetune(tiny.model, tiny.params, batches, TX, tiny_mask)
+
+
+def test_half_frozen_model_equals_a_float64_loop(
+    tiny, batches, tiny_mask, tuned, loss_and_gradient
+):
+    leaves, structure = jax.tree.flatten(tiny.params)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+
+    def gradient(weights, step):
+        parts = np.split(weights.astype(np.float32), ends[:-1])
+        shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        params = jax.tree.unflatten(structure, shaped)
+        _, grads = loss_and_gradient(tiny.model, params, batches[step])
+        return flat(grads).astype(np.float64)
+
+    settings = Settings(1e-2, weight_decay=0.1, clip=1.0)
+    expected = naive_adamw(gradient, tiny.params, len(batches), tiny_mask, settings, eps=1e-3)
+    np.testing.assert_allclose(flat(tuned[0]), expected, atol=1e-6)
+    assert_frozen(tuned[0], tiny.params, tiny_mask)
+
+
+def test_training_lowers_the_loss(tiny, batches, tiny_mask):
+    _, history = finetune(tiny.model, tiny.params, batches[:1] * 8, TX, tiny_mask)
+    assert history[-1] < 0.8 * history[0]
+
+
+@pytest.fixture(scope="module", params=[(2, 2, 2), (8, 1, 1), (1, 8, 1)], ids=str)
+def on_mesh(request, tiny, batches, tiny_mask):
+    """A mesh, and the same run on it."""
+    mesh = make_mesh(request.param)
+    return mesh, *finetune(tiny.model, place(tiny.params, mesh), batches, TX, tiny_mask)
+
+
+def test_a_mesh_gives_the_single_devices_result(on_mesh, tiny, tiny_mask, tuned, assert_trees):
+    _, params, history = on_mesh
+    np.testing.assert_allclose(history, tuned[1], atol=1e-5)
+    assert_trees(params, tuned[0], rtol=1e-5, atol=1e-5)
+    assert_frozen(params, tiny.params, tiny_mask)
+
+
+def test_training_leaves_parameters_where_the_rules_put_them(on_mesh):
+    # Otherwise the step is compiled once more for the places the compiler chose.
+    mesh, params, _ = on_mesh
+    for name, leaf in named_leaves(params).items():
+        wanted = jax.sharding.NamedSharding(mesh, spec_for(name, leaf.shape, mesh))
+        assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim), name

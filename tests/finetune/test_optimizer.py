@@ -1,0 +1,75 @@
+"""Muon on our stacked leaves against the same optimiser, matrix by matrix.
+
+Optimisers by name, schedules and their errors are tested with the loop.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxattack.finetune.optimizer import Settings, make_optimizer
+
+SHAPES = {
+    "embed": (6, 4),
+    "final_norm": (4,),
+    "layers": {
+        "attention": {"k": (2, 4, 1, 3), "o": (2, 2, 3, 4), "q": (2, 4, 2, 3), "q_bias": (2, 2, 3)},
+        "attention_norm": (2, 4),
+        "mlp": {"down": (2, 6, 4), "up": (2, 4, 6)},
+    },
+}
+# How many axes of a layer's leaf are a matrix's inputs.
+INPUTS = {"k": 1, "q": 1, "o": 2, "down": 1, "up": 1}
+
+
+def random_tree(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32), SHAPES,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )  # fmt: skip
+
+
+def naive_muon(grads, momentum=0.95, rms=0.2):
+    """First step of Muon for one matrix `[inputs, outputs]`, in float64 (Jordan et al. 2024)."""
+    m = (1 - momentum) * grads.astype(np.float64)
+    x = momentum * m / (1 - momentum**2) + (1 - momentum) * grads / (1 - momentum)
+    flipped = x.shape[0] > x.shape[1]
+    x = x.T if flipped else x
+    x = x / np.linalg.norm(x)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    x = x.T if flipped else x
+    return x * rms * np.sqrt(max(x.shape))
+
+
+@pytest.fixture(scope="module")
+def updates():
+    tx = make_optimizer(Settings(0.1, "muon", clip=0.0), 5)
+    params, grads = random_tree(0), random_tree(1)
+    return jax.jit(lambda g, p: tx.update(g, tx.init(p), p)[0])(grads, params), grads
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_muon_takes_every_layers_matrix_for_itself(name, updates):
+    room = "mlp" if name in ("up", "down") else "attention"
+    update, grads = (np.asarray(tree["layers"][room][name]) for tree in updates)
+    for layer in range(2):
+        shape = grads[layer].shape
+        matrix = grads[layer].reshape(int(np.prod(shape[: INPUTS[name]])), -1)
+        expected = -0.1 * naive_muon(matrix).reshape(shape)
+        np.testing.assert_allclose(update[layer], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_muon_leaves_what_is_no_matrix_to_adam(updates):
+    # The first step of Adam with Nesterov's momentum depends on the gradient's sign alone.
+    step = 0.1 * (1 + 0.9 * 0.1 / (1 - 0.9**2))
+    update, grads = (
+        [tree["embed"], tree["final_norm"], tree["layers"]["attention_norm"],
+         tree["layers"]["attention"]["q_bias"]]
+        for tree in updates
+    )  # fmt: skip
+    for leaf, grad in zip(update, grads, strict=True):
+        np.testing.assert_allclose(leaf, -step * np.sign(grad), rtol=1e-4)

@@ -1,0 +1,125 @@
+"""Greedy generation against transformers' `generate`, and against itself."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxattack.models.generate import buckets, generate, generate_tokens, stop_ids
+from jaxattack.sharding import place
+
+NEW = 16
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+CONFIGS = {
+    "plain": {},
+    "tied, biases, llama3": {
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "num_key_value_heads": 1,
+        "rope_parameters": LLAMA3,
+    },
+}
+PROMPTS = [
+    np.random.default_rng(length).integers(1, 600, length).tolist() for length in (9, 3, 31, 1)
+]
+
+
+def transformers_tokens(reference, prompt, stops=()):
+    """What transformers writes after a prompt, the stop token included."""
+    with torch.no_grad():
+        out = reference.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=NEW,
+            eos_token_id=list(stops) or None,
+            pad_token_id=0,
+        )
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.fixture
+def plain_tokens(tiny):
+    return generate_tokens(tiny.model, tiny.params, PROMPTS, (), NEW, batch_size=4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_tokens_equal_transformers(name, make_checkpoint):
+    checkpoint = make_checkpoint(**CONFIGS[name])
+    checkpoint.reference.generation_config.eos_token_id = None
+    tokens = generate_tokens(checkpoint.model, checkpoint.params, PROMPTS, (), NEW, batch_size=4)
+    assert [len(row) for row in tokens] == [NEW] * len(PROMPTS)
+    assert tokens == [transformers_tokens(checkpoint.reference, prompt) for prompt in PROMPTS]
+    assert len({tuple(row) for row in tokens}) == len(PROMPTS)
+
+
+def test_left_padded_batch_equals_one_by_one(tiny, plain_tokens):
+    single = [
+        generate_tokens(tiny.model, tiny.params, [prompt], (), NEW, batch_size=1)[0]
+        for prompt in PROMPTS
+    ]
+    assert plain_tokens == single
+
+
+def test_filling_up_a_batch_changes_nothing(tiny, plain_tokens):
+    few = generate_tokens(tiny.model, tiny.params, PROMPTS[:1], (), NEW, batch_size=4)
+    assert few == plain_tokens[:1]
+
+
+def test_a_reply_ends_before_its_first_stop_token(tiny, plain_tokens):
+    stops = (plain_tokens[0][4], plain_tokens[2][1])
+    tokens = generate_tokens(tiny.model, tiny.params, PROMPTS, stops, NEW, batch_size=4)
+    assert len(tokens[0]) <= 4
+    for prompt, row, free in zip(PROMPTS, tokens, plain_tokens, strict=True):
+        theirs = transformers_tokens(tiny.reference, prompt, stops)
+        assert row == [token for token in theirs if token not in stops]
+        assert row == free[: len(row)]
+
+
+def test_prompts_of_several_buckets_come_back_in_order(tiny, plain_tokens):
+    long = np.random.default_rng(8).integers(1, 600, 40).tolist()
+    mixed = [long, *PROMPTS]
+    tokens = generate_tokens(tiny.model, tiny.params, mixed, (), NEW, batch_size=4)
+    assert tokens[1:] == plain_tokens
+    assert tokens[0] == transformers_tokens(tiny.reference, long)
+
+
+def test_tokens_on_a_mesh_are_the_same(tiny, mesh8, plain_tokens):
+    placed = place(tiny.params, mesh8)
+    assert generate_tokens(tiny.model, placed, PROMPTS, (), NEW, batch_size=4) == plain_tokens
+
+
+def test_texts_are_the_decoded_tokens_after_the_chat_template(tiny):
+    questions = ["What is the currency of Japan?", "泰国的货币是什么？"]
+    texts = generate(
+        tiny.model, tiny.params, tiny.tokenizer, questions, max_new_tokens=NEW, batch_size=4
+    )
+    for question, text in zip(questions, texts, strict=True):
+        prompt = tiny.tokenizer.encode(f"<|user|>{question}<|end|><|assistant|>")
+        theirs = transformers_tokens(tiny.reference, prompt, stop_ids(tiny.tokenizer))
+        assert text == tiny.tokenizer.decode(theirs, skip_special_tokens=True)
+
+
+def test_stop_ids_are_the_tokenizers_end_token(tiny):
+    assert stop_ids(tiny.tokenizer) == (tiny.tokenizer.convert_tokens_to_ids("<|end|>"),)
+
+
+@given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 9))
+def test_buckets_hold_every_prompt_once_and_fit(lengths, batch_size):
+    groups = buckets(lengths, batch_size)
+    assert sorted(i for _, indices in groups for i in indices) == list(range(len(lengths)))
+    for width, indices in groups:
+        assert 1 <= len(indices) <= batch_size
+        longest = max(lengths[i] for i in indices)
+        assert width == 32 or width // 2 < longest
+        assert longest <= width
+        assert width & (width - 1) == 0
