@@ -28,7 +28,7 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"mlp/(gate|up)$", P(None, "fsdp", "tensor")),
     (r"mlp/(gate|up)_bias$", P(None, "tensor")),
     (r"mlp/down$", P(None, "tensor", "fsdp")),
-    (r"(norm|o_bias|down_bias|count|step)$", P()),
+    (r"(norm|o_bias|down_bias|count|step|ns_coeffs)$", P()),
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 import shutil
 import statistics
@@ -142,8 +141,11 @@ def check(settings: Settings) -> None:
                 f"config.{name}.shares: unknown {', '.join(unknown)}; "
                 f"there are: {', '.join(corpus.KINDS)}"
             )
-        if phase.steps % phase.leg:
-            raise UserError(f"config.{name}.steps is no multiple of config.{name}.leg")
+        if phase.steps % phase.leg or not 0 <= phase.warmup < phase.steps:
+            raise UserError(
+                f"config.{name}: steps should be a multiple of leg and above warmup, not "
+                f"{phase.steps}, {phase.leg}, {phase.warmup}"
+            )
     if not 1 <= settings.sharing.layer <= settings.model.num_layers:
         raise UserError(f"config.sharing.layer is {settings.sharing.layer}, not a layer's number")
 
@@ -192,10 +194,11 @@ def train(
     start = {"params": params, "opt_state": tx.init(params)}
     mesh = sharding.mesh_of(params)
     # What another phase is to do has no say in this one.
-    parts = {"seed": settings.seed, "model": settings.model, "sharing": settings.sharing}
     recipe = {
-        key: part if isinstance(part, int) else dataclasses.asdict(part)
-        for key, part in {**parts, "phase": phase}.items()
+        "seed": settings.seed,
+        "model": dataclasses.asdict(settings.model),
+        "sharing": dataclasses.asdict(settings.sharing),
+        "phase": dataclasses.asdict(phase),
     }
     folder: pathlib.Path | None = None
     for first in range(0, phase.steps, phase.leg):
