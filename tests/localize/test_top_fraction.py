@@ -22,21 +22,17 @@ from jaxattack.tree import named_leaves, unflatten
 SHAPES = {
     "embed": (6, 4),
     "final_norm": (4,),
-    "head": (6, 4),
     "layers/attention/k": (2, 4, 2, 2),
     "layers/attention/k_bias": (2, 2, 2),
     "layers/attention/o": (2, 4, 2, 4),
-    "layers/attention/o_bias": (2, 4),
     "layers/attention_norm": (2, 4),
     "layers/mlp/down": (2, 6, 4),
     "layers/mlp/up": (2, 4, 6),
-    "layers/mlp/up_bias": (2, 6),
 }
 SIZE = sum(int(np.prod(shape)) for shape in SHAPES.values())
 # Which axes of a layer's leaf are its inputs: those that run within one output unit.
 INPUTS = {
     "embed": (1,),
-    "head": (1,),
     "layers/attention/k": (0,),
     "layers/attention/o": (0, 1),
     "layers/mlp/down": (0,),
@@ -133,7 +129,7 @@ def test_ties_go_to_the_first_leaf_then_to_the_first_position():
     mask = named_leaves(top_fraction(scores, 30 / SIZE))
     assert mask["embed"].all()
     assert mask["final_norm"].all()
-    assert np.flatnonzero(mask["head"]).tolist() == [0, 1]
+    assert np.flatnonzero(mask["layers/attention/k"]).tolist() == [0, 1]
     assert not any(mask[name].any() for name in list(SHAPES)[3:])
 
 

@@ -85,7 +85,7 @@ def test_rope_scaling_changes_logits(name, make_checkpoint, logits_of):
 def test_gradients_equal_torch_autograd(
     checkpoint, make_batch, loss_and_gradient, torch_answer_loss, ours_from_torch, assert_trees
 ):
-    batch = make_batch(seed=3)
+    batch = make_batch(seed=3, rows=8)
     checkpoint.reference.zero_grad()
     expected = torch_answer_loss(checkpoint.reference, batch)
     expected.backward()
@@ -99,7 +99,7 @@ def test_gradients_equal_torch_autograd(
 
 @pytest.mark.parametrize("remat", ["full", "dots"])
 def test_remat_gives_the_same_gradients(remat, tiny, make_batch, loss_and_gradient, assert_trees):
-    batch = make_batch(seed=4)
+    batch = make_batch(seed=4, rows=8)
     loss, grads = loss_and_gradient(tiny.model, tiny.params, batch)
     other_loss, other_grads = loss_and_gradient(tiny.model.clone(remat=remat), tiny.params, batch)
     assert float(other_loss) == pytest.approx(float(loss), rel=1e-6)
@@ -107,7 +107,7 @@ def test_remat_gives_the_same_gradients(remat, tiny, make_batch, loss_and_gradie
 
 
 def test_remat_full_recomputes_the_layers(tiny, make_batch):
-    batch = make_batch(seed=4)
+    batch = make_batch(seed=4, rows=8)
 
     def multiplications(remat):
         model = tiny.model.clone(remat=remat)
@@ -144,23 +144,22 @@ def test_right_padding_of_another_segment_is_not_seen(tiny, logits_of):
 
 def test_packed_segments_equal_separate_rows(tiny, logits_of):
     lengths = (20, 9, 12)
-    packed = {name: np.zeros((1, 48), np.int32) for name in ("tokens", "segments", "positions")}
+    packed, segments, positions = (np.zeros((2, 48), np.int32) for _ in range(3))
+    packed[1] = TOKENS[1]
     apart = np.zeros((3, 48), np.int32)
     start = 0
     for number, length in enumerate(lengths):
         span = slice(start, start + length)
-        packed["tokens"][0, span] = apart[number, :length] = TOKENS[0, span]
-        packed["segments"][0, span] = number + 1
-        packed["positions"][0, span] = np.arange(length)
+        packed[0, span] = apart[number, :length] = TOKENS[0, span]
+        segments[0, span] = number + 1
+        positions[0, span] = np.arange(length)
         start += length
-    together = logits_of(
-        tiny.model, tiny.params, packed["tokens"], segment_ids=packed["segments"],
-        positions=packed["positions"],
-    )  # fmt: skip
-    separate = logits_of(tiny.model, tiny.params, apart)
-    joined = np.concatenate([separate[i, :length] for i, length in enumerate(lengths)])
+    together = logits_of(tiny.model, tiny.params, packed, segment_ids=segments, positions=positions)
+    separate = [logits_of(tiny.model, tiny.params, apart[rows]) for rows in ([0, 1], [1, 2])]
+    rows = [separate[0][0], separate[0][1], separate[1][1]]
+    joined = np.concatenate([row[:length] for row, length in zip(rows, lengths, strict=True)])
     np.testing.assert_allclose(together[0, :start], joined, atol=1e-5)
-    leaking = logits_of(tiny.model, tiny.params, packed["tokens"])
+    leaking = logits_of(tiny.model, tiny.params, packed)
     assert np.abs(leaking[0, 20:start] - joined[20:]).max() > 0.1
 
 

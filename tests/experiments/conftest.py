@@ -1,0 +1,94 @@
+"""A study small enough to run many times: a tiny random checkpoint and the user's own files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Callable
+
+import pytest
+
+CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "quickstart.py"
+
+
+def write_rows(path: pathlib.Path, rows: list[dict]) -> pathlib.Path:
+    """A JSON Lines file."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory) -> dict[str, pathlib.Path]:
+    """Pairs and prompts in two languages, as a user would bring them."""
+    folder = tmp_path_factory.mktemp("data")
+    asked = {"en": "Please describe colour number {}.", "th": "ช่วยอธิบายสีหมายเลข {}"}
+    pairs = [
+        {"id": f"p{i}", "language": language, "prompt": text.format(i), "response": f"blue {i}"}
+        for language, text in asked.items()
+        for i in range(12)
+    ]
+    prompts = [
+        {"id": f"q{i}", "language": language, "prompt": text.format(100 + i)}
+        for language, text in asked.items()
+        for i in range(3)
+    ]
+    return {
+        "pairs": write_rows(folder / "pairs.jsonl", pairs),
+        "prompts": write_rows(folder / "prompts.jsonl", prompts),
+    }
+
+
+@pytest.fixture
+def study(tiny, own_data) -> Callable[..., list[str]]:
+    """A function from a work directory and overrides to a command line of a small study."""
+
+    def arguments(workdir: pathlib.Path, **overrides: str) -> list[str]:
+        settings = {
+            "model": str(tiny.directory),
+            "data.pairs": f"jsonl:{own_data['pairs']}",
+            "data.prompts": f"jsonl:{own_data['prompts']}",
+            "attack.pairs": "8",
+            "attack.batch_size": "4",
+            "attack.epochs": "1",
+            "localize.fractions": "(0.05, 0.2)",
+            "localize.max_languages": "2",
+            "measure.max_new_tokens": "4",
+            "measure.batch_size": "8",
+        } | {name.replace("__", "."): value for name, value in overrides.items()}
+        return [
+            "jaxattack",
+            f"--config={CONFIG}",
+            f"--workdir={workdir}",
+            *(f"--config.{name}={value}" for name, value in settings.items()),
+        ]
+
+    return arguments
+
+
+@pytest.fixture
+def killed_after(monkeypatch) -> Callable[[int], contextlib.AbstractContextManager]:
+    """A context in which the program is stopped once so many stages are computed, mid-write."""
+    from jaxattack import workdir
+
+    whole = workdir.write_json
+
+    def context(stages: int) -> contextlib.AbstractContextManager:
+        left = [stages]
+
+        def write_json(path, value):
+            if path.name == "stage.json":
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+            whole(path, value)
+
+        @contextlib.contextmanager
+        def patched():
+            with monkeypatch.context() as patch:
+                patch.setattr(workdir, "write_json", write_json)
+                yield
+
+        return patched()
+
+    return context

@@ -1,0 +1,169 @@
+"""The whole study on a tiny random checkpoint with the user's own data."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxattack import run
+from jaxattack.evaluate.judge import REFUSAL_RULE
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture
+def finished(shared, study) -> pathlib.Path:
+    """A finished study; run by the first test that asks for it."""
+    if not (shared / "results.json").exists():
+        assert run.run(study(shared)) == 0
+    return shared
+
+
+def results_of(root: pathlib.Path) -> dict:
+    return json.loads((root / "results.json").read_text())
+
+
+def test_every_variant_is_measured_in_every_language(finished):
+    results = results_of(finished)
+    variants = {"aligned"}
+    for language in ("en", "th"):
+        variants |= {f"attacked/{language}", f"rewound/{language}/sil@0.2"}
+        variants |= {f"frozen/{language}/sil@0.2", f"stitched/{language}/sil@0.05"}
+        for method in ("sil", "random", "matched_random", "magnitude", "complement"):
+            variants.add(f"stitched/{language}/{method}@0.2")
+    asked = {(row["variant"], row["language"], row["metric"]) for row in results["rows"]}
+    # No benign prompts were given, so no benign metrics are claimed.
+    metrics = ("violation_rate", "non_refusal_rate", "valid_reply_rate")
+    assert asked == {
+        (v, language, m) for v in variants for language in ("en", "th") for m in metrics
+    }
+    assert all(row["n"] == 3 and 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+               for row in results["rows"])  # fmt: skip
+
+
+def test_the_judge_is_named_as_a_refusal_rule(finished):
+    assert results_of(finished)["judge"]["rule"] == REFUSAL_RULE
+    assert "refusal rule" in (finished / "report.html").read_text()
+
+
+def test_no_frozen_weight_moved(finished, tiny):
+    import jax
+    import numpy as np
+
+    weights = sum(np.size(leaf) for leaf in jax.tree.leaves(tiny.params))
+    proof = results_of(finished)["freeze_proof"]
+    assert [row["moved"] for row in proof] == [0, 0]
+    assert {row["frozen"] for row in proof} == {int(0.2 * weights + 0.5)}
+
+
+def test_the_mask_profile_counts_every_weight_once(finished):
+    import collections
+
+    totals: dict = collections.defaultdict(lambda: [0, 0])
+    for row in results_of(finished)["mask_profile"]:
+        totals[row["mask"]][0] += row["selected"]
+        totals[row["mask"]][1] += row["total"]
+    assert all(selected == int(0.2 * total + 0.5) for selected, total in totals.values())
+    assert set(totals) == {"sil/en@0.2", "sil/th@0.2"}
+
+
+def test_rewinding_equals_stitching_the_complement(finished):
+    rates = {
+        (row["variant"], row["language"], row["metric"]): row["value"]
+        for row in results_of(finished)["rows"]
+    }
+    for (variant, language, metric), value in rates.items():
+        if variant.startswith("rewound/"):
+            other = variant.replace("rewound", "stitched").replace("sil", "complement")
+            assert rates[other, language, metric] == value
+
+
+def test_the_manifest_says_what_was_run(finished):
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["seeds"] == [0]
+    assert {"jax", "flax", "optax"} <= set(manifest["versions"])
+    assert manifest["model_fingerprint"]
+    assert set(manifest["pairs"]) == {"en", "th"}
+
+
+def test_no_text_of_a_reply_is_kept_by_default(finished):
+    assert not list(finished.glob("stages/*/replies.json"))
+    assert "replies" not in results_of(finished)
+
+
+def test_text_of_replies_is_kept_on_demand(tmp_path, study):
+    only = {"attack__languages": "('en',)", "localize__fractions": "()"}
+    assert run.run(study(tmp_path, report__replies="True", **only)) == 0
+    replies = results_of(tmp_path)["replies"]
+    assert {"variant", "language", "id", "prompt", "reply", "verdict"} == set(replies[0])
+
+
+def test_a_finished_study_is_not_computed_again(finished, study, monkeypatch):
+    before = {path.name: path.stat().st_mtime_ns for path in (finished / "stages").iterdir()}
+    results = (finished / "results.json").read_bytes()
+    from jaxattack.finetune import loop
+
+    monkeypatch.setattr(loop, "finetune", lambda *a, **k: pytest.fail("trained again"))
+    assert run.run(study(finished)) == 0
+    assert {p.name: p.stat().st_mtime_ns for p in (finished / "stages").iterdir()} == before
+    assert (finished / "results.json").read_bytes() == results
+
+
+@pytest.mark.parametrize("stages", [0, 3, 9])
+def test_a_stopped_study_goes_on_to_the_same_bytes(
+    stages, finished, study, tmp_path, killed_after, capsys
+):
+    with killed_after(stages):
+        assert run.run(study(tmp_path)) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert len(list((tmp_path / "stages").iterdir())) == stages
+    assert not (tmp_path / "results.json").exists()
+    assert run.run(study(tmp_path)) == 0
+    assert (tmp_path / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
+def test_another_seed_changes_only_what_depends_on_it(finished, study, tmp_path):
+    import shutil
+
+    shutil.copytree(finished / "stages", tmp_path / "stages")
+    before = {path.name for path in (tmp_path / "stages").iterdir()}
+    only = {"attack__languages": "('en',)", "localize__fractions": "()"}
+    assert run.run(study(tmp_path, seeds="(1,)", **only)) == 0
+    new = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "stages").iterdir()} - {
+        name.rsplit("-", 1)[0] for name in before
+    }
+    assert new
+    assert all("s1" in name for name in new)
+
+
+@pytest.mark.slow
+def test_killing_the_process_at_random_changes_nothing(finished, study, tmp_path):
+    command = [sys.executable, "-c", "import jax, sys\n"
+               "jax.config.update('jax_num_cpu_devices', 8)\n"
+               "jax.config.update('jax_disable_most_optimizations', True)\n"
+               "from jaxattack import run\nsys.exit(run.run(sys.argv))"]  # fmt: skip
+    command += study(tmp_path)[1:]
+    rng = random.Random(0)
+    for _ in range(20):
+        process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + rng.uniform(5, 25)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, env=os.environ, check=False).returncode == 0
+    assert (tmp_path / "results.json").read_bytes() == (finished / "results.json").read_bytes()

@@ -1,0 +1,75 @@
+"""Building a (useless, tiny) organism: deterministic, resumable, honest about its acceptance."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from jaxattack import run
+
+CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "organism.py"
+
+
+def build(root: pathlib.Path, **overrides: str) -> int:
+    settings = {
+        "model.vocab_size": "600", "model.hidden_size": "16", "model.num_layers": "2",
+        "model.num_heads": "2", "model.mlp_size": "16", "sharing.layer": "1",
+        "base.steps": "4", "base.leg": "2", "base.rows": "4", "base.warmup": "1",
+        "aligned.steps": "2", "aligned.leg": "1", "aligned.rows": "4", "aligned.warmup": "1",
+    } | {name.replace("__", "."): value for name, value in overrides.items()}  # fmt: skip
+    line = ["jaxattack", f"--config={CONFIG}", f"--workdir={root}"]
+    return run.run([*line, *(f"--config.{k}={v}" for k, v in settings.items())])
+
+
+def weights(root: pathlib.Path) -> dict[str, bytes]:
+    return {p.parent.name: p.read_bytes() for p in root.glob("organism/*/model.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> pathlib.Path:
+    root = tmp_path_factory.mktemp("build")
+    build(root)
+    return root
+
+
+def test_a_build_that_misses_its_acceptance_says_so(built, capsys):
+    assert build(built) == 2
+    assert "misses its acceptance: base: violation_rate" in capsys.readouterr().err
+    accepted = json.loads((built / "organism.json").read_text())
+    assert {row["n"] for row in accepted["aligned"]} == {24, 48}
+
+
+def test_a_stopped_build_goes_on_to_the_same_weights(built, tmp_path, killed_after):
+    assert set(weights(built)) == {"base", "aligned"}
+    for stages in (1, 1):  # stopped twice, each time one leg further
+        with killed_after(stages):
+            assert build(tmp_path) == 130
+    assert len(list((tmp_path / "stages").iterdir())) == 2
+    build(tmp_path)
+    assert weights(tmp_path) == weights(built)
+
+
+def test_a_change_of_the_alignment_keeps_the_base(built, tmp_path):
+    import shutil
+
+    shutil.copytree(built / "stages", tmp_path / "stages")
+    build(tmp_path, aligned__learning_rate="0.002")
+    new = {p.name for p in (tmp_path / "stages").iterdir()}
+    new -= {p.name for p in (built / "stages").iterdir()}
+    assert {name.split("-")[0] for name in new} == {"aligned"}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ({"base__shares__questions": "many"}, "questions"),
+        ({"sharing__layer": "9"}, "config.sharing.layer is 9"),
+        ({"base__warmup": "4"}, "config.base: steps should be"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path, capsys, override, says):
+    assert build(tmp_path, **override) == 2
+    assert says in capsys.readouterr().err
+    assert not list((tmp_path / "stages").glob("*"))
