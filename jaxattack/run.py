@@ -30,6 +30,8 @@ from jaxattack.errors import UserError
 PACKAGES = ("jaxattack", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
             "safetensors", "tokenizers", "transformers")  # fmt: skip
 
+HELP = ("--help", "-h", "--helpfull")
+
 
 def main() -> None:
     """Entry point of the `jaxattack` command."""
@@ -63,15 +65,15 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str]:
     Raises:
         UserError: a flag or config key that does not exist, or a value of the wrong type.
     """
+    wants_help = len(argv) < 2 or any(arg in HELP for arg in argv[1:])
+    arguments = [arg for arg in argv if arg not in HELP]
     values = flags.FlagValues()
     config_flag = config_flags.DEFINE_config_file(
-        "config", None, "Config file of the study.", lock_config=True, flag_values=values
+        "config", None, "Config file of the study.", flag_values=values, sys_argv=arguments
     )
     workdir_flag = flags.DEFINE_string(
         "workdir", None, "Directory for results, report and finished stages.", flag_values=values
     )
-    wants_help = len(argv) < 2 or any(arg in ("--help", "-h", "--helpfull") for arg in argv[1:])
-    arguments = [arg for arg in argv if arg not in ("--help", "-h", "--helpfull")]
     try:
         rest = values(arguments)
     except FileNotFoundError as error:
