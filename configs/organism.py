@@ -46,7 +46,7 @@ def get_config() -> config_dict.ConfigDict:
         }
     )
 
-    config.aligned = phase("adamw", steps=400, leg=100, learning_rate=1e-3, weight_decay=0.0)
+    config.aligned = phase("adamw", steps=200, leg=100, learning_rate=1e-3, weight_decay=0.0)
     config.aligned.warmup = 20
     config.aligned.shares = config_dict.ConfigDict(
         {

@@ -35,8 +35,10 @@ RULES: tuple[tuple[str, P], ...] = (
 def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None) -> Mesh:
     """Arrange the devices as data x fsdp x tensor; one `-1` takes what is left.
 
+    Without a `-1` a shape may use only the first of the devices.
+
     Raises:
-        UserError: the shape does not multiply to the number of devices.
+        UserError: the shape needs more devices than there are, or does not divide them.
     """
     devices = list(jax.devices() if devices is None else devices)
     known = math.prod(size for size in shape if size != -1)
@@ -45,12 +47,11 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None
         raise UserError(
             f"mesh {tuple(shape)}: give three sizes (data, fsdp, tensor), one may be -1"
         )
-    if math.prod(filled) != len(devices):
-        raise UserError(
-            f"mesh {tuple(shape)} needs {math.prod(filled)} devices, there are {len(devices)}"
-        )
+    used = math.prod(filled)
+    if used > len(devices) or (-1 in shape and used < len(devices)):
+        raise UserError(f"mesh {tuple(shape)} does not fit {len(devices)} devices")
     # Auto axes: under Explicit ones gathers and top-k on sharded weights are refused.
-    return Mesh(np.array(devices).reshape(filled), AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(np.array(devices[:used]).reshape(filled), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:

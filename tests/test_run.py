@@ -50,7 +50,7 @@ def refused(capsys, tmp_path):
         ("--config.attack.epochs=0", "config.attack.epochs is 0"),
         ("--config.attack.epochs=many", "epochs"),
         ("--config.seeds=()", "config.seeds"),
-        ("--config.mesh=(3,1,1)", "mesh"),
+        ("--config.mesh=(3,1,-1)", "mesh (3, 1, -1) does not fit 8 devices"),
         ("--config.study=frailty", "fragility"),
         ("--config.model=no/such/place", "no/such/place"),
         ("--config.model=organism:nobody", "nobody"),

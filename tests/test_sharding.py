@@ -43,7 +43,7 @@ def test_a_mesh_of_some_devices():
 
 
 @pytest.mark.parametrize(
-    "shape", [(3, -1, 1), (2, 2, 1), (16, 1, 1), (1, 8), (2, 2, 2, 1), (), (-1, -1, 1), (0, -1, 1),
+    "shape", [(3, -1, 1), (16, 1, 1), (1, 8), (2, 2, 2, 1), (), (-1, -1, 1), (0, -1, 1),
               (1, 0, 8), (-2, -4, 1), (16, -1, 1)],
 )  # fmt: skip
 def test_a_mesh_that_does_not_fit_is_refused(shape):

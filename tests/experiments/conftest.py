@@ -55,6 +55,7 @@ def study(tiny, own_data) -> Callable[..., list[str]]:
             "localize.max_languages": "2",
             "measure.max_new_tokens": "4",
             "measure.batch_size": "8",
+            "mesh": "(1,1,1)",
         } | {name.replace("__", "."): value for name, value in overrides.items()}
         return [
             "jaxattack",
