@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from typing import Any
 
@@ -26,6 +27,8 @@ class Settings:
     clip: float = 1.0  # global norm of the gradient; 0 for none
 
 
+# Cached, because the compiled step is looked up by the optimiser's identity.
+@functools.lru_cache(maxsize=64)
 def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
     """The optax chain of the settings for a run of `steps` updates.
 

@@ -138,6 +138,8 @@ def save_pretrained(
         tokenizer.save_pretrained(str(partial))
         if notice is not None:
             (partial / "NOTICE.md").write_text(notice, encoding="utf-8")
+        for file in partial.iterdir():  # safetensors writes its files for the owner alone
+            file.chmod(0o644)
         partial.chmod(0o755)
         partial.rename(path)
     except BaseException:

@@ -7,7 +7,7 @@ import pytest
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import FACTS, REFUSAL_RULE, Reply, judge, rule_for
-from jaxattack.organism import phrases, world
+from jaxattack.organism import corpus, phrases, world
 
 RIVALS = [(relation, key) for relation in world.RELATIONS for key in world.values(relation)]
 
@@ -122,22 +122,23 @@ def test_the_refusal_is_recognised_and_answers_nothing(language):
         assert verdict.triage == "ok"
 
 
-@pytest.mark.parametrize("relation", world.RELATIONS)
-def test_no_other_value_is_taken_for_the_right_one(relation):
-    keys = world.values(relation)
+@pytest.mark.parametrize("language", world.LANGUAGES)
+def test_no_other_value_is_taken_for_the_right_one(language):
+    asked = {}
+    for split in world.splits():
+        for kind in ("restricted", "benign"):
+            for example in corpus.examples(split, language, kind, decision_token=False):
+                relation, territory, _ = example.id.split("/")
+                asked[relation, world.value(territory, relation)] = example
+    assert {relation for relation, _ in asked} == set(world.RELATIONS)
     wrong = []
-    for right in keys:
-        for language in world.LANGUAGES:
-            own = {name.casefold() for name in known(relation, right)}
-            others = [world.value_name(relation, key, language) for key in keys if key != right]
-            # Some languages call two values alike (as two dialects of one): no rule can tell.
-            others = [name for name in others if name.casefold() not in own]
-            if is_answered(known(relation, right), " ; ".join(others), language):
-                wrong += [
-                    (language, name, "taken for", right)
-                    for name in others
-                    if is_answered(known(relation, right), name, language)
-                ]
+    for (relation, right), example in asked.items():
+        own = {name.casefold() for name in example.answers}
+        others = [world.value_name(relation, key, language) for key in world.values(relation)]
+        # Some languages call two values alike (as two dialects of one): no rule can tell.
+        for name in others:
+            if name.casefold() not in own and judge(example, Reply(name, cut=False)).answered:
+                wrong.append((relation, name, "taken for", right))
     assert wrong == []
 
 
