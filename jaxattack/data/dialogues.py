@@ -88,7 +88,7 @@ def encode_pairs(tokenizer: Any, examples: Sequence[Example], max_length: int = 
 
     Returns:
         `tokens` int32, `loss_mask` float32, `segment_ids` int32 (0 = padding), each `[N, T]`,
-        T the longest example rounded up to a multiple of 8.
+        T the longest example rounded up to a multiple of 16, so that few shapes are compiled.
 
     Raises:
         UserError: no examples, an empty response, or one longer than `max_length` tokens.
@@ -105,7 +105,7 @@ def encode_pairs(tokenizer: Any, examples: Sequence[Example], max_length: int = 
                 f"pair {example.id!r} has {len(tokens)} tokens, more than max_length={max_length}"
             )
         rows.append((tokens, mask))
-    length = -(-max(len(tokens) for tokens, _ in rows) // 8) * 8
+    length = -(-max(len(tokens) for tokens, _ in rows) // 16) * 16
     arrays = empty_rows(len(rows), length)
     for i, (tokens, mask) in enumerate(rows):
         arrays["tokens"][i, : len(tokens)] = tokens

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxattack import tree
+from jaxattack import sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.localize import threshold
 from jaxattack.tree import Tree
@@ -37,7 +38,9 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global") -> Tree:
     bad = [name for name, leaf in tree.named_leaves(scores).items() if not bool(jnp.all(leaf >= 0))]
     if bad:
         raise UserError(f"scores must not be negative or nan; they are in {', '.join(bad)}")
-    return _top(jax.tree.map(threshold.keys_of, scores), fraction, scope)
+    # Placed by the rules, as random keys are: one layout, so each shape is compiled once.
+    keys = sharding.place(jax.tree.map(threshold.keys_of, scores), sharding.mesh_of(scores))
+    return _top(keys, fraction, scope)
 
 
 def magnitude_mask(tau: Tree, fraction: float, scope: str = "global") -> Tree:
@@ -56,20 +59,30 @@ def matched_random_mask(mask: Tree, seed: int) -> Tree:
 
     def select(name: str, keys: jax.Array, leaf: jax.Array) -> jax.Array:
         axes = _axes(name, leaf.ndim, "leaf")
-        counts = jnp.sum(leaf, axis=axes, keepdims=True, dtype=jnp.int32)
-        return threshold.top_in_groups(keys, counts, axes)
+        counts = np.asarray(jnp.sum(leaf, axis=axes, keepdims=True, dtype=jnp.int32))
+        return threshold.top_in_groups(keys, jnp.asarray(counts), axes)
 
     return tree.map_named(select, _random_keys(mask, seed), mask)
 
 
 def _random_keys(like: Tree, seed: int) -> Tree:
-    leaves, structure = jax.tree.flatten(like)
-    rngs = jax.random.split(jax.random.key(seed), len(leaves))
-    keys = [
-        (jax.random.bits(rng, leaf.shape, jnp.uint32) >> 1).astype(jnp.int32)
-        for rng, leaf in zip(rngs, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, keys)
+    """Independent uniform keys, placed like the tree; the mesh has no say in their values."""
+    return sharding.place(_draw_keys(_shapes(like), seed), sharding.mesh_of(like))
+
+
+def _shapes(like: Tree) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, tuple(leaf.shape)) for name, leaf in tree.named_leaves(like).items())
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _draw_keys(shapes: tuple[tuple[str, tuple[int, ...]], ...], seed: jax.Array | int) -> Tree:
+    rngs = jax.random.split(jax.random.key(seed), len(shapes))
+    return tree.unflatten(
+        {
+            name: (jax.random.bits(rng, shape, jnp.uint32) >> 1).astype(jnp.int32)
+            for rng, (name, shape) in zip(rngs, shapes, strict=True)
+        }
+    )
 
 
 def _top(keys: Tree, fraction: float, scope: str) -> Tree:

@@ -51,8 +51,8 @@ def test_arrays_hold_the_rows_padded_on_the_right(small_tokenizer):
         assert arrays["loss_mask"][row].tolist() == mask + [0] * padding
         assert arrays["segment_ids"][row].tolist() == [1] * len(tokens) + [0] * padding
     width = arrays["tokens"].shape[1]
-    assert width % 8 == 0
-    assert 0 <= width - max(lengths) < 8
+    assert width % 16 == 0
+    assert 0 <= width - max(lengths) < 16
     assert {name: array.dtype for name, array in arrays.items()} == {
         "tokens": np.int32, "loss_mask": np.float32, "segment_ids": np.int32
     }  # fmt: skip
