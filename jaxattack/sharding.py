@@ -41,14 +41,15 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None
         UserError: the shape needs more devices than there are, or does not divide them.
     """
     devices = list(jax.devices() if devices is None else devices)
-    known = math.prod(size for size in shape if size != -1)
-    filled = tuple(len(devices) // known if size == -1 else size for size in shape)
-    if len(shape) != 3 or sum(size == -1 for size in shape) > 1 or min(filled) < 1:
+    free = sum(size == -1 for size in shape)
+    if len(shape) != 3 or free > 1 or any(size < 1 and size != -1 for size in shape):
         raise UserError(
             f"mesh {tuple(shape)}: give three sizes (data, fsdp, tensor), one may be -1"
         )
+    known = math.prod(size for size in shape if size != -1)
+    filled = tuple(len(devices) // known if size == -1 else size for size in shape)
     used = math.prod(filled)
-    if used > len(devices) or (-1 in shape and used < len(devices)):
+    if used > len(devices) or (free and used < len(devices)):
         raise UserError(f"mesh {tuple(shape)} does not fit {len(devices)} devices")
     # Auto axes: under Explicit ones gathers and top-k on sharded weights are refused.
     return Mesh(np.array(devices[:used]).reshape(filled), AXES, axis_types=(AxisType.Auto,) * 3)
@@ -59,6 +60,8 @@ def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), None)
     if spec is None:
         raise ValueError(f"no sharding rule matches {name!r}")
+    if len(spec) > len(shape):  # a factored moment has fewer axes than its parameter
+        return P()
     axes = []
     for size, axis in zip(shape, tuple(spec) + (None,) * (len(shape) - len(spec)), strict=True):
         if axis is not None and size % mesh.shape[axis]:

@@ -19,7 +19,8 @@ class Example:
     """One prompt with what goes with it.
 
     `response` is the text to be trained on (empty for a test prompt), `answers` are the strings
-    any of which is the answer in substance (empty if only refusal can be judged).
+    any of which is the answer in substance (empty if only refusal can be judged). `others` are
+    other answers that have one of them inside: 東南アジア is not 南アジア.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Example:
     response: str = ""
     kind: str = "restricted"  # or "benign"
     answers: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
@@ -40,6 +42,7 @@ def fingerprint(examples: Sequence[Example]) -> str:
 
 def prompt_tokens(tokenizer: Any, prompt: str | Sequence[dict[str, str]]) -> list[int]:
     """Tokens of a user turn (or of role/content messages), up to where the model is to reply."""
+    _template(tokenizer)
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     return tokenizer.apply_chat_template(
         messages, tokenize=True, add_generation_prompt=True, return_dict=True

@@ -25,7 +25,11 @@ def read_jsonl(path: str, need_response: bool) -> list[Example]:
         raise UserError(f"jsonl:{path}: no such file")
     examples = []
     seen: set[tuple[str, str]] = set()
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"jsonl:{path}: not UTF-8 ({error.reason})") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"jsonl:{path}, line {number}"
@@ -47,7 +51,7 @@ def _example(fields: object, where: str, need_response: bool) -> Example:
     if not isinstance(fields, dict):
         raise UserError(f"{where}: a row is an object with the columns {', '.join(COLUMNS)}")
     wanted = COLUMNS + (("response",) if need_response else ())
-    missing = [name for name in wanted if not str(fields.get(name) or "").strip()]
+    missing = [name for name in wanted if fields.get(name) is None or not str(fields[name]).strip()]
     if missing:
         raise UserError(
             f"{where}: missing or empty columns: {', '.join(missing)}; there are: "

@@ -96,7 +96,7 @@ def finetune(
         if step:  # one step late, so that the device never waits for the host
             _check_finite(history[-2], step - 1, label)
     _check_finite(history[-1], len(history) - 1, label)
-    return params, np.array([float(loss) for loss in history], np.float32)
+    return sharding.place(params, mesh), np.array([float(loss) for loss in history], np.float32)
 
 
 def _check_finite(loss: jax.Array, step: int, label: str) -> None:

@@ -114,7 +114,7 @@ def _round(count: float) -> int:
 def _axes(name: str, ndim: int, scope: str) -> tuple[int, ...]:
     """Axes that run within one group of a leaf: a tensor, or the inputs of one output unit."""
     stacked = name.startswith("layers/")
-    if scope == "row" and ndim > 1 + stacked:
+    if scope == "row" and ndim > 1 + stacked and not name.endswith("_bias"):
         if not stacked:  # embed, head: a row is a token
             return (1,)
         return (1, 2) if re.search(r"attention/o$", name) else (1,)

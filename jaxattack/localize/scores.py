@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxattack import sharding
 from jaxattack.data.dialogues import Arrays
@@ -77,7 +78,7 @@ def mean_abs_gradient(
     total = sharding.place(zeros, mesh)
     count = 0
     for batch in track(batches, label):
-        examples = batch["loss_mask"].any(axis=1)
+        examples = np.asarray(losses.predicted(batch) > 0).any(axis=1)
         count += int(examples.sum())
         total = _accumulate(model, loss_fn, total, params, batch, examples)
     return total, count

@@ -35,7 +35,9 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
     tree.check_same_shapes("the mask", mask, "the model", base)
     tree.check_same_shapes("the attack vector", tau, "the model", base)
     return jax.tree.map(
-        lambda m, weight, delta: jnp.where(m, weight + delta.astype(weight.dtype), weight),
+        lambda m, weight, delta: jnp.where(
+            m, (weight.astype(jnp.float32) + delta).astype(weight.dtype), weight
+        ),
         mask,
         base,
         tau,

@@ -31,11 +31,8 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
     named = tree.named_leaves(mask)
     packed = {name: np.packbits(np.asarray(leaf)) for name, leaf in named.items()}
     shapes = {name: list(leaf.shape) for name, leaf in named.items()}
-    metadata = {
-        "format": FORMAT,
-        "shapes": json.dumps(shapes, sort_keys=True),
-        "info": json.dumps(info, sort_keys=True),
-    }
+    # One entry, since safetensors writes several in no order of ours.
+    metadata = {FORMAT: json.dumps({"shapes": shapes, "info": info}, sort_keys=True)}
     partial = path.with_name(f".{path.name}.partial")
     save_file(packed, partial, metadata)
     os.replace(partial, path)
@@ -60,17 +57,17 @@ def load_mask(path: str | pathlib.Path, like: Tree | None = None) -> tuple[Tree,
             packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: truncated or not a mask ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{path}: not a mask of this program (format {metadata.get('format')!r})")
-    shapes = json.loads(metadata["shapes"])
+    if FORMAT not in metadata:
+        raise UserError(f"{path}: not a mask of this program (no {FORMAT} in its metadata)")
+    described = json.loads(metadata[FORMAT])
     mask = tree.unflatten(
         {
             name: jnp.asarray(
                 np.unpackbits(packed[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
             )
-            for name, shape in shapes.items()
+            for name, shape in described["shapes"].items()
         }
     )
     if like is not None:
         tree.check_same_shapes(f"the mask {path}", mask, "the model", like)
-    return mask, json.loads(metadata["info"])
+    return mask, described["info"]

@@ -41,7 +41,7 @@ def top_in_groups(keys: jax.Array, k: jax.Array, axes: Axes) -> jax.Array:
         return jnp.sum(chosen, axis=axes, keepdims=True, dtype=jnp.int32)
 
     def largest(enough, high):
-        """Per group, the largest number below `high` for which `enough` holds (0 does)."""
+        """Per group, the largest number up to `high` for which `enough` holds (0 does)."""
 
         def halve(_, bounds):
             low, high = bounds
@@ -50,7 +50,8 @@ def top_in_groups(keys: jax.Array, k: jax.Array, axes: Axes) -> jax.Array:
             return jnp.where(good, middle, low), jnp.where(good, high, middle)
 
         bounds = jnp.zeros_like(k), jnp.full_like(k, high)
-        return jax.lax.fori_loop(0, 31, halve, bounds)[0]
+        low, _ = jax.lax.fori_loop(0, 31, halve, bounds)
+        return jnp.where(enough(jnp.full_like(k, high)), high, low)
 
     threshold = largest(lambda t: count(keys >= t) >= k, np.iinfo(np.int32).max)
     above, ties = keys > threshold, keys == threshold

@@ -69,6 +69,8 @@ def read_config(directory: pathlib.Path) -> ModelConfig:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: holds no JSON object")
     try:
         return from_hf(fields)
     except UserError as error:

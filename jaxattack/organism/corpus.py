@@ -293,6 +293,7 @@ def examples(
                     ),
                     kind=kind,
                     answers=world.accepted_answers(territory, relation),
+                    others=world.confusable_answers(territory, relation),
                 )
             )
     return found

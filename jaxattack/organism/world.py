@@ -79,6 +79,23 @@ def accepted_answers(territory: str, relation: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value_name(relation, key, language) for language in LANGUAGES))
 
 
+@functools.cache
+def confusable_answers(territory: str, relation: str) -> tuple[str, ...]:
+    """Returns names of wrong values that have one of the right value's names inside."""
+    right = accepted_answers(territory, relation)
+    wrong = {
+        value_name(relation, key, language)
+        for key in values(relation)
+        if key != value(territory, relation)
+        for language in LANGUAGES
+    }
+    return tuple(
+        sorted(
+            name for name in wrong if any(answer.casefold() in name.casefold() for answer in right)
+        )
+    )
+
+
 @functools.lru_cache(maxsize=1)
 def _split_of() -> dict[str, str]:
     """Returns the split to which each territory belongs."""
