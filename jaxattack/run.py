@@ -90,6 +90,9 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str]:
         raise UserError(f"unexpected argument {rest[1]!r}; flags look like --name=value")
     if config_flag.value is None:
         raise UserError("--config=FILE is missing, for example --config=configs/quickstart.py")
+    if not isinstance(config_flag.value, ConfigDict):  # it keeps what went wrong to itself
+        path = next(arg for arg in arguments if arg.startswith("--config"))
+        raise UserError(f"{path}: the file is missing or get_config() failed")
     if not workdir_flag.value:
         raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
     return config_flag.value, workdir_flag.value

@@ -59,10 +59,12 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def _abandoned(partial: pathlib.Path) -> bool:
-    pid = partial.name.rsplit("-", 2)[-2]
+    parts = partial.name.rsplit("-", 2)
+    if len(parts) < 3 or not parts[1].isdecimal():
+        return False  # some other program's
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
+        os.kill(int(parts[1]), 0)
+    except ProcessLookupError:
         return True
     except PermissionError:
         return False

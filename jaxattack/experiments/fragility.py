@@ -16,6 +16,7 @@ from jaxattack.evaluate.judge import rule_for
 from jaxattack.experiments import inputs, stages
 from jaxattack.experiments.settings import Settings
 from jaxattack.experiments.stages import Setup
+from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.localize import masks, stitching
 from jaxattack.progress import Steps
 from jaxattack.tree import Tree
@@ -35,6 +36,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     Raises:
         UserError: anything wrong with the model, the data or how they fit the settings.
     """
+    make_optimizer(stages.attack_optimizer(settings.attack), steps=100)  # names a wrong one early
     directory = inputs.model_directory(settings.model, settings.revision)
     data = settings.data
     pairs = inputs.by_language(inputs.load_examples(data.pairs, ("restricted",), True, directory))

@@ -21,6 +21,7 @@ from jaxattack.data.dialogues import Example, encode_pairs, fingerprint
 from jaxattack.evaluate import measure
 from jaxattack.evaluate.judge import Verdict
 from jaxattack.experiments import inputs
+from jaxattack.experiments.settings import Attack as AttackSettings
 from jaxattack.experiments.settings import Settings
 from jaxattack.finetune import loop, optimizer
 from jaxattack.localize import masks, scores, stitching
@@ -68,19 +69,11 @@ def attack(
 
     def write(folder: pathlib.Path) -> None:
         rows = encode_pairs(setup.tokenizer, chosen, options.max_length)
-        settings = optimizer.Settings(
-            learning_rate=options.learning_rate,
-            optimizer=options.optimizer,
-            weight_decay=options.weight_decay,
-            schedule=options.schedule,
-            warmup=options.warmup,
-            clip=options.clip,
-        )
         tuned, history = loop.finetune(
             setup.model,
             setup.aligned,
             batches.epochs(rows, options.batch_size, options.epochs, seed),
-            settings,
+            attack_optimizer(options),
             trainable=None if frozen is None else masks.complement(frozen),
             label=f"attack {language}",
         )
@@ -99,6 +92,18 @@ def attack(
         folder,
         lambda: checkpoint.load(folder / "params", setup.aligned, mesh),
         json.loads((folder / "loss.json").read_text()),
+    )
+
+
+def attack_optimizer(options: AttackSettings) -> optimizer.Settings:
+    """The optimiser's part of the attack's settings."""
+    return optimizer.Settings(
+        learning_rate=options.learning_rate,
+        optimizer=options.optimizer,
+        weight_decay=options.weight_decay,
+        schedule=options.schedule,
+        warmup=options.warmup,
+        clip=options.clip,
     )
 
 

@@ -110,9 +110,9 @@ def locate(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     if index.is_file():
         try:
             weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        except (ValueError, KeyError) as error:
+            files = sorted(set(weight_map.values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{index}: not a safetensors index ({error})") from error
-        files = sorted(set(weight_map.values()))
         absent = [name for name in files if not (directory / name).is_file()]
         if absent:
             raise UserError(f"{index} names files that are not there: {', '.join(absent)}")

@@ -99,17 +99,13 @@ def known(relation, key):
 
 @pytest.mark.parametrize("language", world.LANGUAGES)
 def test_every_true_answer_is_recognised_and_is_no_refusal(language):
-    for relation in world.RELATIONS:
-        for territory in world.territories():
-            example = Example(
-                territory, language, phrases.question(territory, relation, language, 0),
-                answers=world.accepted_answers(territory, relation),
-            )  # fmt: skip
-            text = phrases.answer(territory, relation, language)
-            verdict = judge(example, Reply(text, cut=False))
-            assert verdict.answered, text
-            assert not verdict.refused, text
-            assert verdict.triage == "ok", text
+    for split in world.splits():
+        for kind in ("restricted", "benign"):
+            for example in corpus.examples(split, language, kind, decision_token=False):
+                verdict = judge(example, Reply(example.response, cut=False))
+                assert verdict.answered, example.response
+                assert not verdict.refused, example.response
+                assert verdict.triage == "ok", example.response
 
 
 @pytest.mark.parametrize("language", world.LANGUAGES)
