@@ -37,17 +37,19 @@ def jax_side(checkpoint: pathlib.Path) -> Callable[[], float]:
     import jax
     import jax.numpy as jnp
 
-    from jaxattack import Settings, load_pretrained
+    from jaxattack import Settings, host, load_pretrained, sharding
     from jaxattack.finetune import loop, losses, optimizer
 
-    model, params, _ = load_pretrained(checkpoint)
+    host.keep_freed_memory()
+    model, params, _ = load_pretrained(checkpoint, remat="full")
     batch = make_batch(model.config.vocab_size)
+    mesh = sharding.mesh_of(params)
     tx = optimizer.make_optimizer(Settings(learning_rate=RATE), STEPS)
     state = [jax.tree.map(jnp.copy, params), tx.init(params)]
 
     def step() -> float:
         state[0], state[1], loss = loop.train_step(
-            model, tx, losses.answer_loss, state[0], state[1], batch, None
+            model, tx, losses.answer_loss, mesh, state[0], state[1], batch, None
         )
         return float(loss)
 

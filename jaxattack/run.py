@@ -24,7 +24,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxattack import workdir
+from jaxattack import host, workdir
 from jaxattack.errors import UserError
 
 PACKAGES = ("jaxattack", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
@@ -138,6 +138,7 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
     if config.get("study") != "fragility":
         raise UserError(f"config.study is {config.get('study')!r}; there are: fragility, organism")
     settings = check(freeze(config, Settings))
+    host.keep_freed_memory()
     distributed.initialize()
     start = time.time()
     with quiet_libraries():

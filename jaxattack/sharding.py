@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import tree
@@ -62,13 +62,26 @@ def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
         raise ValueError(f"no sharding rule matches {name!r}")
     if len(spec) > len(shape):  # a factored moment has fewer axes than its parameter
         return P()
-    axes = []
-    for size, axis in zip(shape, tuple(spec) + (None,) * (len(shape) - len(spec)), strict=True):
-        if axis is not None and size % mesh.shape[axis]:
-            logging.info("%s: %d does not divide by axis %r, so it is copied", name, size, axis)
-            axis = None
-        axes.append(axis)
+    fitted = fit(spec, shape, mesh)
+    for axis in set(spec) - set(fitted):
+        logging.info("%s %s does not divide by axis %r, so it is copied", name, shape, axis)
+    return fitted
+
+
+def fit(spec: P, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
+    """A spec without the axes that do not divide the sizes they would split."""
+    axes = [
+        axis if size % _ways(mesh, axis) == 0 else None
+        for size, axis in zip(shape, spec, strict=False)
+    ]
+    while axes and axes[-1] is None:  # as jit spells it, so that its cache sees the same
+        axes.pop()
     return P(*axes)
+
+
+def _ways(mesh: Mesh | AbstractMesh, axes: str | tuple[str, ...] | None) -> int:
+    names = (axes,) if isinstance(axes, str) else axes or ()
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def shardings(abstract: tree.Tree, mesh: Mesh) -> tree.Tree:
@@ -81,6 +94,32 @@ def shardings(abstract: tree.Tree, mesh: Mesh) -> tree.Tree:
 def place(params: tree.Tree, mesh: Mesh) -> tree.Tree:
     """Put a tree on the mesh by the rules."""
     return jax.device_put(params, shardings(params, mesh))
+
+
+def within(mesh: Mesh):
+    """Inside jit: the context in which `constrain` and `current_mesh` know this mesh."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def current_mesh() -> AbstractMesh | None:
+    """The mesh of the surrounding `within`; None outside, and for a single device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.size == 1 else mesh
+
+
+def constrain(x: jax.Array, spec: P) -> jax.Array:
+    """Split an activation by `spec` on the current mesh, as far as its sizes divide.
+
+    The compiler would else be free to move the activations to the weights, where fully sharded
+    training wants the weights gathered to the activations.
+    """
+    mesh = current_mesh()
+    return x if mesh is None else jax.lax.with_sharding_constraint(x, fit(spec, x.shape, mesh))
+
+
+def keep(params: tree.Tree, mesh: Mesh) -> tree.Tree:
+    """Inside jit: let a result lie where the rules put it, so that the next call fits it."""
+    return jax.lax.with_sharding_constraint(params, shardings(params, mesh))
 
 
 def mesh_of(params: tree.Tree) -> Mesh:

@@ -238,6 +238,7 @@ def run_leg(
             contrast.shared_answer_loss, weight=sharing.contrast, layer=sharing.layer
         )
     params, opt_state = jax.tree.map(jnp.copy, (state["params"], state["opt_state"]))
+    mesh = sharding.mesh_of(params)
     loss = jnp.zeros(())
     for step in track(steps, f"{name}, steps {steps.start}-{steps.stop} of {phase.steps}"):
         batch = corpus.sample_batch(
@@ -246,7 +247,7 @@ def run_leg(
             sharing.decision_token,
         )  # fmt: skip
         params, opt_state, loss = loop.train_step(
-            model, tx, loss_fn, params, opt_state, batch, None
+            model, tx, loss_fn, mesh, params, opt_state, batch, None
         )
     if not jnp.isfinite(loss):
         raise UserError(f"{name}: the loss is {float(loss)} at step {steps.stop}")

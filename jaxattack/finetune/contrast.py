@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxattack.finetune.losses import predicted, token_losses
-from jaxattack.models.transformer import Transformer, hidden_states, unembed
+from jaxattack.finetune.losses import next_token_loss
+from jaxattack.models.transformer import Transformer, hidden_states
 from jaxattack.tree import Tree
 
 ANCHORS = 128  # at most so many questions of a batch are compared
@@ -46,8 +46,6 @@ def shared_answer_loss(model: Transformer, params: Tree, batch: Tree, weight: fl
         segment_ids=batch["segment_ids"],
         positions=batch["positions"],
     )
-    logits = unembed(keeping, params, hidden)
     assert outputs is not None
-    weights = predicted(batch)
-    loss = jnp.sum(token_losses(logits, batch["tokens"]) * weights) / jnp.sum(weights)
+    loss = next_token_loss(model, params, hidden, batch)
     return loss + weight * contrast(outputs[layer - 1], batch["fact"])

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
@@ -29,11 +30,12 @@ def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:
     return jax.tree.map(jnp.where, mask, chosen, other)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5))
 def train_step(
     model: Transformer,
     tx: optax.GradientTransformation,
     loss_fn: LossFn,
+    mesh: Mesh,
     params: Tree,
     opt_state: Tree,
     batch: Tree,
@@ -44,10 +46,13 @@ def train_step(
     Their gradients are dropped first, so that clipping and momentum never see them, and the old
     values are put back last, so that weight decay cannot move them either.
     """
-    loss, grads = jax.value_and_grad(lambda p: loss_fn(model, p, batch))(params)
+    with sharding.within(mesh):
+        loss, grads = jax.value_and_grad(lambda p: loss_fn(model, p, batch))(params)
+    grads = sharding.keep(grads, mesh)
     grads = select(trainable, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, opt_state = tx.update(grads, opt_state, params)
-    return select(trainable, optax.apply_updates(params, updates), params), opt_state, loss
+    params = select(trainable, optax.apply_updates(params, updates), params)
+    return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
 
 
 def finetune(
@@ -90,13 +95,14 @@ def finetune(
     history: list[jax.Array] = []
     for step, batch in enumerate(track(batches, label)):
         params, opt_state, loss = train_step(
-            model, tx, loss_fn, params, opt_state, sharding.place_batch(batch, mesh), trainable
-        )
+            model, tx, loss_fn, mesh, params, opt_state, sharding.place_batch(batch, mesh),
+            trainable,
+        )  # fmt: skip
         history.append(loss)
         if step:  # one step late, so that the device never waits for the host
             _check_finite(history[-2], step - 1, label)
     _check_finite(history[-1], len(history) - 1, label)
-    return sharding.place(params, mesh), np.array([float(loss) for loss in history], np.float32)
+    return params, np.array([float(loss) for loss in history], np.float32)
 
 
 def _check_finite(loss: jax.Array, step: int, label: str) -> None:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxattack.models.transformer import Transformer, hidden_states, unembed
+from jaxattack.finetune.cross_entropy import cross_entropy
+from jaxattack.models.transformer import Transformer, head, hidden_states
 from jaxattack.tree import Tree
-
-
-def token_losses(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Cross entropy `[B, T-1]` (nats) of predicting each next token, in float32."""
-    logits = logits[:, :-1].astype(jnp.float32)
-    top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    total = jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1)) + top[..., 0]
-    return total - jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
 
 
 def predicted(batch: Tree) -> jax.Array:
@@ -23,8 +16,8 @@ def predicted(batch: Tree) -> jax.Array:
     return batch["loss_mask"][:, 1:] * (segments[:, 1:] == segments[:, :-1])
 
 
-def forward(model: Transformer, params: Tree, batch: Tree) -> jax.Array:
-    """Logits `[B, T, V]` of a batch's tokens in their segments."""
+def answer_loss(model: Transformer, params: Tree, batch: Tree) -> jax.Array:
+    """Mean cross entropy over all answer tokens of the batch (nats per token; 0 if none)."""
     hidden, _, _ = hidden_states(
         model,
         params,
@@ -32,18 +25,11 @@ def forward(model: Transformer, params: Tree, batch: Tree) -> jax.Array:
         segment_ids=batch["segment_ids"],
         positions=batch.get("positions"),
     )
-    return unembed(model, params, hidden)
+    return next_token_loss(model, params, hidden, batch)
 
 
-def answer_loss(model: Transformer, params: Tree, batch: Tree) -> jax.Array:
-    """Mean cross entropy over all answer tokens of the batch (nats per token)."""
-    losses = token_losses(forward(model, params, batch), batch["tokens"])
+def next_token_loss(model: Transformer, params: Tree, hidden: jax.Array, batch: Tree) -> jax.Array:
+    """The same, given the final hidden states `[B, T, D]`."""
     weights = predicted(batch)
-    return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1.0)
-
-
-def example_losses(model: Transformer, params: Tree, batch: Tree) -> jax.Array:
-    """Mean cross entropy over each example's answer tokens `[B]` (0 for an empty row)."""
-    losses = token_losses(forward(model, params, batch), batch["tokens"])
-    weights = predicted(batch)
-    return jnp.sum(losses * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1.0)
+    weights = weights / jnp.maximum(jnp.sum(weights), 1.0)
+    return cross_entropy(hidden[:, :-1], head(model, params), batch["tokens"][:, 1:], weights)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxattack import sharding
 from jaxattack.data.dialogues import Arrays
@@ -80,24 +81,31 @@ def mean_abs_gradient(
     for batch in track(batches, label):
         examples = np.asarray(losses.predicted(batch) > 0).any(axis=1)
         count += int(examples.sum())
-        total = _accumulate(model, loss_fn, total, params, batch, examples)
+        total = _accumulate(model, loss_fn, mesh, total, params, batch, examples)
     return total, count
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
 def _accumulate(
-    model: Transformer, loss_fn: LossFn, total: Tree, params: Tree, batch: Tree, examples: jax.Array
+    model: Transformer,
+    loss_fn: LossFn,
+    mesh: Mesh,
+    total: Tree,
+    params: Tree,
+    batch: Tree,
+    examples: jax.Array,
 ) -> Tree:
     """Add `|grad|` of each example, one after the other: memory of one gradient, not of B."""
 
     def one(total, row):
         example, real = row
         single = jax.tree.map(lambda array: array[None], example)
-        grads = jax.grad(lambda p: loss_fn(model, p, single))(params)
+        with sharding.within(mesh):
+            grads = jax.grad(lambda p: loss_fn(model, p, single))(params)
         added = jax.tree.map(
             lambda t, g: t + jnp.where(real, jnp.abs(g.astype(jnp.float32)), 0.0), total, grads
         )
         return added, None
 
     total, _ = jax.lax.scan(one, total, (batch, examples))
-    return total
+    return sharding.keep(total, mesh)

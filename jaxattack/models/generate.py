@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import prompt_tokens
@@ -74,8 +75,8 @@ def generate_tokens(
         alive = np.arange(batch_size) < len(indices)
         out = np.asarray(
             _decode(
-                model, params, placed["tokens"], placed["starts"], alive, tuple(stops),
-                max_new_tokens,
+                model, tuple(stops), max_new_tokens, mesh, params, placed["tokens"],
+                placed["starts"], alive,
             )
         )  # fmt: skip
         for row, index in enumerate(indices):
@@ -102,15 +103,16 @@ def _until_stop(tokens: np.ndarray, stops: Sequence[int]) -> list[int]:
     return tokens[: ended[0] if len(ended) else len(tokens)].tolist()
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _decode(
     model: Transformer,
+    stops: tuple[int, ...],
+    new: int,
+    mesh: Mesh,
     params: tree.Tree,
     tokens: jax.Array,
     starts: jax.Array,
     alive: jax.Array,
-    stops: tuple[int, ...],
-    new: int,
 ) -> jax.Array:
     """New tokens `[B, new]` after left-padded prompts `[B, S]` that begin at `starts` `[B]`."""
     batch, width = tokens.shape
@@ -125,10 +127,11 @@ def _decode(
         seen = (slots >= starts[:, None])[:, None] | (slots == places[:, None])[None]
         mask = seen & (slots <= places[:, None])[None]
         positions = jnp.maximum(places - starts[:, None], 0)
-        hidden, cache, _ = hidden_states(
-            model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot
-        )
-        logits = unembed(model, params, hidden[:, -1])
+        with sharding.within(mesh):
+            hidden, cache, _ = hidden_states(
+                model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot
+            )
+            logits = unembed(model, params, hidden[:, -1])
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
 
     def running(state):

@@ -11,7 +11,9 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
+from jaxattack import sharding
 from jaxattack.models import attention as attn
 from jaxattack.models.config import ModelConfig
 
@@ -133,9 +135,9 @@ class Block(nn.Module):
         mixed, cache = Attention(c, name="attention")(
             normed, angles, mask, cache, layer, slot
         )  # fmt: skip
-        x = x + mixed
+        x = sharding.constrain(x + mixed, sharding.BATCH)
         normed = rms_norm(x, self.param("mlp_norm", ones, (c.hidden_size,)), c.norm_eps)
-        x = x + Mlp(c, name="mlp")(normed)
+        x = sharding.constrain(x + Mlp(c, name="mlp")(normed), sharding.BATCH)
         return (x, cache), x if self.keep_hidden else None
 
 
@@ -200,7 +202,8 @@ class Transformer(nn.Module):
             segments = jnp.zeros_like(tokens) if segment_ids is None else segment_ids
             mask = attn.causal_mask(segments)
         angles = attn.rope_angles(self.config.rope, self.config.head_dim, positions)
-        x = self.embed[tokens]
+        table = sharding.constrain(self.embed, P("tensor"))  # the lookup needs whole rows
+        x = sharding.constrain(table[tokens], sharding.BATCH)
         numbers = jnp.arange(self.config.num_layers)
         (x, cache), outputs = self.layers((x, cache), numbers, angles, mask, slot)
         return rms_norm(x, self.final_norm, self.config.norm_eps), cache, outputs
@@ -223,6 +226,11 @@ def hidden_states(
 def unembed(model: Transformer, params: dict, x: jax.Array) -> jax.Array:
     """`Transformer.unembed` of parameters."""
     return cast(jax.Array, model.apply({"params": params}, x, method="unembed"))
+
+
+def head(model: Transformer, params: dict) -> jax.Array:
+    """The matrix `[V, D]` that turns final hidden states into logits."""
+    return params["embed" if model.config.tied else "head"]
 
 
 def init_params(model: Transformer, key: jax.Array) -> dict:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jaxattack.errors import UserError
 from jaxattack.finetune import loop
 from jaxattack.finetune.loop import Settings, finetune, make_optimizer
-from jaxattack.sharding import make_mesh, place, spec_for
+from jaxattack.sharding import make_mesh, mesh_of, place, spec_for
 from jaxattack.tree import named_leaves
 
 STEPS = 5
@@ -145,7 +145,10 @@ def test_momentum_of_frozen_weights_stays_zero():
     mask = random_mask(3)
     tx = OPTIMIZERS["momentum"]
     params = jax.tree.map(jnp.array, START)
-    _, state, _ = loop.train_step(None, tx, quadratic, params, tx.init(params), BATCHES[0], mask)
+    mesh = mesh_of(params)
+    _, state, _ = loop.train_step(
+        None, tx, quadratic, mesh, params, tx.init(params), BATCHES[0], mask
+    )
     trace = flat(state[0].trace)
     assert not trace[~flat(mask)].any()
     assert trace[flat(mask)].all()
@@ -336,3 +339,10 @@ def test_training_leaves_parameters_where_the_rules_put_them(on_mesh):
     for name, leaf in named_leaves(params).items():
         wanted = jax.sharding.NamedSharding(mesh, spec_for(name, leaf.shape, mesh))
         assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim), name
+
+
+def test_a_mesh_compiles_the_step_once(tiny, batches, mesh8):
+    tx = optax.adam(1e-3)  # an optimiser of its own: nothing of other tests is in the cache
+    before = loop.train_step._cache_size()
+    finetune(tiny.model, place(tiny.params, mesh8), batches[:3], tx)
+    assert loop.train_step._cache_size() == before + 1

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxattack.finetune.losses import answer_loss, example_losses, token_losses
+from jaxattack.finetune.cross_entropy import cross_entropy
+from jaxattack.finetune.losses import answer_loss, predicted
+from jaxattack.sharding import place, place_batch, within
 
 ROWS, LENGTH, VOCAB = 3, 7, 11
 LOGITS = st.integers(0, 5).map(
@@ -20,17 +23,9 @@ SEGMENTS = hnp.arrays(np.int32, (ROWS, LENGTH), elements=st.integers(0, 2)).map(
 )
 
 
-class Given:
-    """A model whose hidden states and logits are its parameters."""
-
-    @staticmethod
-    def apply(variables, inputs, method="__call__", **context):
-        states = variables["params"]
-        return {"__call__": states, "hidden": (states, None, None), "unembed": inputs}[method]
-
-
 answer_loss_of = jax.jit(answer_loss, static_argnums=0)
-example_losses_of = jax.jit(example_losses, static_argnums=0)
+cross_entropy_of = jax.jit(cross_entropy, static_argnums=(4, 5))
+gradients_of = jax.jit(jax.grad(cross_entropy, argnums=(0, 1)), static_argnums=(4, 5))
 
 
 def naive_losses(logits, batch):
@@ -48,36 +43,92 @@ def naive_losses(logits, batch):
     return rows
 
 
-@given(LOGITS, TOKENS, MASK, SEGMENTS)
-def test_losses_equal_loops(logits, tokens, loss_mask, segment_ids):
+def plain(hidden, head, targets, weights, softcap):
+    """The same by jax.nn, all logits at once."""
+    logits = jnp.einsum("btd,vd->btv", hidden, head)
+    if softcap:
+        logits = softcap * jnp.tanh(logits / softcap)
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
+    return jnp.sum(jnp.where(weights == 0, 0.0, losses * weights))
+
+
+@given(LOGITS, TOKENS, MASK, SEGMENTS, st.sampled_from([1, 2, 4, LENGTH - 1, 50]))
+def test_the_weighted_sum_equals_loops(logits, tokens, loss_mask, segment_ids, chunk):
     batch = {"tokens": tokens, "loss_mask": loss_mask, "segment_ids": segment_ids}
-    rows = naive_losses(logits, batch)
-    every = [loss for row in rows for loss in row]
-    np.testing.assert_allclose(
-        answer_loss_of(Given, logits, batch), np.mean(every) if every else 0.0, rtol=1e-5
+    every = [loss for row in naive_losses(logits, batch) for loss in row]
+    found = cross_entropy_of(
+        logits[:, :-1], np.eye(VOCAB, dtype=np.float32), tokens[:, 1:], predicted(batch), 0.0, chunk
     )
-    np.testing.assert_allclose(
-        example_losses_of(Given, logits, batch),
-        [np.mean(row) if row else 0.0 for row in rows],
-        rtol=1e-5,
-    )
+    np.testing.assert_allclose(found, np.sum(every), rtol=1e-5)
+
+
+WEIGHTS = hnp.arrays(
+    np.float32, (ROWS, LENGTH), elements=st.sampled_from([0.0, 0.0, 0.5, 1.0, -2.0])
+)
+
+
+@given(
+    st.integers(0, 5), TOKENS, WEIGHTS, st.sampled_from([0.0, 2.0]), st.sampled_from([1, 3, LENGTH])
+)
+def test_gradients_equal_those_of_all_logits_at_once(seed, targets, weights, softcap, chunk):
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(0, 1, (ROWS, LENGTH, 5)).astype(np.float32)
+    head = rng.normal(0, 2, (VOCAB, 5)).astype(np.float32)
+    expected = jax.grad(plain, argnums=(0, 1))(hidden, head, targets, weights, softcap)
+    found = gradients_of(hidden, head, targets, weights, softcap, chunk)
+    for got, want in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_positions_without_weight_are_not_worked_off():
+    hidden = np.full((2, 9, 3), np.nan, np.float32)
+    hidden[:, 4:6] = 1.0
+    weights = np.zeros((2, 9), np.float32)
+    weights[:, 4:6] = 1.0
+    head, targets = np.ones((7, 3), np.float32), np.zeros((2, 9), np.int32)
+    found = cross_entropy_of(hidden, head, targets, weights, 0.0, 2)
+    np.testing.assert_allclose(found, 4 * np.log(7), rtol=1e-6)
+    d_hidden, d_head = gradients_of(hidden, head, targets, weights, 0.0, 2)
+    assert np.all(np.isfinite(d_hidden))
+    assert np.all(np.isfinite(d_head))
+
+
+def test_gradients_scale_with_what_follows():
+    hidden, head = np.ones((1, 2, 3), np.float32), np.eye(4, 3, dtype=np.float32)
+    targets, weights = np.array([[1, 2]]), np.ones((1, 2), np.float32)
+    once = jax.grad(cross_entropy)(hidden, head, targets, weights)
+    thrice = jax.grad(lambda h: 3.0 * cross_entropy(h, head, targets, weights))(hidden)
+    np.testing.assert_allclose(thrice, 3.0 * once, rtol=1e-6)
+
+
+@pytest.mark.parametrize("vocab", [12, 11])
+@pytest.mark.parametrize("rows", [8, 3])
+def test_a_mesh_gives_the_same(rows, vocab, mesh8):
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(0, 1, (rows, LENGTH, 5)).astype(np.float32)
+    head = rng.normal(0, 2, (vocab, 5)).astype(np.float32)
+    targets = rng.integers(0, vocab, (rows, LENGTH)).astype(np.int32)
+    weights = rng.integers(0, 2, (rows, LENGTH)).astype(np.float32)
+    weights[0] = 1.0  # one device has more chunks to do than the others
+
+    @jax.jit
+    def on_mesh(hidden, head):
+        with within(mesh8):
+            return jax.value_and_grad(cross_entropy, argnums=(0, 1))(
+                hidden, head, targets, weights, 2.0, 2
+            )
+
+    expected = jax.value_and_grad(plain, argnums=(0, 1))(hidden, head, targets, weights, 2.0)
+    found = on_mesh(place_batch(hidden, mesh8), place({"head": head}, mesh8)["head"])
+    for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_large_logits_do_not_overflow():
-    logits = jnp.array([[[3e4, -3e4, 0.0], [0.0, 0.0, 0.0]]])
-    np.testing.assert_allclose(token_losses(logits, jnp.array([[0, 0]])), [[0.0]])
-    np.testing.assert_allclose(token_losses(logits, jnp.array([[0, 1]])), [[6e4]])
-
-
-def test_gradient_is_softmax_less_one_hot():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, (1, 2, VOCAB)).astype(np.float32)
-    grads = jax.grad(lambda x: token_losses(x, jnp.array([[1, 4]])).sum())(logits)
-    shares = np.exp(logits[0, 0].astype(np.float64))
-    shares /= shares.sum()
-    shares[4] -= 1
-    np.testing.assert_allclose(grads[0, 0], shares, rtol=1e-4, atol=1e-7)
-    assert not np.any(grads[0, 1])  # nothing follows the last token
+    hidden = jnp.array([[[3e4, -3e4, 0.0]]])
+    identity, weight = jnp.eye(3), jnp.ones((1, 1))
+    assert cross_entropy_of(hidden, identity, jnp.array([[0]]), weight, 0.0, 0) == 0.0
+    assert cross_entropy_of(hidden, identity, jnp.array([[1]]), weight, 0.0, 0) == 6e4
 
 
 def test_rows_are_read_in_their_segments(tiny):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from jaxattack.errors import UserError
+from jaxattack.finetune.losses import answer_loss
+from jaxattack.localize import scores as scores_module
 from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.sharding import place
 
@@ -117,6 +119,17 @@ def test_a_loss_that_is_nan_on_empty_rows_does_no_harm(tiny, attacked, make_batc
     tau = np.abs(attacked["embed"] - tiny.params["embed"])
     np.testing.assert_allclose(found["embed"], tau * used.mean(axis=0)[:, None], rtol=1e-5)
     assert not np.any(found["final_norm"])
+
+
+def test_a_mesh_compiles_the_accumulation_once(tiny, attacked, batches, mesh8):
+    def loss_of_its_own(model, params, batch):
+        return answer_loss(model, params, batch)
+
+    before = scores_module._accumulate._cache_size()
+    placed = place(tiny.params, mesh8)
+    sil_scores(tiny.model, placed, place(attacked, mesh8), batches, loss_fn=loss_of_its_own)
+    assert len(batches) > 1
+    assert scores_module._accumulate._cache_size() == before + 1
 
 
 def test_scores_on_a_mesh_are_the_same(tiny, attacked, batches, scores, mesh8, assert_trees):
