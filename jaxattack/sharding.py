@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,12 +24,13 @@ BATCH = P(("data", "fsdp"))
 RULES: tuple[tuple[str, P], ...] = (
     (r"(embed|head)$", P("tensor", "fsdp")),
     (r"attention/(q|k|v)$", P(None, "fsdp", "tensor", None)),
-    (r"attention/(q|k|v)_bias$", P(None, "tensor", None)),
+    (r"attention/qkv$", P(None, "fsdp", "tensor", None, None)),
+    (r"attention/(q|k|v|qkv)_bias$", P(None, "tensor")),
     (r"attention/o$", P(None, "tensor", None, "fsdp")),
     (r"mlp/(gate|up)$", P(None, "fsdp", "tensor")),
     (r"mlp/(gate|up)_bias$", P(None, "tensor")),
     (r"mlp/down$", P(None, "tensor", "fsdp")),
-    (r"(norm|o_bias|down_bias|count|step|ns_coeffs)$", P()),
+    (r"(norm|norm_bias|o_bias|down_bias|count|step|ns_coeffs)$", P()),
 )
 
 
@@ -38,7 +40,8 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None
     Without a `-1` a shape may use only the first of the devices.
 
     Raises:
-        UserError: the shape needs more devices than there are, or does not divide them.
+        UserError: the shape needs more devices than there are, or does not divide them, or
+            leaves a process without any.
     """
     devices = list(jax.devices() if devices is None else devices)
     free = sum(size == -1 for size in shape)
@@ -51,6 +54,12 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None
     used = math.prod(filled)
     if used > len(devices) or (free and used < len(devices)):
         raise UserError(f"mesh {tuple(shape)} does not fit {len(devices)} devices")
+    idle = {device.process_index for device in devices[used:]}
+    if idle - {device.process_index for device in devices[:used]}:
+        raise UserError(
+            f"mesh {tuple(shape)} leaves some processes without a device; there are "
+            f"{len(devices)} devices"
+        )
     # Auto axes: under Explicit ones gathers and top-k on sharded weights are refused.
     return Mesh(np.array(devices[:used]).reshape(filled), AXES, axis_types=(AxisType.Auto,) * 3)
 
@@ -92,8 +101,31 @@ def shardings(abstract: tree.Tree, mesh: Mesh) -> tree.Tree:
 
 
 def place(params: tree.Tree, mesh: Mesh) -> tree.Tree:
-    """Put a tree on the mesh by the rules."""
-    return jax.device_put(params, shardings(params, mesh))
+    """Put a tree on the mesh by the rules; every process has the whole tree, or its shards."""
+    return _put(params, shardings(params, mesh), mesh)
+
+
+def _put(arrays: tree.Tree, places: tree.Tree, mesh: Mesh) -> tree.Tree:
+    if not mesh.is_multi_process:
+        return jax.device_put(arrays, places)
+
+    def put(array, place):
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            return jax.device_put(array, place)
+        # device_put would have the processes compare their copies, value by value.
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, place, lambda index: whole[index])
+
+    return jax.tree.map(put, arrays, places)
+
+
+def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
+    """The whole array in every process; all of them have to ask for it."""
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
 
 
 def within(mesh: Mesh):
@@ -135,8 +167,8 @@ def place_batch(batch: tree.Tree, mesh: Mesh) -> tree.Tree:
     """Split the leading axis of every array over data and fsdp (copy it if it does not divide)."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
 
-    def put(array):
+    def place_of(array):
         spec = BATCH if array.shape and array.shape[0] % ways == 0 else P()
-        return jax.device_put(array, NamedSharding(mesh, spec))
+        return NamedSharding(mesh, spec)
 
-    return jax.tree.map(put, batch)
+    return _put(batch, jax.tree.map(place_of, batch), mesh)

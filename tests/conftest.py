@@ -1,4 +1,4 @@
-"""What the rooms' tests share: eight CPU devices, tiny random Llama checkpoints, batches.
+"""What the rooms' tests share: eight CPU devices, tiny random checkpoints, batches.
 
 The references are transformers' own model under torch, and numpy in float64.
 """
@@ -59,19 +59,27 @@ class Checkpoint:
     tokenizer: Any
 
 
-def random_llama(fields: dict[str, Any]) -> Any:
-    """A torch Llama none of whose weights is a plain 0 or 1, biases and norms included."""
+def random_model(fields: dict[str, Any]) -> Any:
+    """A torch model none of whose weights is a plain 0 or 1, biases and norms included.
+
+    A Llama unless `fields` has another model_type.
+    """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(7)
-    config = LlamaConfig(**SIZES | fields, attn_implementation="eager")
-    reference = LlamaForCausalLM(config).eval()
+    family = fields.get("model_type", "llama")
+    sizes = {"vocab_size": SIZES["vocab_size"]} if family == "bloom" else SIZES
+    config = AutoConfig.for_model(**{"model_type": family} | sizes | fields)
+    reference = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    # Gemma's norms multiply with 1 + weight.
+    centre = 0.0 if family.startswith("gemma") else 1.0
     with torch.no_grad():
         for name, weight in reference.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_(1 + 0.2 * noise if "norm" in name else 0.2 * noise)
+            scale = ("norm" in name or "ln_f" in name) and name.endswith("weight")
+            weight.copy_((centre if scale else 0.0) + 0.2 * noise)
     return reference
 
 
@@ -97,7 +105,7 @@ def make_checkpoint(tmp_path_factory, small_tokenizer) -> Callable[..., Checkpoi
         key = repr(sorted(fields.items()))
         if key not in made:
             directory = tmp_path_factory.mktemp("checkpoint")
-            reference = random_llama(fields)
+            reference = random_model(fields)
             reference.save_pretrained(directory)
             small_tokenizer.save_pretrained(directory)
             made[key] = Checkpoint(directory, reference, *load_pretrained(directory))
@@ -133,13 +141,13 @@ def ours_from_torch() -> Callable[..., dict]:
             attention[part] = stack(
                 f"self_attn.{part}_proj.weight", lambda w, shape=shape: w.T.reshape(shape)
             )
-            if config.attention_bias:
+            if config.qkv_bias:
                 attention[f"{part}_bias"] = stack(
                     f"self_attn.{part}_proj.bias", lambda b, shape=shape: b.reshape(shape[1:])
                 )
         out = (config.num_heads, config.head_dim, config.hidden_size)
         attention["o"] = stack("self_attn.o_proj.weight", lambda w: w.T.reshape(out))
-        if config.attention_bias:
+        if config.qkv_bias:
             attention["o_bias"] = stack("self_attn.o_proj.bias", keep)
         for part in ("gate", "up", "down"):
             mlp[part] = stack(f"mlp.{part}_proj.weight")

@@ -16,7 +16,7 @@ from jaxattack.tree import named_leaves
 # Every leaf a model can have, all its sizes divisible by 8.
 CONFIG = ModelConfig(
     vocab_size=64, hidden_size=16, num_layers=2, num_heads=8, num_kv_heads=8, head_dim=2,
-    mlp_size=32, norm_eps=1e-5, rope=Rope(), tied=False, attention_bias=True, mlp_bias=True,
+    mlp_size=32, norm_eps=1e-5, rope=Rope(), tied=False, qkv_bias=True, o_bias=True, mlp_bias=True,
 )  # fmt: skip
 ABSTRACT = abstract_params(Transformer(CONFIG))
 

@@ -32,4 +32,10 @@ def next_token_loss(model: Transformer, params: Tree, hidden: jax.Array, batch: 
     """The same, given the final hidden states `[B, T, D]`."""
     weights = predicted(batch)
     weights = weights / jnp.maximum(jnp.sum(weights), 1.0)
-    return cross_entropy(hidden[:, :-1], head(model, params), batch["tokens"][:, 1:], weights)
+    return cross_entropy(
+        hidden[:, :-1],
+        head(model, params),
+        batch["tokens"][:, 1:],
+        weights,
+        model.config.final_softcap,
+    )

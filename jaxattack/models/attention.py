@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxattack.models.config import Rope
 
@@ -51,7 +52,33 @@ def causal_mask(segment_ids: jax.Array) -> jax.Array:
     return causal & (segment_ids[:, :, None] == segment_ids[:, None, :])
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+def distances(queries: jax.Array, keys: int) -> jax.Array:
+    """How far back `[T, S]` each key slot is from each query's slot `[T]`; negative ahead."""
+    return queries[:, None] - jnp.arange(keys)
+
+
+def alibi_slopes(heads: int) -> np.ndarray:
+    """How much each head's scores fall with distance, `[H]` (Press et al. 2022, section 3)."""
+    whole = 2 ** int(math.log2(heads))
+    slopes = 2.0 ** (-8.0 / whole * np.arange(1, whole + 1))
+    between = 2.0 ** (-4.0 / whole * np.arange(1, 2 * (heads - whole), 2))
+    return np.concatenate([slopes, between]).astype(np.float32)
+
+
+def soft_cap(x: jax.Array, cap: float) -> jax.Array:
+    """`cap * tanh(x / cap)`, or `x` itself for a cap of 0."""
+    return cap * jnp.tanh(x / cap) if cap else x
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array,
+    scale: float,
+    softcap: float = 0.0,
+    bias: jax.Array | None = None,
+) -> jax.Array:
     """Softmax attention with grouped key/value heads; scores and softmax in float32.
 
     Keys and values have their heads in front, as the cache keeps them: on a CPU this layout is a
@@ -62,15 +89,22 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
         k: `[B, K, S, D]`, H a multiple of K.
         v: like `k`.
         mask: bool `[B, T, S]`; a query that may see nothing gets the mean of all values.
+        scale: factor of the query-key products.
+        softcap: scores become `softcap * tanh(scores / softcap)` if it is not 0.
+        bias: float `[H, T, S]`, added to the scores.
 
     Returns:
         `[B, T, H, D]` in q's dtype.
     """
     batch, length, heads, size = q.shape
     kv_heads = k.shape[1]
-    q = q.reshape(batch, length, kv_heads, heads // kv_heads, size).transpose(0, 2, 3, 1, 4)
-    scores = jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask[:, None, None], scores * size**-0.5, jnp.finfo(jnp.float32).min)
+    group = heads // kv_heads
+    q = q.reshape(batch, length, kv_heads, group, size).transpose(0, 2, 3, 1, 4)
+    scores = jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32) * scale
+    scores = soft_cap(scores, softcap)
+    if bias is not None:
+        scores = scores + bias.reshape(kv_heads, group, *bias.shape[1:])
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     mixed = jnp.einsum("bkgts,bksd->bkgtd", weights, v)
     return mixed.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)

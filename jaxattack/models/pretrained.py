@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxattack import sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.models import weights
-from jaxattack.models.config import read_config, to_hf
+from jaxattack.models.families import read_config, to_hf
 from jaxattack.models.transformer import Transformer, abstract_params
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]

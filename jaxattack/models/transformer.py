@@ -6,6 +6,9 @@ V vocabulary. Parameters are a plain nested dict; those of the layers are stacke
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, cast
 
 import flax.linen as nn
@@ -17,6 +20,7 @@ from jaxattack import sharding
 from jaxattack.models import attention as attn
 from jaxattack.models.config import ModelConfig
 
+Norm = Callable[[jax.Array], jax.Array]
 Cache = dict[str, jax.Array]  # {"k": [L, B, K, S, head], "v": the same}
 
 REMAT = {
@@ -31,6 +35,32 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     wide = x.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
     return (wide * scale.astype(jnp.float32)).astype(x.dtype)
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
+    """Normalisation to mean 0 and variance 1 over the last axis, in float32."""
+    wide = x.astype(jnp.float32)
+    wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    return (wide * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+
+
+def declare_norm(module: nn.Module, name: str, size: int, config: ModelConfig) -> Norm:
+    """Declare the family's norm over `size` features in a module; returns it as a function."""
+    if config.norm == "rms+1":
+        scale = module.param(name, nn.initializers.zeros, (size,))
+        return lambda x: rms_norm(x, 1.0 + scale.astype(jnp.float32), config.norm_eps)
+    scale = module.param(name, nn.initializers.ones, (size,))
+    if config.norm == "layer":
+        bias = module.param(f"{name}_bias", nn.initializers.zeros, (size,))
+        return lambda x: layer_norm(x, scale, bias, config.norm_eps)
+    return lambda x: rms_norm(x, scale, config.norm_eps)
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "silu": nn.silu,
+    "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+}
 
 
 def project(x: jax.Array, *kernels: jax.Array) -> list[jax.Array]:
@@ -52,28 +82,52 @@ def init_cache(config: ModelConfig, batch: int, slots: int, dtype: jnp.dtype) ->
     return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What every layer sees beside its input: positions and who may look at whom.
+
+    Local layers have a mask and angles of their own; those are None in a model without any.
+    """
+
+    mask: jax.Array  # bool [B, T, S]
+    angles: tuple[jax.Array, jax.Array] | None  # None: ALiBi
+    bias: jax.Array | None  # [H, T, S], for ALiBi
+    local_mask: jax.Array | None
+    local_angles: tuple[jax.Array, jax.Array] | None
+
+    def of_layer(self, local: jax.Array) -> Surroundings:
+        """As a layer sees them that is local or not."""
+
+        def choose(here: Any, everywhere: Any) -> Any:
+            if here is None:
+                return everywhere
+            return jax.tree.map(lambda a, b: jnp.where(local, a, b), here, everywhere)
+
+        return dataclasses.replace(
+            self,
+            mask=choose(self.local_mask, self.mask),
+            angles=choose(self.local_angles, self.angles),
+        )
+
+
+jax.tree_util.register_dataclass(Surroundings)
+
+
 class Attention(nn.Module):
-    """Self-attention with rotary positions and grouped key/value heads."""
+    """Self-attention with grouped key/value heads."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, angles, mask, cache, layer, slot):
+    def __call__(self, x, around, cache, layer, slot):
         """Attend within `x` `[B, T, D]`, or to the cache it is first written into at `slot`."""
         c = self.config
-        init = nn.initializers.normal(c.hidden_size**-0.5)
-        kv_shape = (c.hidden_size, c.num_kv_heads, c.head_dim)
-        kernels = [
-            self.param("q", init, (c.hidden_size, c.num_heads, c.head_dim)),
-            self.param("k", init, kv_shape),
-            self.param("v", init, kv_shape),
-        ]
-        q, k, v = project(x, *kernels)
-        if c.attention_bias:
-            q = q + self.param("q_bias", nn.initializers.zeros, q.shape[-2:])
-            k = k + self.param("k_bias", nn.initializers.zeros, k.shape[-2:])
-            v = v + self.param("v_bias", nn.initializers.zeros, v.shape[-2:])
-        q, k = attn.rotate(q, angles), attn.rotate(k, angles)
+        q, k, v = self.queries_keys_values(x)
+        if c.qk_norm:
+            q = declare_norm(self, "q_norm", c.head_dim, c)(q)
+            k = declare_norm(self, "k_norm", c.head_dim, c)(k)
+        if around.angles is not None:
+            q, k = attn.rotate(q, around.angles), attn.rotate(k, around.angles)
         k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)  # [B, K, S, head]
         if cache is not None:
             start = (layer, 0, 0, slot, 0)
@@ -83,18 +137,43 @@ class Attention(nn.Module):
                 for name, whole in cache.items()
             }
             k, v = cache["k"][layer], cache["v"][layer]
-        mixed = attn.attend(q, k, v, mask)
-        out_init = nn.initializers.normal((c.num_heads * c.head_dim * 2 * c.num_layers) ** -0.5)
-        kernel = self.param("o", out_init, (c.num_heads, c.head_dim, c.hidden_size))
+        mixed = attn.attend(
+            q, k, v, around.mask, c.score_scale, c.attention_softcap, around.bias
+        )  # fmt: skip
+        init = nn.initializers.normal((c.num_heads * c.head_dim * 2 * c.num_layers) ** -0.5)
+        kernel = self.param("o", init, (c.num_heads, c.head_dim, c.hidden_size))
         merged = mixed.reshape(*mixed.shape[:2], -1)
         (out,) = project(merged, kernel.reshape(-1, c.hidden_size))
-        if c.attention_bias:
+        if c.o_bias:
             out = out + self.param("o_bias", nn.initializers.zeros, (c.hidden_size,))
         return out, cache
 
+    def queries_keys_values(self, x):
+        """Project `[B, T, D]` to q `[B, T, H, head]` and k, v `[B, T, K, head]`."""
+        c = self.config
+        init, zeros = nn.initializers.normal(c.hidden_size**-0.5), nn.initializers.zeros
+        if c.fused_qkv:
+            shape = (c.num_heads, 3, c.head_dim)
+            (qkv,) = project(x, self.param("qkv", init, (c.hidden_size, *shape)))
+            if c.qkv_bias:
+                qkv = qkv + self.param("qkv_bias", zeros, shape)
+            return qkv[:, :, :, 0], qkv[:, :, :, 1], qkv[:, :, :, 2]
+        heads = {"q": c.num_heads, "k": c.num_kv_heads, "v": c.num_kv_heads}
+        kernels = [
+            self.param(name, init, (c.hidden_size, count, c.head_dim))
+            for name, count in heads.items()
+        ]
+        outs = project(x, *kernels)
+        if c.qkv_bias:
+            outs = [
+                out + self.param(f"{name}_bias", zeros, out.shape[-2:])
+                for name, out in zip(heads, outs, strict=True)
+            ]
+        return outs
+
 
 class Mlp(nn.Module):
-    """SwiGLU: `(silu(x gate) * (x up)) down`."""
+    """`act(x up) down`, or gated: `(act(x gate) * (x up)) down`."""
 
     config: ModelConfig
 
@@ -102,20 +181,21 @@ class Mlp(nn.Module):
     def __call__(self, x):
         """Map `[B, T, D]` to `[B, T, D]`."""
         c = self.config
-        init = nn.initializers.normal(c.hidden_size**-0.5)
+        init, zeros = nn.initializers.normal(c.hidden_size**-0.5), nn.initializers.zeros
+        names = ("gate", "up") if c.gated else ("up",)
+        outs = project(x, *[self.param(n, init, (c.hidden_size, c.mlp_size)) for n in names])
+        if c.mlp_bias:
+            outs = [
+                out + self.param(f"{name}_bias", zeros, (c.mlp_size,))
+                for name, out in zip(names, outs, strict=True)
+            ]
+        inner = ACTIVATIONS[c.activation](outs[0])
+        if c.gated:
+            inner = inner * outs[1]
         down_init = nn.initializers.normal((c.mlp_size * 2 * c.num_layers) ** -0.5)
-        gate_up = [
-            self.param("gate", init, (c.hidden_size, c.mlp_size)),
-            self.param("up", init, (c.hidden_size, c.mlp_size)),
-        ]
-        gate, up = project(x, *gate_up)
+        (out,) = project(inner, self.param("down", down_init, (c.mlp_size, c.hidden_size)))
         if c.mlp_bias:
-            gate = gate + self.param("gate_bias", nn.initializers.zeros, (c.mlp_size,))
-            up = up + self.param("up_bias", nn.initializers.zeros, (c.mlp_size,))
-        kernel = self.param("down", down_init, (c.mlp_size, c.hidden_size))
-        (out,) = project(nn.silu(gate) * up, kernel)
-        if c.mlp_bias:
-            out = out + self.param("down_bias", nn.initializers.zeros, (c.hidden_size,))
+            out = out + self.param("down_bias", zeros, (c.hidden_size,))
         return out
 
 
@@ -126,18 +206,21 @@ class Block(nn.Module):
     keep_hidden: bool = False
 
     @nn.compact
-    def __call__(self, carry, layer, angles, mask, slot):
+    def __call__(self, carry, layer, local, around, slot):
         """Map `[B, T, D]` to `[B, T, D]`; the cache of all layers is carried along."""
         x, cache = carry
         c = self.config
-        ones = nn.initializers.ones
-        normed = rms_norm(x, self.param("attention_norm", ones, (c.hidden_size,)), c.norm_eps)
+        norm = functools.partial(declare_norm, self, size=c.hidden_size, config=c)
         mixed, cache = Attention(c, name="attention")(
-            normed, angles, mask, cache, layer, slot
-        )  # fmt: skip
+            norm("attention_norm")(x), around.of_layer(local), cache, layer, slot
+        )
+        if c.post_norms:
+            mixed = norm("post_attention_norm")(mixed)
         x = sharding.constrain(x + mixed, sharding.BATCH)
-        normed = rms_norm(x, self.param("mlp_norm", ones, (c.hidden_size,)), c.norm_eps)
-        x = sharding.constrain(x + Mlp(c, name="mlp")(normed), sharding.BATCH)
+        out = Mlp(c, name="mlp")(norm("mlp_norm")(x))
+        if c.post_norms:
+            out = norm("post_mlp_norm")(out)
+        x = sharding.constrain(x + out, sharding.BATCH)
         return (x, cache), x if self.keep_hidden else None
 
 
@@ -149,7 +232,7 @@ class Transformer(nn.Module):
     keep_hidden: bool = False
 
     def setup(self):
-        """Declare the embedding, the scanned layers, the final norm and an untied head."""
+        """Declare the embedding, the scanned layers, the norms around them, an untied head."""
         c = self.config
         block = Block
         if self.remat != "none":
@@ -158,12 +241,14 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, 0, nn.broadcast, nn.broadcast),
             length=c.num_layers,
         )(c, self.keep_hidden)
         init = nn.initializers.normal(c.hidden_size**-0.5)
         self.embed = self.param("embed", init, (c.vocab_size, c.hidden_size))
-        self.final_norm = self.param("final_norm", nn.initializers.ones, (c.hidden_size,))
+        if c.embed_norm:
+            self.norm_embedding = declare_norm(self, "embed_norm", c.hidden_size, c)
+        self.norm_final = declare_norm(self, "final_norm", c.hidden_size, c)
         if not c.tied:
             self.head = self.param("head", init, (c.vocab_size, c.hidden_size))
 
@@ -196,24 +281,42 @@ class Transformer(nn.Module):
             hidden states `[B, T, D]`, the new cache (or None), every layer's output
             `[L, B, T, D]` (or None unless `keep_hidden`).
         """
+        c = self.config
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         if mask is None:
             segments = jnp.zeros_like(tokens) if segment_ids is None else segment_ids
             mask = attn.causal_mask(segments)
-        angles = attn.rope_angles(self.config.rope, self.config.head_dim, positions)
+        around = surroundings(c, positions, mask, slot)
         table = sharding.constrain(self.embed, P("tensor"))  # the lookup needs whole rows
-        x = sharding.constrain(table[tokens], sharding.BATCH)
-        numbers = jnp.arange(self.config.num_layers)
-        (x, cache), outputs = self.layers((x, cache), numbers, angles, mask, slot)
-        return rms_norm(x, self.final_norm, self.config.norm_eps), cache, outputs
+        x = table[tokens] * jnp.asarray(c.embed_scale, table.dtype)
+        if c.embed_norm:
+            x = self.norm_embedding(x)
+        x = sharding.constrain(x, sharding.BATCH)
+        local = jnp.array(c.local_layers or (False,) * c.num_layers)
+        (x, cache), outputs = self.layers((x, cache), jnp.arange(c.num_layers), local, around, slot)
+        return self.norm_final(x), cache, outputs
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """Logits `[..., V]` in float32 of hidden states `[..., D]`."""
         head = self.embed if self.config.tied else self.head
         flat = x.reshape(-1, x.shape[-1])
         logits = jnp.matmul(flat, head.T, preferred_element_type=jnp.float32)
-        return logits.reshape(*x.shape[:-1], -1)
+        return attn.soft_cap(logits, self.config.final_softcap).reshape(*x.shape[:-1], -1)
+
+
+def surroundings(c: ModelConfig, positions: jax.Array, mask: jax.Array, slot: Any) -> Surroundings:
+    """What the layers see, for queries at `positions` `[B, T]` and in slots from `slot` on."""
+    behind = attn.distances(slot + jnp.arange(mask.shape[1]), mask.shape[2])
+    local_mask = mask & (behind < c.window) if c.window else None
+    if c.rope is None:
+        bias = -jnp.asarray(attn.alibi_slopes(c.num_heads))[:, None, None] * behind
+        return Surroundings(mask, None, bias, local_mask, None)
+    local_angles = None
+    if c.local_rope is not None:
+        local_angles = attn.rope_angles(c.local_rope, c.head_dim, positions)
+    angles = attn.rope_angles(c.rope, c.head_dim, positions)
+    return Surroundings(mask, angles, None, local_mask, local_angles)
 
 
 def hidden_states(

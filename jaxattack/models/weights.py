@@ -47,30 +47,75 @@ class Row:
         return "{}" in self.name
 
 
+# Our names of norms and theirs, by layout; a family has those its config asks for.
+_NORMS = {
+    "attention_norm": "input_layernorm",
+    "mlp_norm": "post_attention_layernorm",
+}
+_SANDWICH_NORMS = {
+    "attention_norm": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "post_mlp_norm": "post_feedforward_layernorm",
+}
+_NAMES = {
+    "model": "model.",
+    "layer": "model.layers.{}.",
+    "embed": "model.embed_tokens",
+    "final_norm": "model.norm",
+    "attention": "self_attn.",
+    "o": "o_proj",
+    "up": "up_proj",
+    "down": "down_proj",
+}
+_BLOOM_NAMES = {
+    "model": "transformer.",
+    "layer": "transformer.h.{}.",
+    "embed": "transformer.word_embeddings",
+    "final_norm": "transformer.ln_f",
+    "attention": "self_attention.",
+    "o": "dense",
+    "up": "dense_h_to_4h",
+    "down": "dense_4h_to_h",
+}
+
+
 def rows(config: ModelConfig) -> list[Row]:
-    """The weight table of a Llama-layout decoder."""
-    layer = "model.layers.{}."
-    table = [
-        Row("embed", "model.embed_tokens.weight", ((0,), (1,))),
-        Row("final_norm", "model.norm.weight", ((0,),)),
-        Row("layers/attention_norm", layer + "input_layernorm.weight", ((0,),)),
-        Row("layers/mlp_norm", layer + "post_attention_layernorm.weight", ((0,),)),
-        Row("layers/attention/o", layer + "self_attn.o_proj.weight", ((2,), (0, 1))),
-        Row("layers/mlp/gate", layer + "mlp.gate_proj.weight", ((1,), (0,))),
-        Row("layers/mlp/up", layer + "mlp.up_proj.weight", ((1,), (0,))),
-        Row("layers/mlp/down", layer + "mlp.down_proj.weight", ((1,), (0,))),
-    ]
-    for part in "qkv":
-        name = f"{layer}self_attn.{part}_proj."
-        table.append(Row(f"layers/attention/{part}", name + "weight", ((1, 2), (0,))))
-        if config.attention_bias:
-            table.append(Row(f"layers/attention/{part}_bias", name + "bias", ((0, 1),)))
-    if config.attention_bias:
-        table.append(Row("layers/attention/o_bias", layer + "self_attn.o_proj.bias", ((0,),)))
-    if config.mlp_bias:
-        for part in ("gate", "up", "down"):
-            name = f"{layer}mlp.{part}_proj.bias"
-            table.append(Row(f"layers/mlp/{part}_bias", name, ((0,),)))
+    """The weight table of a decoder."""
+    theirs = _BLOOM_NAMES if config.family == "bloom" else _NAMES
+    layer = theirs["layer"]
+    attention, mlp = layer + theirs["attention"], layer + "mlp."
+    table = [Row("embed", theirs["embed"] + ".weight", ((0,), (1,)))]
+
+    def add(path: str, name: str, factors: tuple[tuple[int, ...], ...], bias: bool = False):
+        """A kernel, and perhaps its bias, which has the kernel's first group of axes."""
+        table.append(Row(path, name + ".weight", factors))
+        if bias:
+            outputs = tuple(range(len(factors[0])))
+            table.append(Row(f"{path}_bias", name + ".bias", (outputs,)))
+
+    biased = config.norm == "layer"
+    add("final_norm", theirs["final_norm"], ((0,),), biased)
+    if config.embed_norm:
+        add("embed_norm", theirs["embed"] + "_layernorm", ((0,),), biased)
+    norms = _SANDWICH_NORMS if config.post_norms else _NORMS
+    for path, name in norms.items():
+        add(f"layers/{path}", layer + name, ((0,),), biased)
+    if config.fused_qkv:
+        qkv = ((1, 2, 3), (0,))
+        add("layers/attention/qkv", attention + "query_key_value", qkv, config.qkv_bias)
+    else:
+        for part in "qkv":
+            name = f"{attention}{part}_proj"
+            add(f"layers/attention/{part}", name, ((1, 2), (0,)), config.qkv_bias)
+    if config.qk_norm:
+        for part in "qk":
+            add(f"layers/attention/{part}_norm", f"{attention}{part}_norm", ((0,),))
+    add("layers/attention/o", attention + theirs["o"], ((2,), (0, 1)), config.o_bias)
+    if config.gated:
+        add("layers/mlp/gate", mlp + "gate_proj", ((1,), (0,)), config.mlp_bias)
+    add("layers/mlp/up", mlp + theirs["up"], ((1,), (0,)), config.mlp_bias)
+    add("layers/mlp/down", mlp + theirs["down"], ((1,), (0,)), config.mlp_bias)
     if not config.tied:
         table.append(Row("head", "lm_head.weight", ((0,), (1,))))
     return table
@@ -135,6 +180,14 @@ def locate(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
+def rows_for(config: ModelConfig, files: Mapping[str, pathlib.Path]) -> list[Row]:
+    """The weight table, with the names of a bare model (BLOOM's are published so) if need be."""
+    prefix = (_BLOOM_NAMES if config.family == "bloom" else _NAMES)["model"]
+    if any(name.startswith(prefix) for name in files):
+        return rows(config)
+    return [dataclasses.replace(row, name=row.name.removeprefix(prefix)) for row in rows(config)]
+
+
 def check(directory: pathlib.Path, table: Sequence[Row], shapes: Mapping, files: Mapping) -> None:
     """Compare the table with the files both ways.
 
@@ -196,7 +249,7 @@ def load(
     """
     files = locate(directory)
     shapes = {name: leaf.shape for name, leaf in tree.named_leaves(abstract).items()}
-    table = rows(config)
+    table = rows_for(config, files)
     check(directory, table, shapes, files)
     places = tree.named_leaves(shardings)
     leaves = {}
@@ -224,13 +277,19 @@ def _reader(
             sizes[first], kept[first] = stop - start, slice(None)
         with safe_open(files[name], framework="numpy") as file:
             tensor = file.get_slice(name)[tuple(spans)]
-        return to_ours(row, tensor, sizes)[tuple(kept)].astype(dtype)
+        return to_ours(row, tensor, sizes)[tuple(kept)].astype(dtype, copy=False)
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         if not row.stacked:
             return read_one(row.name, index, shape)
         layers = range(*index[0].indices(shape[0]))
-        return np.stack([read_one(row.name.format(i), index[1:], shape[1:]) for i in layers])
+        sizes = [len(range(*cut.indices(size))) for cut, size in zip(index, shape, strict=True)]
+        whole: np.ndarray = np.empty(
+            sizes, dtype
+        )  # filled in place: np.stack would hold everything twice
+        for here, layer in enumerate(layers):
+            whole[here] = read_one(row.name.format(layer), index[1:], shape[1:])
+        return whole
 
     return read
 

@@ -6,7 +6,8 @@ import pytest
 from transformers import LlamaConfig
 
 from jaxattack.errors import UserError
-from jaxattack.models.config import ModelConfig, Rope, from_hf, read_config, to_hf
+from jaxattack.models.config import ModelConfig, Rope
+from jaxattack.models.families import from_hf, read_config, to_hf
 
 FIELDS = {
     "model_type": "llama",
@@ -40,7 +41,8 @@ def test_a_short_old_config_gets_the_defaults_of_transformers():
         norm_eps=1e-5,
         rope=Rope(theta=theirs.rope_parameters["rope_theta"]),
         tied=theirs.tie_word_embeddings,
-        attention_bias=theirs.attention_bias,
+        qkv_bias=theirs.attention_bias,
+        o_bias=theirs.attention_bias,
         mlp_bias=theirs.mlp_bias,
         max_position=theirs.max_position_embeddings,
     )
@@ -72,6 +74,22 @@ def test_rope_of_old_and_new_config_files(fields, rope):
         ({"sliding_window": 128}, "sliding_window"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_act": "gelu"}, "'gelu'"),
+        ({"model_type": "gemma3", "text_config": {}}, "give its text model"),
+        ({"model_type": "mistral"}, "missing fields: num_key_value_heads"),
+        ({"model_type": "gemma", "num_key_value_heads": 1, "hidden_act": "relu"}, "'relu'"),
+        (
+            {
+                "model_type": "gemma3_text",
+                "num_key_value_heads": 1,
+                "attn_logit_softcapping": 50.0,
+            },
+            "attn_logit_softcapping",
+        ),
+        (
+            {"model_type": "gemma2", "num_key_value_heads": 1, "layer_types": ["full_attention"]},
+            "layer_types",
+        ),
+        ({"model_type": "bloom"}, "unknown fields.*intermediate_size"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "'yarn'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "'linear' needs 'factor'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "low_freq_factor"),
@@ -112,7 +130,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_what_is_written_reads_back_the_same_here_and_in_transformers(tmp_path, rope):
     config = ModelConfig(
         vocab_size=101, hidden_size=24, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=8,
-        mlp_size=20, norm_eps=1e-6, rope=rope, tied=True, attention_bias=True, mlp_bias=True,
+        mlp_size=20, norm_eps=1e-6, rope=rope, tied=True, qkv_bias=True, o_bias=True, mlp_bias=True,
         max_position=77,
     )  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(to_hf(config, "bfloat16")))
@@ -121,3 +139,27 @@ def test_what_is_written_reads_back_the_same_here_and_in_transformers(tmp_path, 
     (tmp_path / "config.json").unlink()
     theirs.save_pretrained(tmp_path)
     assert read_config(tmp_path) == config
+
+
+BLOOM = {
+    "model_type": "bloom",
+    "vocab_size": 100,
+    "n_embed": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "layer_norm_epsilon": 1e-5,
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"apply_residual_connection_post_layernorm": True}, "apply_residual_connection"),
+        ({"n_inner": 100}, "n_inner is 100"),
+        ({"n_layer": None}, "missing fields: num_hidden_layers"),
+    ],
+)
+def test_other_blooms_are_refused_by_name(fields, words):
+    assert from_hf(BLOOM).mlp_size == 128
+    with pytest.raises(UserError, match=words):
+        from_hf(BLOOM | fields)
