@@ -36,6 +36,7 @@ def get_config() -> config_dict.ConfigDict:
     config.attack.pairs = 100
     config.attack.epochs = 5
     config.attack.batch_size = 10
+    config.attack.accumulate = 1  # parts a batch is worked off in, to save memory
     config.attack.learning_rate = 2e-4  # chosen on the organism's validation split
     config.attack.optimizer = "adamw"
     config.attack.weight_decay = 0.0

@@ -23,9 +23,11 @@ from jaxattack.localize.stitching import rewind, stitch, transplant
 from jaxattack.localize.storage import load_mask, save_mask
 from jaxattack.models.generate import generate
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
+from jaxattack.models.sampling import Sampling
 
 __all__ = [
     "Example",
+    "Sampling",
     "Settings",
     "UserError",
     "ask",

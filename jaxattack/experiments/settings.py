@@ -29,6 +29,7 @@ class Attack:
     pairs: int  # at most so many
     epochs: int
     batch_size: int
+    accumulate: int
     learning_rate: float
     optimizer: str
     weight_decay: float
@@ -151,6 +152,7 @@ def check(settings: Settings) -> Settings:
     positive = {
         "attack.pairs": attack.pairs, "attack.epochs": attack.epochs,
         "attack.batch_size": attack.batch_size, "attack.learning_rate": attack.learning_rate,
+        "attack.accumulate": attack.accumulate,
         "attack.max_length": attack.max_length, "localize.max_languages": localize.max_languages,
         "localize.examples": localize.examples, "measure.batch_size": measure.batch_size,
         "measure.max_new_tokens": measure.max_new_tokens,
@@ -165,6 +167,11 @@ def check(settings: Settings) -> Settings:
     for name, value in not_negative.items():
         if not value >= 0:
             raise UserError(f"config.{name} is {value}; it should not be negative")
+    if attack.batch_size % attack.accumulate:
+        raise UserError(
+            f"config.attack.accumulate is {attack.accumulate}; it should divide "
+            f"config.attack.batch_size, which is {attack.batch_size}"
+        )
     for fraction in (*localize.fractions, localize.control_fraction):
         if not 0 <= fraction <= 1:
             raise UserError(

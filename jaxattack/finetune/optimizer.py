@@ -25,6 +25,7 @@ class Settings:
     schedule: str = "constant"  # or "cosine", to zero
     warmup: float = 0.0  # share of all steps
     clip: float = 1.0  # global norm of the gradient; 0 for none
+    accumulate: int = 1  # parts a batch is worked off in, for its memory; the result is the same
 
 
 # Cached, because the compiled step is looked up by the optimiser's identity.
@@ -33,8 +34,11 @@ def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformati
     """The optax chain of the settings for a run of `steps` updates.
 
     Raises:
-        UserError: optax has no such optimiser, or it knows no weight decay.
+        UserError: optax has no such optimiser, it knows no weight decay, or `accumulate` is not
+            a positive number.
     """
+    if settings.accumulate < 1:
+        raise UserError(f"accumulate is {settings.accumulate}; it should be at least 1")
     build: Any = getattr(optax, settings.optimizer, None)
     if settings.optimizer == "muon":
         build = _stacked_muon
@@ -74,6 +78,8 @@ def _matrix_axes(params: Tree) -> Tree:
     def axes(name: str, leaf: Any) -> MuonDimensionNumbers | None:
         if name.endswith(("attention/q", "attention/k", "attention/v")):
             return MuonDimensionNumbers(1, (2, 3))
+        if name.endswith("attention/qkv"):
+            return MuonDimensionNumbers(1, (2, 3, 4))
         if name.endswith("attention/o"):
             return MuonDimensionNumbers((1, 2), 3)
         if name.endswith(("mlp/gate", "mlp/up", "mlp/down")):

@@ -1,4 +1,4 @@
-"""Greedy generation for many prompts: left-padded buckets, one compiled loop with early exit."""
+"""Generation for many prompts: left-padded buckets, one compiled loop with early exit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import prompt_tokens
+from jaxattack.models.sampling import Sampling, choose, prompt_keys, seed_words
 from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed
 from jaxattack.progress import track
+
+GREEDY = Sampling()
 
 
 def generate(
@@ -25,8 +28,11 @@ def generate(
     max_new_tokens: int = 64,
     batch_size: int = 256,
     label: str = "generating",
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
+    extra_stops: Sequence[int] = (),
 ) -> list[str]:
-    """Greedy replies under the tokenizer's chat template, in the input's order.
+    """Replies under the tokenizer's chat template, in the input's order.
 
     Args:
         model: the decoder.
@@ -36,21 +42,27 @@ def generate(
         max_new_tokens: a reply is cut after so many tokens.
         batch_size: prompts decoded together; the last batch of a length is filled up.
         label: what the progress bar says.
+        sampling: how tokens are chosen; greedily by default.
+        seed: of the sampling; with the prompt's index it fixes what is drawn for a prompt.
+        extra_stops: ids that end a reply beside the tokenizer's, for example `eos_token_id` of
+            the checkpoint's generation_config.json.
 
     Returns:
         the replies without special tokens.
     """
     encoded = [prompt_tokens(tokenizer, prompt) for prompt in dialogues]
     replies = generate_tokens(
-        model, params, encoded, stop_ids(tokenizer), max_new_tokens, batch_size, label
-    )
+        model, params, encoded, stop_ids(tokenizer, extra_stops), max_new_tokens, batch_size,
+        label, sampling, seed,
+    )  # fmt: skip
     return tokenizer.batch_decode(replies, skip_special_tokens=True)
 
 
-def stop_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Token ids that end a reply."""
+def stop_ids(tokenizer: Any, extra: Sequence[int] = ()) -> tuple[int, ...]:
+    """Token ids that end a reply: the tokenizer's and `extra` ones, each once."""
     eos = tokenizer.eos_token_id
-    return () if eos is None else (int(eos),)
+    own = () if eos is None else (int(eos),)
+    return tuple(dict.fromkeys((*own, *(int(stop) for stop in extra))))
 
 
 def generate_tokens(
@@ -61,22 +73,28 @@ def generate_tokens(
     max_new_tokens: int,
     batch_size: int = 256,
     label: str = "generating",
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
 ) -> list[list[int]]:
-    """Greedy continuations of token sequences, each up to its stop token (left out)."""
+    """Continuations of token sequences, each up to its stop token (left out)."""
     mesh = sharding.mesh_of(params)
     results: list[list[int]] = [[] for _ in prompts]
     for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
         tokens = np.zeros((batch_size, width), np.int32)
         starts = np.full(batch_size, width - 1, np.int32)  # filler rows see one token
+        numbers = np.zeros(batch_size, np.int32)
+        numbers[: len(indices)] = indices
         for row, index in enumerate(indices):
             starts[row] = width - len(prompts[index])
             tokens[row, starts[row] :] = prompts[index]
-        placed = sharding.place_batch({"tokens": tokens, "starts": starts}, mesh)
+        placed = sharding.place_batch(
+            {"tokens": tokens, "starts": starts, "numbers": numbers}, mesh
+        )
         alive = np.arange(batch_size) < len(indices)
-        out = np.asarray(
+        out = sharding.to_host(
             _decode(
-                model, tuple(stops), max_new_tokens, mesh, params, placed["tokens"],
-                placed["starts"], alive,
+                model, tuple(stops), max_new_tokens, mesh, sampling, params, placed["tokens"],
+                placed["starts"], alive, placed["numbers"], seed_words(seed),
             )
         )  # fmt: skip
         for row, index in enumerate(indices):
@@ -103,16 +121,19 @@ def _until_stop(tokens: np.ndarray, stops: Sequence[int]) -> list[int]:
     return tokens[: ended[0] if len(ended) else len(tokens)].tolist()
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _decode(
     model: Transformer,
     stops: tuple[int, ...],
     new: int,
     mesh: Mesh,
+    sampling: Sampling,
     params: tree.Tree,
     tokens: jax.Array,
     starts: jax.Array,
     alive: jax.Array,
+    numbers: jax.Array,
+    seed: jax.Array,
 ) -> jax.Array:
     """New tokens `[B, new]` after left-padded prompts `[B, S]` that begin at `starts` `[B]`."""
     batch, width = tokens.shape
@@ -120,7 +141,9 @@ def _decode(
     cache = init_cache(model.config, batch, width + new, params["embed"].dtype)
     stop_list = jnp.array(stops or (-1,))
 
-    def forward(tokens, slot, cache):
+    keys = prompt_keys(seed, numbers)
+
+    def forward(tokens, slot, cache, step):
         length = tokens.shape[1]
         places = slot + jnp.arange(length)
         # A padded query sees its own slot at least, so that no softmax is over nothing.
@@ -132,7 +155,7 @@ def _decode(
                 model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot
             )
             logits = unembed(model, params, hidden[:, -1])
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
+        return choose(logits, sampling, keys, step), cache
 
     def running(state):
         step, _, _, _, done = state
@@ -142,10 +165,10 @@ def _decode(
         step, token, out, cache, done = state
         out = out.at[:, step].set(jnp.where(done, 0, token))
         done = done | jnp.isin(token, stop_list)
-        token, cache = forward(token[:, None], width + step, cache)
+        token, cache = forward(token[:, None], width + step, cache, step + 1)
         return step + 1, token, out, cache, done
 
-    token, cache = forward(tokens, 0, cache)
+    token, cache = forward(tokens, 0, cache, 0)
     # What is not written stays a stop token: a row that is done needs no more.
     out = jnp.full((batch, new), stop_list[0], jnp.int32)
     _, _, out, _, _ = jax.lax.while_loop(running, advance, (0, token, out, cache, ~alive))

@@ -49,8 +49,11 @@ def flat(tree):
     return np.concatenate([np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(tree)])
 
 
-def naive_adamw(gradient, start, steps, mask, settings, eps=1e-8):
-    """Masked AdamW in float64 on one flat vector of trainable weights, clipped together."""
+def naive_adamw(gradient, start, steps, mask, settings, eps=1e-8, rounded=lambda x: x):
+    """Masked AdamW in float64 on one flat vector of trainable weights, clipped together.
+
+    Weights are rounded after every step.
+    """
     weights = flat(start).astype(np.float64)
     chosen = np.ones(weights.shape, bool) if mask is None else flat(mask)
     mean, square = np.zeros(chosen.sum()), np.zeros(chosen.sum())
@@ -63,7 +66,7 @@ def naive_adamw(gradient, start, steps, mask, settings, eps=1e-8):
         square = 0.999 * square + 0.001 * grads**2
         update = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + eps)
         update = update + settings.weight_decay * weights[chosen]
-        weights[chosen] -= settings.learning_rate * update
+        weights[chosen] = rounded(weights[chosen] - settings.learning_rate * update)
     return weights
 
 
@@ -202,6 +205,95 @@ def test_the_given_parameters_stay_usable(home, mesh8, assert_trees):
     second, _ = finetune(None, params, BATCHES, OPTIMIZERS["adamw"], mask, quadratic)
     assert_trees(first, second)
     assert_frozen(first, START, mask)
+
+
+# --- Weights in bfloat16 ------------------------------------------------------------------------
+
+
+def bfloat16(values):
+    """The nearest bfloat16 values, as float64."""
+    return np.asarray(values).astype(jnp.bfloat16).astype(np.float64)
+
+
+def half_wide(params):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_bfloat16_weights_equal_a_float64_loop_rounded_at_every_step(seed, clip):
+    mask = None if seed is None else random_mask(seed)
+    settings = Settings(0.05, weight_decay=0.3, clip=clip)
+    start = half_wide(START)
+    tuned, _ = finetune(None, start, BATCHES, settings, mask, quadratic)
+    expected = naive_adamw(
+        lambda weights, step: bfloat16(quadratic_gradient(weights, step)),
+        start, STEPS, mask, settings, rounded=bfloat16,
+    )  # fmt: skip
+    assert {leaf.dtype for leaf in jax.tree.leaves(tuned)} == {jnp.dtype(jnp.bfloat16)}
+    actual = flat(tuned).astype(np.float64)
+    # A value in the middle of two may be rounded to either, and goes on from there.
+    np.testing.assert_allclose(actual, expected, rtol=2**-6)
+    assert (actual == expected).mean() > 0.97
+
+
+def test_moments_of_bfloat16_weights_are_kept_in_float32():
+    tx = make_optimizer(Settings(0.05, clip=1.0), STEPS)
+    params = half_wide(START)
+    mesh = mesh_of(params)
+    state = loop.init_state(tx, params, mesh)
+    mean = np.zeros(flat(START).shape)
+    square = np.zeros(flat(START).shape)
+    for step in range(STEPS):
+        grads = bfloat16(quadratic_gradient(flat(params).astype(np.float64), step))
+        grads = grads * min(1.0, 1.0 / np.linalg.norm(grads))
+        mean = 0.9 * mean + 0.1 * grads
+        square = 0.999 * square + 0.001 * grads**2
+        params, state, _ = loop.train_step(
+            None, tx, quadratic, mesh, params, state, BATCHES[step], None
+        )
+    adam = next(part for part in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(part))
+    for moment, expected in ((adam.mu, mean), (adam.nu, square)):
+        assert flat(moment).dtype == np.float32
+        np.testing.assert_allclose(flat(moment), expected, rtol=1e-5, atol=1e-9)
+
+
+def is_adam(part):
+    return isinstance(part, optax.ScaleByAdamState)
+
+
+# --- Accumulation -------------------------------------------------------------------------------
+
+
+def rows_of_one_token(rows):
+    """Rows whose second token is predicted."""
+    return {
+        "tokens": np.ones((rows, 2), np.int32),
+        "loss_mask": np.ones((rows, 2), np.float32),
+        "segment_ids": np.ones((rows, 2), np.int32),
+    }
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_parts_are_added_up_in_float32(dtype):
+    # In bfloat16 a sum of 1,024 shares would stop at 0.25.
+    start = {"final_norm": jnp.zeros(4, dtype)}
+    settings = Settings(1.0, "sgd", clip=0.0, accumulate=1024)
+    tuned, history = finetune(
+        None, start, [rows_of_one_token(1024)], settings, None,
+        lambda model, params, batch: jnp.sum(params["final_norm"]),
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(tuned["final_norm"], np.float32), -1.0)
+    assert tuned["final_norm"].dtype == dtype
+    assert history == [0.0]
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    batch = rows_of_one_token(8)
+    with pytest.raises(UserError, match="8 rows does not divide into 3 parts"):
+        finetune(None, START, [batch], Settings(0.1, accumulate=3), None, lambda *_: 0.0)
+    with pytest.raises(UserError, match="accumulate is 0"):
+        finetune(None, START, [batch], Settings(0.1, accumulate=0), None, lambda *_: 0.0)
 
 
 # --- Schedules ----------------------------------------------------------------------------------
@@ -346,3 +438,34 @@ def test_a_mesh_compiles_the_step_once(tiny, batches, mesh8):
     before = loop.train_step._cache_size()
     finetune(tiny.model, place(tiny.params, mesh8), batches[:3], tx)
     assert loop.train_step._cache_size() == before + 1
+
+
+@pytest.fixture(scope="module")
+def uneven(make_batch):
+    """Eight rows of unequal numbers of answer tokens, three of them without any."""
+    return make_batch(seed=9, rows=8, empty=3)
+
+
+@pytest.mark.parametrize("accumulate", [2, 4, 8])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
+def test_a_batch_in_parts_has_the_whole_batchs_gradient(
+    accumulate, shape, tiny, uneven, loss_and_gradient, assert_trees
+):
+    params = place(tiny.params, make_mesh(shape))
+    # One step of plain descent at rate 1 subtracts the gradient.
+    settings = Settings(1.0, "sgd", clip=0.0, accumulate=accumulate)
+    stepped, history = finetune(tiny.model, params, [uneven], settings)
+    loss, grads = loss_and_gradient(tiny.model, tiny.params, uneven)
+    np.testing.assert_allclose(history, [loss], rtol=1e-5)
+    moved = jax.tree.map(lambda before, after: before - after, tiny.params, jax.device_get(stepped))
+    assert_trees(moved, grads, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_in_parts_freezes_and_clips_like_the_whole(tiny, batches, tiny_mask, assert_trees):
+    whole = Settings(0.5, "sgd", clip=0.5)
+    parts = Settings(0.5, "sgd", clip=0.5, accumulate=4)
+    expected, _ = finetune(tiny.model, tiny.params, batches, whole, tiny_mask)
+    params, _ = finetune(tiny.model, tiny.params, batches, parts, tiny_mask)
+    assert_trees(params, expected, rtol=1e-4, atol=1e-6)
+    still = ~flat(tiny_mask)
+    np.testing.assert_array_equal(flat(params)[still], flat(tiny.params)[still])
