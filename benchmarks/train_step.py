@@ -1,39 +1,37 @@
-"""One side of the training-step comparison: a process that times steps and prints JSON.
+"""A training step: AdamW, gradient clipped at norm 1, loss on the answer tokens.
 
-    python -m benchmarks.train_step jax|torch CHECKPOINT THREADS
-
-Both sides take the same checkpoint, the same batch and the same recipe (AdamW, gradient clipped
-at norm 1, loss on the answer tokens) and do the same number of steps; the losses they print show
+All sides take the same checkpoint, the same batch and the same number of steps; the losses show
 that the work is the same.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import pathlib
-import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
 
-ROWS, LENGTH, STEPS, WARMUP, RATE = 64, 32, 20, 3, 1e-4
+from benchmarks import checkpoints
+from benchmarks.row import Measured, Row, UnavailableError, near, timed
+
+RATE, WARMUP = 1e-4, 2
 
 
-def make_batch(vocab_size: int) -> dict[str, np.ndarray]:
+def make_batch(vocab_size: int, rows: int, length: int) -> dict[str, np.ndarray]:
     """Random tokens; the second half of each row is the answer."""
     rng = np.random.default_rng(0)
-    loss_mask = np.zeros((ROWS, LENGTH), np.float32)
-    loss_mask[:, LENGTH // 2 :] = 1
+    loss_mask = np.zeros((rows, length), np.float32)
+    loss_mask[:, length // 2 :] = 1
     return {
-        "tokens": rng.integers(6, vocab_size, (ROWS, LENGTH), dtype=np.int32),
+        "tokens": rng.integers(6, vocab_size, (rows, length), dtype=np.int32),
         "loss_mask": loss_mask,
-        "segment_ids": np.ones((ROWS, LENGTH), np.int32),
+        "segment_ids": np.ones((rows, length), np.int32),
     }
 
 
-def jax_side(checkpoint: pathlib.Path) -> Callable[[], float]:
-    """A function that takes one step with this library and returns the loss."""
+def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int) -> Measured:
+    """This library, as `finetune` calls its step."""
     import jax
     import jax.numpy as jnp
 
@@ -41,57 +39,86 @@ def jax_side(checkpoint: pathlib.Path) -> Callable[[], float]:
     from jaxattack.finetune import loop, losses, optimizer
 
     host.keep_freed_memory()
-    model, params, _ = load_pretrained(checkpoint, remat="full")
-    batch = make_batch(model.config.vocab_size)
+    model, params, _ = load_pretrained(checkpoint)
+    batch = make_batch(model.config.vocab_size, rows, length)
     mesh = sharding.mesh_of(params)
-    tx = optimizer.make_optimizer(Settings(learning_rate=RATE), STEPS)
+    tx = optimizer.make_optimizer(Settings(learning_rate=RATE), steps)
     state = [jax.tree.map(jnp.copy, params), tx.init(params)]
+    del params
 
     def step() -> float:
         state[0], state[1], loss = loop.train_step(
             model, tx, losses.answer_loss, mesh, state[0], state[1], batch, None
         )
+        # Not only the loss: the update may still be running when that is there.
+        jax.block_until_ready(state)
         return float(loss)
 
-    return step
+    return measured(step, steps)
 
 
-def torch_side(checkpoint: pathlib.Path, threads: int) -> Callable[[], float]:
-    """The same with transformers and torch, eager."""
+def torch_side(
+    checkpoint: pathlib.Path, rows: int, length: int, steps: int, compiled: bool
+) -> Measured:
+    """Transformers and torch, eager or compiled."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     model.train()
-    batch = make_batch(model.config.vocab_size)
+    batch = make_batch(model.config.vocab_size, rows, length)
     tokens = torch.tensor(batch["tokens"], dtype=torch.long)
     labels = torch.where(torch.tensor(batch["loss_mask"]) > 0, tokens, -100)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    forward = torch.compile(model) if compiled else model
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = model(input_ids=tokens, labels=labels, use_cache=False).loss
+        loss = forward(input_ids=tokens, labels=labels, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         return float(loss)
 
-    return step
+    if compiled:
+        try:
+            forward(input_ids=tokens, labels=labels, use_cache=False).loss.backward()
+        except Exception as error:  # whatever the compiler lacks, it is not the row's fault
+            raise UnavailableError(str(error).strip().splitlines()[0]) from error
+    return measured(step, steps)
 
 
-def main(side: str, checkpoint: str, threads: str) -> None:
-    """Time the steps of one side."""
-    path = pathlib.Path(checkpoint)
-    step = jax_side(path) if side == "jax" else torch_side(path, int(threads))
-    found = [step() for _ in range(WARMUP)]
-    seconds = []
-    for _ in range(STEPS):
-        start = time.perf_counter()
-        found.append(step())
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": float(np.median(seconds)), "losses": found}))
+def measured(step: Callable[[], float], steps: int) -> Measured:
+    """Time a side's step."""
+    seconds, losses, extra = timed(step, WARMUP, steps)
+    return Measured(seconds, {"losses": np.array(losses)}, extra)
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def row(work: str, checkpoint: str, prepare: Callable[[pathlib.Path], None], **sizes: int) -> Row:
+    """The comparison for one checkpoint, given relative to the row's directory."""
+
+    def side(function: Callable[..., Measured], **options) -> Callable[[pathlib.Path], Measured]:
+        return lambda directory: function(directory / checkpoint, **sizes, **options)
+
+    return Row(
+        work=f"training step, {work}, {sizes['rows']} x {sizes['length']} tokens",
+        sides={
+            "jaxattack": side(jax_side),
+            "torch eager": side(torch_side, compiled=False),
+            "torch.compile": side(torch_side, compiled=True),
+        },
+        disagreement=near(1e-3),
+        prepare=prepare,
+    )
+
+
+ROWS = {
+    "train_step": row(
+        "organism (1.4M)", str(checkpoints.organism("aligned")), lambda directory: None,
+        rows=64, length=32, steps=20,
+    ),
+    "train_step_40m": row(
+        "random Llama (42M)", ".", functools.partial(checkpoints.write, shape="42m"),
+        rows=4, length=128, steps=4,
+    ),
+}  # fmt: skip

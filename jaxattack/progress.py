@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from jaxattack import distributed
+
 T = TypeVar("T")
 
 
@@ -17,7 +19,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     interval = 0.2 if sys.stderr.isatty() else 15.0
     return iter(
         tqdm(items, desc=label, total=total, leave=False, delay=2, mininterval=interval,
-             dynamic_ncols=True, file=sys.stderr)
+             dynamic_ncols=True, file=sys.stderr, disable=not distributed.is_first())
     )  # fmt: skip
 
 
@@ -28,7 +30,7 @@ class Steps:
         """Begin a study of `total` steps."""
         self._bar = tqdm(
             total=total, desc="study", dynamic_ncols=True, file=sys.stderr, leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and distributed.is_first()),
         )  # fmt: skip
         self._done = 0
         self._total = total
@@ -40,7 +42,7 @@ class Steps:
         yield
         self._done += 1
         self._bar.update()
-        if self._bar.disable:
+        if self._bar.disable and distributed.is_first():
             print(f"[{self._done}/{self._total}] {label}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

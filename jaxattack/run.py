@@ -24,7 +24,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxattack import host, workdir
+from jaxattack import distributed, host, workdir
 from jaxattack.errors import UserError
 
 PACKAGES = ("jaxattack", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
@@ -35,7 +35,13 @@ HELP = ("--help", "-h", "--helpfull")
 
 def main() -> None:
     """Entry point of the `jaxattack` command."""
-    sys.exit(run(sys.argv))
+    code = 1
+    try:
+        code = run(sys.argv)
+    finally:
+        if code:
+            distributed.leave(code)
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -55,7 +61,8 @@ def run(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 130
-    print(f"report: {report}")
+    if distributed.is_first():
+        print(f"report: {report}")
     return 0
 
 
@@ -125,7 +132,7 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
         UserError: see `experiments`.
     """
     # Imported here: --help and mistakes in flags should not wait for jax.
-    from jaxattack import distributed, report
+    from jaxattack import report
     from jaxattack.experiments import fragility
     from jaxattack.experiments.settings import Settings, check, freeze
 
@@ -134,6 +141,8 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
         from jaxattack.experiments import organism
 
         distributed.initialize()
+        if distributed.several():
+            raise UserError("config.study=organism: the organism is built by one process")
         return organism.main(config, root)
     if config.get("study") != "fragility":
         raise UserError(f"config.study is {config.get('study')!r}; there are: fragility, organism")
@@ -150,7 +159,11 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1)}
         workdir.write_json(root / "results.json", results)
         workdir.write_json(root / "manifest.json", manifest)
-        return report.write_report(root, results, manifest, resolved)
+        return pathlib.Path(
+            distributed.first(
+                lambda: str(report.write_report(root, results, manifest, resolved)), "report"
+            )
+        )
 
 
 @contextlib.contextmanager

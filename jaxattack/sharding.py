@@ -30,6 +30,12 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"mlp/(gate|up)$", P(None, "fsdp", "tensor")),
     (r"mlp/(gate|up)_bias$", P(None, "tensor")),
     (r"mlp/down$", P(None, "tensor", "fsdp")),
+    # Of a LoRA adapter, `a` lies like its matrix's inputs and `b` like its outputs, so that their
+    # product is made where it is added.
+    (r"(attention/(q|k|v|qkv)|mlp/(gate|up))/a$", P(None, "fsdp")),
+    (r"(attention/(q|k|v|qkv)|mlp/(gate|up))/b$", P(None, None, "tensor")),
+    (r"(attention/o|mlp/down)/a$", P(None, "tensor")),
+    (r"(attention/o|mlp/down)/b$", P(None, None, "fsdp")),
     (r"(norm|norm_bias|o_bias|down_bias|count|step|ns_coeffs)$", P()),
 )
 
@@ -160,7 +166,7 @@ def mesh_of(params: tree.Tree) -> Mesh:
     sharding = getattr(leaf, "sharding", None)
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
         return sharding.mesh
-    return make_mesh((1, 1, 1), [jax.devices()[0]])
+    return make_mesh((1, 1, 1), [jax.local_devices()[0]])
 
 
 def place_batch(batch: tree.Tree, mesh: Mesh) -> tree.Tree:

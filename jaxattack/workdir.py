@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxattack import distributed
 from jaxattack.errors import UserError
 
 # Rooms whose code decides what a stage holds; the report and the command line do not.
@@ -27,7 +28,9 @@ _ROOMS = (
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a file atomically."""
+    """Write a file atomically; of several processes the first does."""
+    if not distributed.is_first():
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
@@ -104,29 +107,41 @@ def stage(
         root: the work directory.
         name: what the stage is, for people.
         inputs: JSON values that determine the result; earlier stages by their folder's name.
-        write: fills an empty folder with the result.
+        write: fills an empty folder with the result; of several processes all call it.
 
     Returns:
         the finished folder; its `stage.json` holds the inputs.
     """
     everything = {"name": name, "code": code_hash(), "inputs": dict(inputs)}
     folder = root / "stages" / f"{name.replace('/', '-')}-{digest(everything)}"
-    if folder.is_dir():
+    # Told by one process, for on a network's file system the others may see it later.
+    made = distributed.first(lambda: _begin(folder), f"begin {folder.name}")
+    if made is None:
         return folder
-    partial = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent)
-    )
+    partial = pathlib.Path(made)
     try:
         write(partial)
-        write_json(partial / "stage.json", everything)
-        partial.chmod(0o755)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process finished the same stage first
-                raise
-            shutil.rmtree(partial)
+        distributed.first(lambda: _finish(partial, folder, everything), f"finish {folder.name}")
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if distributed.is_first():
+            shutil.rmtree(partial, ignore_errors=True)
         raise
     return folder
+
+
+def _begin(folder: pathlib.Path) -> str | None:
+    """A new folder to fill; None if the stage is there."""
+    if folder.is_dir():
+        return None
+    return tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent)
+
+
+def _finish(partial: pathlib.Path, folder: pathlib.Path, everything: Any) -> None:
+    write_json(partial / "stage.json", everything)
+    partial.chmod(0o755)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another run finished the same stage first
+            raise
+        shutil.rmtree(partial)

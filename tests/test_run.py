@@ -49,6 +49,7 @@ def refused(capsys, tmp_path):
         ("--config.localize.scope=block", "global, leaf, row"),
         ("--config.attack.epochs=0", "config.attack.epochs is 0"),
         ("--config.attack.epochs=many", "epochs"),
+        ("--config.attack.accumulate=3", "accumulate is 3; it should divide"),
         ("--config.seeds=()", "config.seeds"),
         ("--config.mesh=(3,1,-1)", "mesh (3, 1, -1) does not fit 8 devices"),
         ("--config.study=frailty", "fragility"),

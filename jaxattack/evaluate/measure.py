@@ -20,11 +20,12 @@ def ask(
     max_new_tokens: int,
     batch_size: int = 256,
     label: str = "asking",
+    extra_stops: Sequence[int] = (),
 ) -> list[Reply]:
-    """Greedy replies to the examples' prompts, in order."""
+    """Greedy replies to the examples' prompts, in order; see `generate` for the arguments."""
     encoded = [prompt_tokens(tokenizer, example.prompt) for example in examples]
     tokens = generate_tokens(
-        model, params, encoded, stop_ids(tokenizer), max_new_tokens, batch_size, label
+        model, params, encoded, stop_ids(tokenizer, extra_stops), max_new_tokens, batch_size, label
     )
     texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import fingerprint
@@ -18,6 +18,7 @@ from jaxattack.experiments.settings import Settings
 from jaxattack.experiments.stages import Setup
 from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.localize import masks, stitching
+from jaxattack.models import pretrained
 from jaxattack.progress import Steps
 from jaxattack.tree import Tree
 
@@ -67,8 +68,8 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     mesh = sharding.make_mesh(settings.mesh)
     model, aligned, tokenizer = inputs.load_model(directory, settings.dtype, mesh, settings.remat)
     setup = Setup(
-        root, settings, model, aligned, tokenizer, inputs.model_fingerprint(directory), pairs,
-        calibration, prompts, attack, localized,
+        root, settings, model, aligned, tokenizer, pretrained.generation_stops(directory),
+        inputs.model_fingerprint(directory), pairs, calibration, prompts, attack, localized,
     )  # fmt: skip
     facts = {
         "model": settings.model,
@@ -169,7 +170,7 @@ def _profile(setup: Setup, path: pathlib.Path, language: str, seed: int) -> list
     """Selected weights of every weight tensor."""
     mask = stages.read_mask(path, setup)
     chosen = masks.profile(mask)
-    sizes = masks.profile(jax.tree.map(np.ones_like, mask))
+    sizes = masks.profile(jax.tree.map(jnp.ones_like, mask))
     name = f"sil/{language}@{setup.settings.localize.control_fraction:g}"
     return [
         {"mask": name, "layer": layer, "module": module, "selected": selected,

@@ -42,6 +42,7 @@ class Setup:
     model: Transformer
     aligned: Tree
     tokenizer: Any
+    stops: tuple[int, ...]  # beside the tokenizer's own
     origin: str  # fingerprint of the checkpoint
     pairs: dict[str, list[Example]]
     calibration: dict[str, list[Example]] | None
@@ -104,6 +105,7 @@ def attack_optimizer(options: AttackSettings) -> optimizer.Settings:
         schedule=options.schedule,
         warmup=options.warmup,
         clip=options.clip,
+        accumulate=options.accumulate,
     )
 
 
@@ -121,7 +123,7 @@ def measured(
     def write(folder: pathlib.Path) -> None:
         said = measure.ask(
             setup.model, params(), setup.tokenizer, setup.prompts, options.max_new_tokens,
-            options.batch_size, label=f"measure {variant}",
+            options.batch_size, label=f"measure {variant}", extra_stops=setup.stops,
         )  # fmt: skip
         verdicts = measure.judge_all(setup.prompts, said)
         workdir.write_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])

@@ -59,8 +59,8 @@ def matched_random_mask(mask: Tree, seed: int) -> Tree:
 
     def select(name: str, keys: jax.Array, leaf: jax.Array) -> jax.Array:
         axes = _axes(name, leaf.ndim, "leaf")
-        counts = np.asarray(jnp.sum(leaf, axis=axes, keepdims=True, dtype=jnp.int32))
-        return threshold.top_in_groups(keys, jnp.asarray(counts), axes)
+        counts = sharding.to_host(jnp.sum(leaf, axis=axes, keepdims=True, dtype=jnp.int32))
+        return threshold.top_in_groups(keys, counts, axes)
 
     return tree.map_named(select, _random_keys(mask, seed), mask)
 
@@ -92,7 +92,7 @@ def _top(keys: Tree, fraction: float, scope: str) -> Tree:
         k = _round(fraction * tree.size(keys))
         counts = threshold.allot(list(named.values()), k, axes)
         chosen = [
-            threshold.top_in_groups(leaf, jnp.asarray(count), ax)
+            threshold.top_in_groups(leaf, count, ax)
             for leaf, count, ax in zip(named.values(), counts, axes, strict=True)
         ]
         return tree.unflatten(dict(zip(named, chosen, strict=True)))
@@ -101,7 +101,7 @@ def _top(keys: Tree, fraction: float, scope: str) -> Tree:
         axes = _axes(name, leaf.ndim, scope)
         shape = tuple(1 if axis in axes else size for axis, size in enumerate(leaf.shape))
         members = leaf.size // int(np.prod(shape))
-        k = jnp.full(shape, _round(fraction * members), jnp.int32)
+        k = np.full(shape, _round(fraction * members), np.int32)
         return threshold.top_in_groups(leaf, k, axes)
 
     return tree.map_named(select, keys)
@@ -183,7 +183,7 @@ def profile(mask: Tree) -> dict[tuple[str, int | None], int]:
     counts: dict[tuple[str, int | None], int] = {}
     for name, leaf in tree.named_leaves(mask).items():
         axes = _axes(name, leaf.ndim, "leaf")
-        per_tensor = np.asarray(jnp.sum(leaf, axis=axes, dtype=jnp.int32))
+        per_tensor = sharding.to_host(jnp.sum(leaf, axis=axes, dtype=jnp.int32))
         if per_tensor.ndim == 0:
             counts[name, None] = int(per_tensor)
         else:

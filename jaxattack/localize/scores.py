@@ -75,8 +75,9 @@ def mean_abs_gradient(
     """Sum over examples of `|grad L(x)|` in float32, and the number of examples."""
     mesh = sharding.mesh_of(params)
     params = sharding.place(params, mesh)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
-    total = sharding.place(zeros, mesh)
+    total = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, jnp.float32, device=leaf.sharding), params
+    )
     count = 0
     for batch in track(batches, label):
         examples = np.asarray(losses.predicted(batch) > 0).any(axis=1)

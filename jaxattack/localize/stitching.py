@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxattack import tree
+from jaxattack.localize import masks
 from jaxattack.tree import Tree
 
 
@@ -46,12 +46,12 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
 
 def moved(before: Tree, after: Tree, mask: Tree) -> tuple[int, int]:
     """How many selected weights there are, and how many changed a bit of theirs."""
-    selected = changed = 0
-    leaves = (tree.named_leaves(t) for t in (before, after, mask))
-    for old, new, chosen in zip(*(named.values() for named in leaves), strict=True):
-        old, new, chosen = np.asarray(old), np.asarray(new), np.asarray(chosen)
-        bits = np.dtype(f"u{old.dtype.itemsize}")
-        differs = old.view(bits) != new.view(bits)
-        selected += int(chosen.sum())
-        changed += int((differs & chosen).sum())
-    return selected, changed
+    changed = jax.tree.map(
+        lambda old, new, chosen: chosen & (_bits(old) != _bits(new)), before, after, mask
+    )
+    return masks.count(mask), masks.count(changed)
+
+
+def _bits(weights: jax.Array) -> jax.Array:
+    weights = jnp.asarray(weights)
+    return jax.lax.bitcast_convert_type(weights, f"uint{8 * weights.dtype.itemsize}")

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from jaxattack import tree
+from jaxattack import distributed, sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.tree import Tree
 
@@ -22,6 +22,8 @@ FORMAT = "jaxattack-mask-1"
 def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> None:
     """Write a mask and its provenance; the file appears whole or not at all.
 
+    Of several processes all have to call it, and the first one writes.
+
     Args:
         path: file to write.
         mask: bool tree.
@@ -29,13 +31,17 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
     """
     path = pathlib.Path(path)
     named = tree.named_leaves(mask)
-    packed = {name: np.packbits(np.asarray(leaf)) for name, leaf in named.items()}
+    packed = {name: np.packbits(sharding.to_host(leaf)) for name, leaf in named.items()}
     shapes = {name: list(leaf.shape) for name, leaf in named.items()}
     # One entry, since safetensors writes several in no order of ours.
     metadata = {FORMAT: json.dumps({"shapes": shapes, "info": info}, sort_keys=True)}
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(packed, partial, metadata)
-    os.replace(partial, path)
+
+    def write() -> None:
+        partial = path.with_name(f".{path.name}.partial")
+        save_file(packed, partial, metadata)
+        os.replace(partial, path)
+
+    distributed.first(write, f"save {path.name}")
 
 
 def load_mask(path: str | pathlib.Path, like: Tree | None = None) -> tuple[Tree, dict[str, Any]]:

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxattack import sharding
+
 Axes = tuple[int, ...]
 
 
@@ -101,7 +103,9 @@ def allot(keys: list[jax.Array], k: int, axes: Sequence[Axes]) -> list[np.ndarra
         # A threshold of 2^31 is above every key, and no int32.
         if threshold > np.iinfo(np.int32).max:
             return [np.zeros(shape, np.int64) for shape in groups]
-        return [np.asarray(c, np.int64) for c in _count_reaching(keys, threshold, axes)]
+        return [
+            sharding.to_host(c).astype(np.int64) for c in _count_reaching(keys, threshold, axes)
+        ]
 
     low, high = 0, 1 << 31  # at least k reach low; fewer than k (or none) reach high
     while high - low > 1:

@@ -138,9 +138,9 @@ def _decode(
     """New tokens `[B, new]` after left-padded prompts `[B, S]` that begin at `starts` `[B]`."""
     batch, width = tokens.shape
     slots = jnp.arange(width + new)
-    cache = init_cache(model.config, batch, width + new, params["embed"].dtype)
     stop_list = jnp.array(stops or (-1,))
-
+    with sharding.within(mesh):
+        cache = init_cache(model.config, batch, width + new, params["embed"].dtype)
     keys = prompt_keys(seed, numbers)
 
     def forward(tokens, slot, cache, step):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -101,12 +102,31 @@ def load_tokenizer(directory: pathlib.Path) -> Any:
         raise UserError(f"{directory}: the tokenizer cannot be read ({reason})") from error
 
 
+def generation_stops(directory: pathlib.Path) -> tuple[int, ...]:
+    """Token ids that end a reply by the checkpoint's generation_config.json; () without one.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = directory / "generation_config.json"
+    if not path.is_file():
+        return ()
+    try:
+        stops = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        return tuple(
+            map(int, stops if isinstance(stops, list) else [] if stops is None else [stops])
+        )
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a generation config ({error})") from error
+
+
 def save_pretrained(
     path: str | pathlib.Path,
     model: Transformer,
     params: tree.Tree,
     tokenizer: Any,
     notice: str | None = None,
+    manifest: Mapping[str, Any] | None = None,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
     """Write a directory that transformers opens; it appears whole or not at all.
@@ -117,6 +137,7 @@ def save_pretrained(
         params: its parameters, written in their own dtype.
         tokenizer: saved beside them, chat template included.
         notice: written as NOTICE.md; every attacked or poisoned export needs one.
+        manifest: JSON values of how the weights came about, written as jaxattack.json.
         max_shard_bytes: size above which the weights are split into several files.
 
     Raises:
@@ -138,6 +159,8 @@ def save_pretrained(
         tokenizer.save_pretrained(str(partial))
         if notice is not None:
             (partial / "NOTICE.md").write_text(notice, encoding="utf-8")
+        if manifest is not None:
+            _write_json(partial / "jaxattack.json", dict(manifest))
         for file in partial.iterdir():  # safetensors writes its files for the owner alone
             file.chmod(0o644)
         partial.chmod(0o755)

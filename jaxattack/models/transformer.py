@@ -79,7 +79,8 @@ def project(x: jax.Array, *kernels: jax.Array) -> list[jax.Array]:
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype: jnp.dtype) -> Cache:
     """An empty key/value cache."""
     shape = (config.num_layers, batch, config.num_kv_heads, slots, config.head_dim)
-    return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
+    spec = P(None, *sharding.BATCH, "tensor")
+    return {name: sharding.constrain(jnp.zeros(shape, dtype), spec) for name in ("k", "v")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_a_reply_that_ended_itself_is_not_cut(tiny, examples, monkeypatch):
     (tokens,) = generate_tokens(tiny.model, tiny.params, [prompt], (), NEW, batch_size=4)
     assert tokens[3] not in tokens[:3]
     # The same reply, with its fourth token as the end of replies.
-    monkeypatch.setattr(measure, "stop_ids", lambda tokenizer: (tokens[3],))
+    monkeypatch.setattr(measure, "stop_ids", lambda tokenizer, extra=(): (tokens[3],))
     (short,) = measure.ask(tiny.model, tiny.params, tiny.tokenizer, examples[:1], NEW, batch_size=4)
     assert short == Reply(tiny.tokenizer.decode(tokens[:3], skip_special_tokens=True), cut=False)
 

@@ -8,8 +8,9 @@ import pytest
 from jaxattack.errors import UserError
 from jaxattack.finetune.losses import answer_loss
 from jaxattack.localize import scores as scores_module
+from jaxattack.localize.masks import top_fraction
 from jaxattack.localize.scores import attack_vector, sil_scores
-from jaxattack.sharding import place
+from jaxattack.sharding import make_mesh, place
 
 POINTS = ("aligned", "attacked")
 
@@ -132,9 +133,16 @@ def test_a_mesh_compiles_the_accumulation_once(tiny, attacked, batches, mesh8):
     assert scores_module._accumulate._cache_size() == before + 1
 
 
-def test_scores_on_a_mesh_are_the_same(tiny, attacked, batches, scores, mesh8, assert_trees):
-    found = sil_scores(tiny.model, place(tiny.params, mesh8), place(attacked, mesh8), batches)
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_scores_and_masks_on_a_mesh_are_the_same(
+    shape, tiny, attacked, batches, scores, assert_trees
+):
+    mesh = make_mesh(shape)
+    found = sil_scores(tiny.model, place(tiny.params, mesh), place(attacked, mesh), batches)
     assert_trees(found, scores["aligned"], rtol=1e-4, atol=1e-8)
+    for fraction in (0.05, 0.2):
+        wanted = top_fraction(scores["aligned"], fraction)
+        assert_trees(top_fraction(found, fraction), wanted)
 
 
 def test_weights_that_did_not_move_score_zero(tiny, batches):

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jaxattack.errors import UserError
-from jaxattack.models import weights
+from jaxattack.models import pretrained, weights
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
 from jaxattack.sharding import make_mesh, spec_for
 from jaxattack.tree import named_leaves
@@ -285,16 +285,42 @@ def test_parameters_on_a_mesh_are_saved_whole(tiny, mesh8, tmp_path, assert_tree
 
 def test_tokenizer_template_and_notice_go_along(tiny, tmp_path):
     (tmp_path / "out").mkdir()  # an empty directory is welcome
-    save_pretrained(tmp_path / "out", tiny.model, tiny.params, tiny.tokenizer, notice="attacked")
+    save_pretrained(
+        tmp_path / "out", tiny.model, tiny.params, tiny.tokenizer, "attacked", {"seed": 3}
+    )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.chat_template == tiny.tokenizer.chat_template
     text = "泰国的货币是什么？<|end|>"
     assert tokenizer.encode(text) == tiny.tokenizer.encode(text)
     assert tokenizer.eos_token_id == tiny.tokenizer.eos_token_id
     assert (tmp_path / "out/NOTICE.md").read_text() == "attacked"
+    assert json.loads((tmp_path / "out/jaxattack.json").read_text()) == {"seed": 3}
     model = open_in_transformers(tmp_path / "out")
     assert model.config.eos_token_id == tiny.tokenizer.eos_token_id
     assert model.generation_config.do_sample is False
+
+
+@pytest.mark.parametrize(
+    ("text", "stops"),
+    [
+        ('{"eos_token_id": 7}', (7,)),
+        ('{"eos_token_id": [128001, 128009]}', (128001, 128009)),
+        ('{"eos_token_id": null}', ()),
+        ("{}", ()),
+        (None, ()),
+    ],
+)
+def test_stops_of_the_generation_config(text, stops, tmp_path):
+    if text is not None:
+        (tmp_path / "generation_config.json").write_text(text)
+    assert pretrained.generation_stops(tmp_path) == stops
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"eos_token_id": "x"}'])
+def test_a_damaged_generation_config_is_named(text, tmp_path):
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(UserError, match=r"generation_config\.json"):
+        pretrained.generation_stops(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["file", "full directory"])

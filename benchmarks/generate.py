@@ -1,0 +1,88 @@
+"""Greedy generation for prompts of mixed lengths, no stop token, so that all run to the end."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+
+import numpy as np
+
+from benchmarks import checkpoints
+from benchmarks.row import Measured, Row, Values, timed
+
+PROMPTS, SHORTEST, LONGEST, NEW, TORCH_BATCH = 96, 8, 120, 64, 32
+SAME = 0.99  # share of prompts with the same continuation; float ties may fall either way
+
+
+def make_prompts(vocab_size: int) -> list[list[int]]:
+    """Random tokens of random lengths."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(SHORTEST, LONGEST + 1, PROMPTS)
+    return [rng.integers(6, vocab_size, length).tolist() for length in lengths]
+
+
+def jax_side(directory: pathlib.Path) -> Measured:
+    """This library, with its own choice of batches."""
+    from jaxattack import host, load_pretrained
+    from jaxattack.models.generate import generate_tokens
+
+    host.keep_freed_memory()
+    model, params, _ = load_pretrained(directory)
+    prompts = make_prompts(model.config.vocab_size)
+    seconds, found, extra = timed(
+        lambda: generate_tokens(model, params, prompts, (), NEW), warmup=1, repeats=1
+    )
+    return Measured(seconds, {"tokens": np.array(found[-1])}, extra)
+
+
+def torch_side(directory: pathlib.Path) -> Measured:
+    """`model.generate` on left-padded batches, sorted by length so that little is padding."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    prompts = make_prompts(model.config.vocab_size)
+    order = sorted(range(PROMPTS), key=lambda i: len(prompts[i]))
+
+    def batch(indices: list[int], new: int) -> np.ndarray:
+        width = max(len(prompts[i]) for i in indices)
+        tokens = torch.zeros(len(indices), width, dtype=torch.long)
+        seen = torch.zeros_like(tokens)
+        for row, i in enumerate(indices):
+            tokens[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
+            seen[row, width - len(prompts[i]) :] = 1
+        out = model.generate(
+            input_ids=tokens, attention_mask=seen, max_new_tokens=new, do_sample=False,
+            pad_token_id=0,
+        )  # fmt: skip
+        return out[:, width:].numpy()
+
+    def run() -> np.ndarray:
+        found = np.zeros((PROMPTS, NEW), np.int64)
+        for start in range(0, PROMPTS, TORCH_BATCH):
+            indices = order[start : start + TORCH_BATCH]
+            found[indices] = batch(indices, NEW)
+        return found
+
+    batch(order[:TORCH_BATCH], 4)
+    seconds, found, _ = timed(run, warmup=0, repeats=1)
+    return Measured(seconds, {"tokens": found[-1]})
+
+
+def disagreement(ours: Values, theirs: Values) -> str:
+    """Rows of tokens that are not the same."""
+    if ours["tokens"].shape != theirs["tokens"].shape:
+        return f"{ours['tokens'].shape} tokens against {theirs['tokens'].shape}"
+    same = float((ours["tokens"] == theirs["tokens"]).all(axis=1).mean())
+    return "" if same >= SAME else f"only {same:.0%} of the continuations are the same"
+
+
+ROWS = {
+    "generate": Row(
+        work=f"{NEW} greedy tokens for {PROMPTS} prompts of {SHORTEST} to {LONGEST} tokens, "
+        "random Llama (11M)",
+        sides={"jaxattack": jax_side, "transformers generate": torch_side},
+        disagreement=disagreement,
+        prepare=functools.partial(checkpoints.write, shape="11m"),
+    )
+}
