@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import prompt_tokens
 from jaxattack.models.sampling import Sampling, choose, prompt_keys, seed_words
-from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed
+from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
 from jaxattack.progress import track
 
 GREEDY = Sampling()
@@ -40,7 +40,7 @@ def generate(
         tokenizer: Hugging Face tokenizer with a chat template.
         dialogues: texts of user turns, or lists of messages with role and content.
         max_new_tokens: a reply is cut after so many tokens.
-        batch_size: prompts decoded together; the last batch of a length is filled up.
+        batch_size: prompts decoded together, at most.
         label: what the progress bar says.
         sampling: how tokens are chosen; greedily by default.
         seed: of the sampling; with the prompt's index it fixes what is drawn for a prompt.
@@ -80,9 +80,12 @@ def generate_tokens(
     mesh = sharding.mesh_of(params)
     results: list[list[int]] = [[] for _ in prompts]
     for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
-        tokens = np.zeros((batch_size, width), np.int32)
-        starts = np.full(batch_size, width - 1, np.int32)  # filler rows see one token
-        numbers = np.zeros(batch_size, np.int32)
+        # Rows in eighths of a power of two: few shapes to compile, few rows for nothing.
+        step = max(8, (1 << (len(indices) - 1).bit_length()) // 8)
+        count = -(-len(indices) // step) * step
+        tokens = np.zeros((count, width), np.int32)
+        starts = np.full(count, width - 1, np.int32)  # filler rows see one token
+        numbers = np.zeros(count, np.int32)
         numbers[: len(indices)] = indices
         for row, index in enumerate(indices):
             starts[row] = width - len(prompts[index])
@@ -90,7 +93,7 @@ def generate_tokens(
         placed = sharding.place_batch(
             {"tokens": tokens, "starts": starts, "numbers": numbers}, mesh
         )
-        alive = np.arange(batch_size) < len(indices)
+        alive = np.arange(count) < len(indices)
         out = sharding.to_host(
             _decode(
                 model, tuple(stops), max_new_tokens, mesh, sampling, params, placed["tokens"],
@@ -108,11 +111,12 @@ def buckets(lengths: Sequence[int], batch_size: int) -> list[tuple[int, list[int
     Widths are powers of two from 32 on, so few shapes are compiled.
     """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    groups = []
-    for start in range(0, len(order), batch_size):
-        group = order[start : start + batch_size]
-        width = max(32, 1 << (lengths[group[-1]] - 1).bit_length())
-        groups.append((width, group))
+    groups: list[tuple[int, list[int]]] = []
+    for index in order:
+        width = max(32, 1 << (lengths[index] - 1).bit_length())
+        if not groups or groups[-1][0] != width or len(groups[-1][1]) == batch_size:
+            groups.append((width, []))
+        groups[-1][1].append(index)
     return groups
 
 
@@ -140,20 +144,28 @@ def _decode(
     slots = jnp.arange(width + new)
     stop_list = jnp.array(stops or (-1,))
     with sharding.within(mesh):
-        cache = init_cache(model.config, batch, width + new, params["embed"].dtype)
+        cache: Any = init_cache(model.config, batch, width + new, params["embed"].dtype)
+    # On a CPU a scan's copies of the cache cost more than anything else; elsewhere the layers'
+    # parameters would be copied instead.
+    unstacked = None
+    if jax.default_backend() == "cpu":
+        unstacked = unstack(model.config, params["layers"])
+        cache = unstack(model.config, cache)
     keys = prompt_keys(seed, numbers)
 
     def forward(tokens, slot, cache, step):
         length = tokens.shape[1]
         places = slot + jnp.arange(length)
+        here = slots[: width if length > 1 else None]  # the prompt does not see what follows
         # A padded query sees its own slot at least, so that no softmax is over nothing.
-        seen = (slots >= starts[:, None])[:, None] | (slots == places[:, None])[None]
-        mask = seen & (slots <= places[:, None])[None]
+        seen = (here >= starts[:, None])[:, None] | (here == places[:, None])[None]
+        mask = seen & (here <= places[:, None])[None]
         positions = jnp.maximum(places - starts[:, None], 0)
         with sharding.within(mesh):
             hidden, cache, _ = hidden_states(
-                model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot
-            )
+                model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot,
+                unstacked=unstacked,
+            )  # fmt: skip
             logits = unembed(model, params, hidden[:, -1])
         return choose(logits, sampling, keys, step), cache
 

@@ -77,10 +77,15 @@ def project(x: jax.Array, *kernels: jax.Array) -> list[jax.Array]:
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype: jnp.dtype) -> Cache:
-    """An empty key/value cache."""
+    """An empty key/value cache of all layers."""
     shape = (config.num_layers, batch, config.num_kv_heads, slots, config.head_dim)
     spec = P(None, *sharding.BATCH, "tensor")
     return {name: sharding.constrain(jnp.zeros(shape, dtype), spec) for name in ("k", "v")}
+
+
+def unstack(config: ModelConfig, layers: Any) -> tuple[Any, ...]:
+    """A tree of each layer's own, of a tree of arrays (parameters, cache) stacked over layers."""
+    return tuple(jax.tree.map(lambda a, i=i: a[i], layers) for i in range(config.num_layers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,13 +136,9 @@ class Attention(nn.Module):
             q, k = attn.rotate(q, around.angles), attn.rotate(k, around.angles)
         k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)  # [B, K, S, head]
         if cache is not None:
-            start = (layer, 0, 0, slot, 0)
-            fresh = {"k": k[None], "v": v[None]}
-            cache = {
-                name: jax.lax.dynamic_update_slice(whole, fresh[name].astype(whole.dtype), start)
-                for name, whole in cache.items()
-            }
-            k, v = cache["k"][layer], cache["v"][layer]
+            cache, k, v = self.remember(cache, layer, slot, k, v)
+            seen = around.mask.shape[-1]  # slots behind the mask's last are not looked at
+            k, v = k[:, :, :seen], v[:, :, :seen]
         mixed = attn.attend(
             q, k, v, around.mask, c.score_scale, c.attention_softcap, around.bias
         )  # fmt: skip
@@ -148,6 +149,23 @@ class Attention(nn.Module):
         if c.o_bias:
             out = out + self.param("o_bias", nn.initializers.zeros, (c.hidden_size,))
         return out, cache
+
+    @staticmethod
+    def remember(cache, layer, slot, k, v):
+        """Write keys and values `[B, K, T, head]` at `slot` of the cache; returns the layer's.
+
+        The cache is that of all layers, or the layer's own if `layer` is None.
+        """
+        fresh, start = {"k": k, "v": v}, [0, 0, slot, 0]
+        if layer is not None:
+            fresh, start = {name: part[None] for name, part in fresh.items()}, [layer, *start]
+        cache = {
+            name: jax.lax.dynamic_update_slice(whole, fresh[name].astype(whole.dtype), start)
+            for name, whole in cache.items()
+        }
+        if layer is None:
+            return cache, cache["k"], cache["v"]
+        return cache, cache["k"][layer], cache["v"][layer]
 
     def queries_keys_values(self, x):
         """Project `[B, T, D]` to q `[B, T, H, head]` and k, v `[B, T, K, head]`."""
@@ -265,8 +283,9 @@ class Transformer(nn.Module):
         positions: jax.Array | None = None,
         segment_ids: jax.Array | None = None,
         mask: jax.Array | None = None,
-        cache: Cache | None = None,
+        cache: Cache | tuple[Cache, ...] | None = None,
         slot: Any = 0,
+        unstacked: tuple[Any, ...] | None = None,
     ):
         """Final normalised hidden states.
 
@@ -277,6 +296,8 @@ class Transformer(nn.Module):
             mask: bool `[B, T, S]`, who sees whom, instead of causal within segments.
             cache: keys and values to extend and attend to; needs `mask` and `slot`.
             slot: where in the cache these tokens go.
+            unstacked: the layers' parameters one by one, to run them without a scan. The cache
+                then is one by one too: a scan copies each layer's at every token.
 
         Returns:
             hidden states `[B, T, D]`, the new cache (or None), every layer's output
@@ -295,8 +316,18 @@ class Transformer(nn.Module):
             x = self.norm_embedding(x)
         x = sharding.constrain(x, sharding.BATCH)
         local = jnp.array(c.local_layers or (False,) * c.num_layers)
-        (x, cache), outputs = self.layers((x, cache), jnp.arange(c.num_layers), local, around, slot)
-        return self.norm_final(x), cache, outputs
+        if unstacked is None:
+            numbers = jnp.arange(c.num_layers)
+            (x, cache), outputs = self.layers((x, cache), numbers, local, around, slot)
+            return self.norm_final(x), cache, outputs
+        caches = []
+        for i, (weights, own) in enumerate(zip(unstacked, cast(tuple, cache), strict=True)):
+            variables = {"params": weights}
+            (x, own), _ = Block(c, parent=None).apply(
+                variables, (x, own), None, local[i], around, slot
+            )
+            caches.append(own)
+        return self.norm_final(x), tuple(caches), None
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """Logits `[..., V]` in float32 of hidden states `[..., D]`."""
