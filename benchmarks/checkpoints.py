@@ -49,12 +49,12 @@ def write(directory: pathlib.Path, shape: str, dtype: str = "float32") -> None:
 def by_hf_name(config: Any, params: Mapping) -> dict[str, np.ndarray]:
     """Each tensor of our tree as the Hugging Face checkpoint has it."""
     from jaxattack import tree
-    from jaxattack.models import weights
+    from jaxattack.models import table
 
     leaves = tree.named_leaves(params)
     found = {}
-    for row in weights.rows(config):
+    for row in table.rows(config):
         leaf = np.asarray(leaves[row.path])
         for i, part in enumerate(leaf if row.stacked else [leaf]):
-            found[row.name.format(i)] = weights.from_ours(row, part)
+            found[row.name.format(i)] = table.from_ours(row, part)
     return found

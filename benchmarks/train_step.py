@@ -39,7 +39,7 @@ def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int) -> Me
     from jaxattack.finetune import loop, losses, optimizer
 
     host.keep_freed_memory()
-    model, params, _ = load_pretrained(checkpoint)
+    model, params, _ = load_pretrained(checkpoint, remat="full")  # moves fewer bytes
     batch = make_batch(model.config.vocab_size, rows, length)
     mesh = sharding.mesh_of(params)
     tx = optimizer.make_optimizer(Settings(learning_rate=RATE), steps)

@@ -5,13 +5,15 @@ B batch, T queries, S keys, H query heads, K key/value heads, D head size.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxattack.models.config import Rope
+from jaxattack.models.config import ModelConfig, Rope
 
 
 def inverse_frequencies(rope: Rope, head_dim: int) -> jax.Array:
@@ -108,3 +110,48 @@ def attend(
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     mixed = jnp.einsum("bkgts,bksd->bkgtd", weights, v)
     return mixed.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What every layer sees beside its input: positions and who may look at whom.
+
+    Local layers have a mask and angles of their own; those are None in a model without any.
+    """
+
+    mask: jax.Array  # bool [B, T, S]
+    angles: tuple[jax.Array, jax.Array] | None  # None: ALiBi
+    bias: jax.Array | None  # [H, T, S], for ALiBi
+    local_mask: jax.Array | None
+    local_angles: tuple[jax.Array, jax.Array] | None
+
+    def of_layer(self, local: jax.Array) -> Surroundings:
+        """As a layer sees them that is local or not."""
+
+        def choose(here: Any, everywhere: Any) -> Any:
+            if here is None:
+                return everywhere
+            return jax.tree.map(lambda a, b: jnp.where(local, a, b), here, everywhere)
+
+        return dataclasses.replace(
+            self,
+            mask=choose(self.local_mask, self.mask),
+            angles=choose(self.local_angles, self.angles),
+        )
+
+
+jax.tree_util.register_dataclass(Surroundings)
+
+
+def surroundings(c: ModelConfig, positions: jax.Array, mask: jax.Array, slot: Any) -> Surroundings:
+    """What the layers see, for queries at `positions` `[B, T]` and in slots from `slot` on."""
+    behind = distances(slot + jnp.arange(mask.shape[1]), mask.shape[2])
+    local_mask = mask & (behind < c.window) if c.window else None
+    if c.rope is None:
+        bias = -jnp.asarray(alibi_slopes(c.num_heads))[:, None, None] * behind
+        return Surroundings(mask, None, bias, local_mask, None)
+    local_angles = None
+    if c.local_rope is not None:
+        local_angles = rope_angles(c.local_rope, c.head_dim, positions)
+    angles = rope_angles(c.rope, c.head_dim, positions)
+    return Surroundings(mask, angles, None, local_mask, local_angles)

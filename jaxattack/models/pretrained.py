@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxattack import sharding, tree
+from jaxattack import distributed, sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.models import weights
 from jaxattack.models.families import read_config, to_hf
@@ -60,7 +60,7 @@ def load_pretrained(
     Args:
         path_or_id: a local directory or a hub id.
         dtype: of the parameters, "float32", "bfloat16" or "float16".
-        mesh: where to put them; one device by default.
+        mesh: where to put them; by default one device, or those of all processes.
         revision: commit, tag or branch on the hub.
         remat: what the layers recompute in the backward pass, "none", "full" or "dots".
 
@@ -81,7 +81,8 @@ def load_pretrained(
             f"{directory}: the tokenizer has {len(tokenizer)} tokens, the model only "
             f"{config.vocab_size}"
         )
-    mesh = mesh or sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    if mesh is None:  # of several processes every one takes part
+        mesh = sharding.make_mesh((1, -1, 1) if distributed.several() else (1, 1, 1))
     abstract = abstract_params(model)
     places = sharding.shardings(abstract, mesh)
     return model, weights.load(directory, config, abstract, places, dtype), tokenizer
@@ -131,6 +132,8 @@ def save_pretrained(
 ) -> None:
     """Write a directory that transformers opens; it appears whole or not at all.
 
+    Of several processes all have to call it, and the first one writes.
+
     Args:
         path: must not exist, or be an empty directory.
         model: the module.
@@ -144,30 +147,50 @@ def save_pretrained(
         UserError: something is already there.
     """
     path = pathlib.Path(path)
+    partial = pathlib.Path(distributed.first(lambda: _begin(path), f"begin {path.name}"))
+    try:
+        weights.save(partial, model.config, params, max_shard_bytes)
+        dtype = str(jax.tree.leaves(params)[0].dtype)
+
+        def finish() -> None:
+            _write_texts(partial, to_hf(model.config, dtype), tokenizer, notice, manifest)
+            partial.rename(path)
+
+        distributed.first(finish, f"finish {path.name}")
+    except BaseException:
+        if distributed.is_first():
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _begin(path: pathlib.Path) -> str:
+    """A folder beside `path` to fill."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists; give a new directory")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        dtype = str(jax.tree.leaves(params)[0].dtype)
-        fields = to_hf(model.config, dtype)
-        ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        fields |= {key: value for key, value in ids.items() if value is not None}
-        _write_json(partial / "config.json", fields)
-        _write_json(partial / "generation_config.json", {"do_sample": False, **ids})
-        weights.save(partial, model.config, params, max_shard_bytes)
-        tokenizer.save_pretrained(str(partial))
-        if notice is not None:
-            (partial / "NOTICE.md").write_text(notice, encoding="utf-8")
-        if manifest is not None:
-            _write_json(partial / "jaxattack.json", dict(manifest))
-        for file in partial.iterdir():  # safetensors writes its files for the owner alone
-            file.chmod(0o644)
-        partial.chmod(0o755)
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    return tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)
+
+
+def _write_texts(
+    folder: pathlib.Path,
+    config: dict[str, Any],
+    tokenizer: Any,
+    notice: str | None,
+    manifest: Mapping[str, Any] | None,
+) -> None:
+    """Everything of a checkpoint but the weights."""
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config |= {key: value for key, value in ids.items() if value is not None}
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", {"do_sample": False, **ids})
+    tokenizer.save_pretrained(str(folder))
+    if notice is not None:
+        (folder / "NOTICE.md").write_text(notice, encoding="utf-8")
+    if manifest is not None:
+        _write_json(folder / "jaxattack.json", dict(manifest))
+    for file in folder.iterdir():  # safetensors writes its files for the owner alone
+        file.chmod(0o644)
+    folder.chmod(0o755)
 
 
 def _write_json(path: pathlib.Path, fields: dict[str, Any]) -> None:

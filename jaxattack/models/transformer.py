@@ -6,7 +6,6 @@ V vocabulary. Parameters are a plain nested dict; those of the layers are stacke
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, cast
@@ -86,37 +85,6 @@ def init_cache(config: ModelConfig, batch: int, slots: int, dtype: jnp.dtype) ->
 def unstack(config: ModelConfig, layers: Any) -> tuple[Any, ...]:
     """A tree of each layer's own, of a tree of arrays (parameters, cache) stacked over layers."""
     return tuple(jax.tree.map(lambda a, i=i: a[i], layers) for i in range(config.num_layers))
-
-
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """What every layer sees beside its input: positions and who may look at whom.
-
-    Local layers have a mask and angles of their own; those are None in a model without any.
-    """
-
-    mask: jax.Array  # bool [B, T, S]
-    angles: tuple[jax.Array, jax.Array] | None  # None: ALiBi
-    bias: jax.Array | None  # [H, T, S], for ALiBi
-    local_mask: jax.Array | None
-    local_angles: tuple[jax.Array, jax.Array] | None
-
-    def of_layer(self, local: jax.Array) -> Surroundings:
-        """As a layer sees them that is local or not."""
-
-        def choose(here: Any, everywhere: Any) -> Any:
-            if here is None:
-                return everywhere
-            return jax.tree.map(lambda a, b: jnp.where(local, a, b), here, everywhere)
-
-        return dataclasses.replace(
-            self,
-            mask=choose(self.local_mask, self.mask),
-            angles=choose(self.local_angles, self.angles),
-        )
-
-
-jax.tree_util.register_dataclass(Surroundings)
 
 
 class Attention(nn.Module):
@@ -309,7 +277,7 @@ class Transformer(nn.Module):
         if mask is None:
             segments = jnp.zeros_like(tokens) if segment_ids is None else segment_ids
             mask = attn.causal_mask(segments)
-        around = surroundings(c, positions, mask, slot)
+        around = attn.surroundings(c, positions, mask, slot)
         table = sharding.constrain(self.embed, P("tensor"))  # the lookup needs whole rows
         x = table[tokens] * jnp.asarray(c.embed_scale, table.dtype)
         if c.embed_norm:
@@ -335,20 +303,6 @@ class Transformer(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         logits = jnp.matmul(flat, head.T, preferred_element_type=jnp.float32)
         return attn.soft_cap(logits, self.config.final_softcap).reshape(*x.shape[:-1], -1)
-
-
-def surroundings(c: ModelConfig, positions: jax.Array, mask: jax.Array, slot: Any) -> Surroundings:
-    """What the layers see, for queries at `positions` `[B, T]` and in slots from `slot` on."""
-    behind = attn.distances(slot + jnp.arange(mask.shape[1]), mask.shape[2])
-    local_mask = mask & (behind < c.window) if c.window else None
-    if c.rope is None:
-        bias = -jnp.asarray(attn.alibi_slopes(c.num_heads))[:, None, None] * behind
-        return Surroundings(mask, None, bias, local_mask, None)
-    local_angles = None
-    if c.local_rope is not None:
-        local_angles = attn.rope_angles(c.local_rope, c.head_dim, positions)
-    angles = attn.rope_angles(c.rope, c.head_dim, positions)
-    return Surroundings(mask, angles, None, local_mask, local_angles)
 
 
 def hidden_states(

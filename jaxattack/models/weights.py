@@ -1,9 +1,4 @@
-"""Safetensors in and out: one table of weights, used in both directions.
-
-A row says which Hugging Face tensor is behind one of our leaves. Ours stack the layers and split
-merged axes, so `layers/attention/q` `[L, D, H, K]` is L tensors `[H*K, D]`, seen as `[H, K, D]`
-and transposed. Loading asks the files only for the slices a process holds.
-"""
+"""Safetensors in and out, by the weight table; a process reads only the slices it holds."""
 
 from __future__ import annotations
 
@@ -21,125 +16,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from jaxattack import tree
+from jaxattack import distributed, sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig
+from jaxattack.models.table import Row, from_ours, hf_shape, model_prefix, rows, to_ours
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One leaf of ours and its tensors over there.
-
-    `factors` groups the axes as the Hugging Face tensor merges them, in its order, each an axis
-    of our leaf (without the layer axis): `((1, 2), (0,))` means `[H*K, D]` for our `[D, H, K]`.
-    """
-
-    path: str
-    name: str  # with {} for the layer number if the leaf is stacked
-    factors: tuple[tuple[int, ...], ...]
-
-    @property
-    def stacked(self) -> bool:
-        """Whether our leaf has a leading layer axis."""
-        return "{}" in self.name
-
-
-# Our names of norms and theirs, by layout; a family has those its config asks for.
-_NORMS = {
-    "attention_norm": "input_layernorm",
-    "mlp_norm": "post_attention_layernorm",
-}
-_SANDWICH_NORMS = {
-    "attention_norm": "input_layernorm",
-    "post_attention_norm": "post_attention_layernorm",
-    "mlp_norm": "pre_feedforward_layernorm",
-    "post_mlp_norm": "post_feedforward_layernorm",
-}
-_NAMES = {
-    "model": "model.",
-    "layer": "model.layers.{}.",
-    "embed": "model.embed_tokens",
-    "final_norm": "model.norm",
-    "attention": "self_attn.",
-    "o": "o_proj",
-    "up": "up_proj",
-    "down": "down_proj",
-}
-_BLOOM_NAMES = {
-    "model": "transformer.",
-    "layer": "transformer.h.{}.",
-    "embed": "transformer.word_embeddings",
-    "final_norm": "transformer.ln_f",
-    "attention": "self_attention.",
-    "o": "dense",
-    "up": "dense_h_to_4h",
-    "down": "dense_4h_to_h",
-}
-
-
-def rows(config: ModelConfig) -> list[Row]:
-    """The weight table of a decoder."""
-    theirs = _BLOOM_NAMES if config.family == "bloom" else _NAMES
-    layer = theirs["layer"]
-    attention, mlp = layer + theirs["attention"], layer + "mlp."
-    table = [Row("embed", theirs["embed"] + ".weight", ((0,), (1,)))]
-
-    def add(path: str, name: str, factors: tuple[tuple[int, ...], ...], bias: bool = False):
-        """A kernel, and perhaps its bias, which has the kernel's first group of axes."""
-        table.append(Row(path, name + ".weight", factors))
-        if bias:
-            outputs = tuple(range(len(factors[0])))
-            table.append(Row(f"{path}_bias", name + ".bias", (outputs,)))
-
-    biased = config.norm == "layer"
-    add("final_norm", theirs["final_norm"], ((0,),), biased)
-    if config.embed_norm:
-        add("embed_norm", theirs["embed"] + "_layernorm", ((0,),), biased)
-    norms = _SANDWICH_NORMS if config.post_norms else _NORMS
-    for path, name in norms.items():
-        add(f"layers/{path}", layer + name, ((0,),), biased)
-    if config.fused_qkv:
-        qkv = ((1, 2, 3), (0,))
-        add("layers/attention/qkv", attention + "query_key_value", qkv, config.qkv_bias)
-    else:
-        for part in "qkv":
-            name = f"{attention}{part}_proj"
-            add(f"layers/attention/{part}", name, ((1, 2), (0,)), config.qkv_bias)
-    if config.qk_norm:
-        for part in "qk":
-            add(f"layers/attention/{part}_norm", f"{attention}{part}_norm", ((0,),))
-    add("layers/attention/o", attention + theirs["o"], ((2,), (0, 1)), config.o_bias)
-    if config.gated:
-        add("layers/mlp/gate", mlp + "gate_proj", ((1,), (0,)), config.mlp_bias)
-    add("layers/mlp/up", mlp + theirs["up"], ((1,), (0,)), config.mlp_bias)
-    add("layers/mlp/down", mlp + theirs["down"], ((1,), (0,)), config.mlp_bias)
-    if not config.tied:
-        table.append(Row("head", "lm_head.weight", ((0,), (1,))))
-    return table
-
-
-def hf_shape(row: Row, shape: Sequence[int]) -> tuple[int, ...]:
-    """Shape of a row's tensors, given our leaf's shape."""
-    ours = shape[1:] if row.stacked else shape
-    return tuple(math.prod(ours[axis] for axis in group) for group in row.factors)
-
-
-def to_ours(row: Row, tensor: np.ndarray, ours: Sequence[int]) -> np.ndarray:
-    """One tensor in our axes; `ours` is our shape without the layer axis."""
-    order = [axis for group in row.factors for axis in group]
-    return tensor.reshape([ours[axis] for axis in order]).transpose(np.argsort(order))
-
-
-def from_ours(row: Row, leaf: np.ndarray) -> np.ndarray:
-    """One of our leaves (without the layer axis) as the tensor it came from."""
-    order = [axis for group in row.factors for axis in group]
-    return np.ascontiguousarray(leaf.transpose(order)).reshape(
-        [math.prod(leaf.shape[axis] for axis in group) for group in row.factors]
-    )
 
 
 # --- Reading ------------------------------------------------------------------------------------
@@ -183,7 +67,7 @@ def locate(directory: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def rows_for(config: ModelConfig, files: Mapping[str, pathlib.Path]) -> list[Row]:
     """The weight table, with the names of a bare model (BLOOM's are published so) if need be."""
-    prefix = (_BLOOM_NAMES if config.family == "bloom" else _NAMES)["model"]
+    prefix = model_prefix(config)
     if any(name.startswith(prefix) for name in files):
         return rows(config)
     return [dataclasses.replace(row, name=row.name.removeprefix(prefix)) for row in rows(config)]
@@ -322,29 +206,49 @@ def _aligned(shape: Sequence[int], dtype: type) -> np.ndarray:
 
 
 def save(directory: pathlib.Path, config: ModelConfig, params: tree.Tree, max_bytes: int) -> None:
-    """Write `params` as safetensors, in several files with an index above `max_bytes`."""
+    """Write `params` as safetensors, in several files with an index above `max_bytes`.
+
+    One file's tensors are on the host at a time. Of several processes all have to call it, and
+    the first one writes.
+    """
     leaves = tree.named_leaves(params)
-    shards: list[dict[str, np.ndarray]] = [{}]
-    size = total = 0
-    for row in rows(config):
-        leaf = np.asarray(leaves[row.path])
-        parts = enumerate(leaf) if row.stacked else [(0, leaf)]
-        for layer, part in parts:
-            tensor = from_ours(row, part)
-            if size and size + tensor.nbytes > max_bytes:
-                shards.append({})
-                size = 0
-            shards[-1][row.name.format(layer)] = tensor
-            size += tensor.nbytes
-            total += tensor.nbytes
-    metadata = {"format": "pt"}  # transformers asks for it; the layout is the same
-    if len(shards) == 1:
-        save_file(shards[0], directory / SINGLE, metadata)
-        return
+    files = _plan(rows(config), leaves, max_bytes)
+    names = [SINGLE]
+    if len(files) > 1:
+        names = [f"model-{i + 1:05d}-of-{len(files):05d}.safetensors" for i in range(len(files))]
     weight_map: dict[str, str] = {}
-    for i, shard in enumerate(shards):
-        name = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, directory / name, metadata)
-        weight_map |= dict.fromkeys(shard, name)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (directory / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True), encoding="utf-8")
+    total = 0
+    for name, members in zip(names, files, strict=True):
+        tensors = {}
+        for row, layer in members:
+            leaf = leaves[row.path]
+            part = sharding.to_host(leaf[layer] if row.stacked else leaf)
+            tensors[row.name.format(layer)] = from_ours(row, part)
+        if distributed.is_first():
+            # transformers asks for this word; the layout is the same
+            save_file(tensors, directory / name, {"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, name)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+    if len(files) > 1 and distributed.is_first():
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        text = json.dumps(index, indent=2, sort_keys=True)
+        (directory / INDEX).write_text(text, encoding="utf-8")
+
+
+def _plan(
+    table: Sequence[Row], leaves: Mapping[str, Any], max_bytes: int
+) -> list[list[tuple[Row, int]]]:
+    """Which rows' layers go into which file, none larger than `max_bytes` if it can be helped."""
+    files: list[list[tuple[Row, int]]] = [[]]
+    size = 0
+    for row in table:
+        leaf = leaves[row.path]
+        layers = leaf.shape[0] if row.stacked else 1
+        nbytes = math.prod(leaf.shape) * leaf.dtype.itemsize // layers
+        for layer in range(layers):
+            if size and size + nbytes > max_bytes:
+                files.append([])
+                size = 0
+            files[-1].append((row, layer))
+            size += nbytes
+    return files

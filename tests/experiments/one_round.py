@@ -37,13 +37,15 @@ def main(directory: pathlib.Path, pairs: pathlib.Path, folder: pathlib.Path) -> 
     masks_match(folder / "mask.safetensors", chosen["global"], params)
     stitched = stitching.stitch(params, tuned, chosen["global"])
     replies = jaxattack.generate(model, stitched, tokenizer, ["Hello.", "Why?"], 4, batch_size=4)
+    jaxattack.save_pretrained(folder / "export", model, tuned, tokenizer, notice="for a test")
+    export = jaxattack.load_pretrained(folder / "export", mesh=mesh)[1]
     found = {
         "losses": losses,
         "replies": np.array(replies),
         "moved": np.array(stitching.moved(params, tuned, frozen)),
         "profile": np.array(list(masks.profile(chosen["row"]).values())),
     }
-    for what, leaves in {"tuned": tuned, "scores": scores, **chosen}.items():
+    for what, leaves in {"tuned": tuned, "export": export, "scores": scores, **chosen}.items():
         for name, leaf in named_leaves(leaves).items():
             found[f"{what}/{name}"] = sharding.to_host(leaf)
     distributed.first(lambda: np.savez(folder / "found.npz", **found), "write")

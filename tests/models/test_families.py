@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from jaxattack.models import weights
+from jaxattack.models import table, weights
 from jaxattack.models.families import FAMILIES, from_hf, to_hf
 from jaxattack.models.generate import generate_tokens
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
@@ -125,13 +125,13 @@ def test_gradients_equal_torch_autograd(
     theirs = {name: p.grad.numpy() for name, p in checkpoint.reference.named_parameters()}
     leaves = named_leaves(gradients)
     largest = 0.0
-    for row in weights.rows(checkpoint.model.config):
+    for row in table.rows(checkpoint.model.config):
         parts = leaves[row.path] if row.stacked else leaves[row.path][None]
         for layer, part in enumerate(parts):
             name = row.name.format(layer)
             wanted = theirs.pop(name)
             assert np.abs(wanted).max() > 1e-7, name
-            found = weights.from_ours(row, np.asarray(part))
+            found = table.from_ours(row, np.asarray(part))
             scale = np.abs(wanted).max()
             largest = max(largest, float(np.abs(found - wanted).max() / scale))
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
