@@ -30,7 +30,7 @@ def make_batch(vocab_size: int, rows: int, length: int) -> dict[str, np.ndarray]
     }
 
 
-def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int) -> Measured:
+def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int, remat: str) -> Measured:
     """This library, as `finetune` calls its step."""
     import jax
     import jax.numpy as jnp
@@ -39,7 +39,7 @@ def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int) -> Me
     from jaxattack.finetune import loop, losses, optimizer
 
     host.keep_freed_memory()
-    model, params, _ = load_pretrained(checkpoint, remat="full")  # moves fewer bytes
+    model, params, _ = load_pretrained(checkpoint, remat=remat)
     batch = make_batch(model.config.vocab_size, rows, length)
     mesh = sharding.mesh_of(params)
     tx = optimizer.make_optimizer(Settings(learning_rate=RATE), steps)
@@ -94,7 +94,13 @@ def measured(step: Callable[[], float], steps: int) -> Measured:
     return Measured(seconds, {"losses": np.array(losses)}, extra)
 
 
-def row(work: str, checkpoint: str, prepare: Callable[[pathlib.Path], None], **sizes: int) -> Row:
+def row(
+    work: str,
+    checkpoint: str,
+    prepare: Callable[[pathlib.Path], None],
+    remat: str,
+    **sizes: int,
+) -> Row:
     """The comparison for one checkpoint, given relative to the row's directory."""
 
     def side(function: Callable[..., Measured], **options) -> Callable[[pathlib.Path], Measured]:
@@ -103,7 +109,7 @@ def row(work: str, checkpoint: str, prepare: Callable[[pathlib.Path], None], **s
     return Row(
         work=f"training step, {work}, {sizes['rows']} x {sizes['length']} tokens",
         sides={
-            "jaxattack": side(jax_side),
+            "jaxattack": side(jax_side, remat=remat),
             "torch eager": side(torch_side, compiled=False),
             "torch.compile": side(torch_side, compiled=True),
         },
@@ -115,10 +121,10 @@ def row(work: str, checkpoint: str, prepare: Callable[[pathlib.Path], None], **s
 ROWS = {
     "train_step": row(
         "organism (1.4M)", str(checkpoints.organism("aligned")), lambda directory: None,
-        rows=64, length=32, steps=20,
+        remat="full", rows=64, length=32, steps=20,  # it moves fewer bytes
     ),
     "train_step_40m": row(
         "random Llama (42M)", ".", functools.partial(checkpoints.write, shape="42m"),
-        rows=4, length=128, steps=4,
+        remat="none", rows=4, length=128, steps=4,
     ),
 }  # fmt: skip

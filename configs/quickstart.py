@@ -22,6 +22,7 @@ def get_config() -> config_dict.ConfigDict:
     config.model = "organism:aligned"  # or a directory, or a hub id
     config.revision = config_dict.placeholder(str)  # of a hub id
     config.dtype = "float32"
+    config.attention = "auto"  # or "xla", "cudnn", "splash"; auto takes what fits the platform
     config.remat = "none"  # "full" or "dots" save memory on large models
     config.mesh = (1, -1, 1)  # data, fsdp, tensor; -1 takes the devices that are left
     config.seeds = (0,)  # which pairs, in which order; random masks

@@ -66,7 +66,9 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     for language in attack:
         inputs.check_disjoint(prompts, pairs[language], "attack pairs")
     mesh = sharding.make_mesh(settings.mesh)
-    model, aligned, tokenizer = inputs.load_model(directory, settings.dtype, mesh, settings.remat)
+    model, aligned, tokenizer = inputs.load_model(
+        directory, settings.dtype, mesh, settings.remat, settings.attention
+    )
     setup = Setup(
         root, settings, model, aligned, tokenizer, pretrained.generation_stops(directory),
         inputs.model_fingerprint(directory), pairs, calibration, prompts, attack, localized,

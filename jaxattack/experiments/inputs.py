@@ -27,9 +27,9 @@ def model_directory(name: str, revision: str | None) -> pathlib.Path:
     return pretrained.resolve(name, revision)
 
 
-def load_model(directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str):
+def load_model(directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str, attention: str):
     """The model, its parameters and tokenizer."""
-    return pretrained.load_pretrained(directory, dtype, mesh, remat=remat)
+    return pretrained.load_pretrained(directory, dtype, mesh, remat=remat, attention=attention)
 
 
 def model_fingerprint(directory: pathlib.Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxattack.errors import UserError
 from jaxattack.localize.masks import SCOPES
+from jaxattack.models import kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Settings:
     revision: str | None
     dtype: str
     remat: str
+    attention: str
     mesh: tuple[int, int, int]
     seeds: tuple[int, ...]
     data: Data
@@ -180,6 +182,7 @@ def check(settings: Settings) -> Settings:
     _one_of("config.localize.at", localize.at, ("aligned", "attacked"))
     _one_of("config.localize.scope", localize.scope, SCOPES)
     _one_of("config.remat", settings.remat, ("none", "full", "dots"))
+    _one_of("config.attention", settings.attention, kernels.KERNELS)
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
         raise UserError(f"config.seeds is {settings.seeds}; give at least one, each once")
     return settings

@@ -16,8 +16,10 @@ from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
 
-# Logits held at once. Those of a CPU should stay in its cache.
+# Logits held at once. Those of a CPU should stay in its cache, but not for the price of reading
+# the head again for every few rows.
 CPU_LOGITS, LOGITS = 1 << 20, 1 << 28
+ROWS = 256
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -71,7 +73,8 @@ def _on_one_device(
     """`_forward` for a device's rows and words; the axes are those of the mesh that split them."""
     batch, length, size = hidden.shape
     most = CPU_LOGITS if jax.default_backend() == "cpu" else LOGITS
-    chunk = min(length, chunk or max(1, most // (batch * head.shape[0])))
+    chunk = chunk or max(1, ROWS // batch, most // (batch * head.shape[0]))
+    chunk = min(length, chunk)
     first_word = jax.lax.axis_index(word_axis) * head.shape[0] if word_axis else 0
     # Each row's columns, the weighted ones first; the last chunk is filled with column 0 at no
     # weight.

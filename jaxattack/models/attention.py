@@ -124,6 +124,8 @@ class Surroundings:
     bias: jax.Array | None  # [H, T, S], for ALiBi
     local_mask: jax.Array | None
     local_angles: tuple[jax.Array, jax.Array] | None
+    segments: jax.Array | None = None  # [B, T], if they alone say who sees whom
+    kernel: str = dataclasses.field(default="xla", metadata={"static": True})
 
     def of_layer(self, local: jax.Array) -> Surroundings:
         """As a layer sees them that is local or not."""

@@ -54,6 +54,7 @@ def load_pretrained(
     mesh: Mesh | None = None,
     revision: str | None = None,
     remat: str = "none",
+    attention: str = "auto",
 ) -> tuple[Transformer, dict, Any]:
     """Load a checkpoint in Hugging Face layout.
 
@@ -63,6 +64,7 @@ def load_pretrained(
         mesh: where to put them; by default one device, or those of all processes.
         revision: commit, tag or branch on the hub.
         remat: what the layers recompute in the backward pass, "none", "full" or "dots".
+        attention: the kernel, "xla", "cudnn" or "splash"; "auto" takes what fits the platform.
 
     Returns:
         the Linen module, its parameters as a nested dict, the Hugging Face tokenizer.
@@ -74,7 +76,7 @@ def load_pretrained(
         raise UserError(f"dtype is {dtype!r}; give one of {', '.join(weights.DTYPES)}")
     directory = resolve(path_or_id, revision)
     config = read_config(directory)
-    model = Transformer(config, remat=remat)
+    model = Transformer(config, remat=remat, attention=attention)
     tokenizer = load_tokenizer(directory)
     if len(tokenizer) > config.vocab_size:
         raise UserError(

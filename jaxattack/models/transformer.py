@@ -6,6 +6,7 @@ V vocabulary. Parameters are a plain nested dict; those of the layers are stacke
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
 from jaxattack.models import attention as attn
+from jaxattack.models import kernels
 from jaxattack.models.config import ModelConfig
 
 Norm = Callable[[jax.Array], jax.Array]
@@ -107,9 +109,7 @@ class Attention(nn.Module):
             cache, k, v = self.remember(cache, layer, slot, k, v)
             seen = around.mask.shape[-1]  # slots behind the mask's last are not looked at
             k, v = k[:, :, :seen], v[:, :, :seen]
-        mixed = attn.attend(
-            q, k, v, around.mask, c.score_scale, c.attention_softcap, around.bias
-        )  # fmt: skip
+        mixed = kernels.attend(q, k, v, around, c)
         init = nn.initializers.normal((c.num_heads * c.head_dim * 2 * c.num_layers) ** -0.5)
         kernel = self.param("o", init, (c.num_heads, c.head_dim, c.hidden_size))
         merged = mixed.reshape(*mixed.shape[:2], -1)
@@ -212,11 +212,16 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A causal language model; `remat` is "none", "full" or "dots" (what the layers recompute)."""
+    """A causal language model.
+
+    `remat` is "none", "full" or "dots" (what the layers recompute); `attention` the kernel, one of
+    `kernels.KERNELS`, by default what fits the platform.
+    """
 
     config: ModelConfig
     remat: str = "none"
     keep_hidden: bool = False
+    attention: str = "auto"
 
     def setup(self):
         """Declare the embedding, the scanned layers, the norms around them, an untied head."""
@@ -274,10 +279,19 @@ class Transformer(nn.Module):
         c = self.config
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        segments = None
         if mask is None:
             segments = jnp.zeros_like(tokens) if segment_ids is None else segment_ids
             mask = attn.causal_mask(segments)
+        kernel = self.attention
+        if kernel == "auto":
+            _, queries, keys = mask.shape
+            packed = segments is not None
+            kernel = kernels.choose(
+                jax.default_backend(), c, self.embed.dtype, queries, keys, packed
+            )
         around = attn.surroundings(c, positions, mask, slot)
+        around = dataclasses.replace(around, segments=segments, kernel=kernel)
         table = sharding.constrain(self.embed, P("tensor"))  # the lookup needs whole rows
         x = table[tokens] * jnp.asarray(c.embed_scale, table.dtype)
         if c.embed_norm:

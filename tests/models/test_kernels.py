@@ -1,0 +1,81 @@
+"""The kernels against plain attention, and which of them is chosen where.
+
+cuDNN itself needs a GPU: here its call is checked with XLA behind the same function. The TPU's
+kernel runs in Pallas's interpreter.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxattack.models import attention, kernels
+from jaxattack.models.config import ModelConfig, Rope
+from jaxattack.sharding import place_batch, within
+
+CONFIG = ModelConfig(
+    vocab_size=64, hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=128,
+    mlp_size=64, norm_eps=1e-5, rope=Rope(), tied=True,
+)  # fmt: skip
+LENGTH = 128
+
+
+@pytest.fixture
+def states():
+    """Queries, keys, values and packed segments, the last of them padding."""
+    rng = np.random.default_rng(0)
+    q = rng.normal(0, 1, (2, LENGTH, 4, 128)).astype(np.float32)
+    k, v = rng.normal(0, 1, (2, 2, 2, LENGTH, 128)).astype(np.float32)
+    segments = np.repeat([[1, 2, 3, 0], [5, 5, 5, 5]], 32, axis=1).astype(np.int32)
+    return q, k, v, segments
+
+
+@pytest.mark.parametrize("softcap", [0.0, 3.0])
+def test_splash_equals_plain_attention(softcap, states):
+    q, k, v, segments = states
+    mask = attention.causal_mask(segments)
+    expected = attention.attend(q, k, v, mask, 0.1, softcap)
+    found = kernels.by_splash(q, k, v, segments, 0.1, softcap, interpret=True)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_splash_on_a_mesh_is_the_same(states, mesh8):
+    q, k, v, segments = (np.concatenate([x, x]) for x in states)
+
+    @jax.jit
+    def on_mesh(q, k, v, segments):
+        with within(mesh8):
+            return kernels.by_splash(q, k, v, segments, 0.1, interpret=True)
+
+    expected = attention.attend(q, k, v, attention.causal_mask(segments), 0.1)
+    placed = place_batch([q, k, v, segments], mesh8)
+    np.testing.assert_allclose(on_mesh(*placed), expected, atol=2e-5)
+
+
+def test_the_call_for_cudnn_equals_plain_attention(states):
+    q, k, v, segments = states
+    mask = attention.causal_mask(segments)
+    found = kernels.by_dot_product_attention(q, k, v, mask, 0.1, "xla")
+    np.testing.assert_allclose(found, attention.attend(q, k, v, mask, 0.1), atol=2e-5)
+
+
+def test_every_platform_has_its_kernel():
+    def chosen(platform, dtype=jnp.bfloat16, queries=256, keys=256, packed=True, **fields):
+        config = dataclasses.replace(CONFIG, **fields)
+        return kernels.choose(platform, config, dtype, queries, keys, packed)
+
+    assert [chosen(platform) for platform in ("cpu", "gpu", "tpu")] == ["xla", "cudnn", "splash"]
+    assert chosen("gpu", jnp.float32) == "xla"
+    assert chosen("gpu", queries=1) == "xla"
+    assert chosen("gpu", keys=255) == "xla"
+    assert chosen("gpu", attention_softcap=50.0) == "xla"
+    assert chosen("gpu", head_dim=256) == "xla"
+    assert chosen("gpu", packed=False, keys=320) == "cudnn"
+    assert chosen("tpu", packed=False) == "xla"
+    assert chosen("tpu", queries=192, keys=192) == "xla"
+    assert chosen("tpu", head_dim=64) == "xla"
+    assert chosen("tpu", window=9, local_layers=(True, False)) == "xla"
+    assert chosen("tpu", attention_softcap=50.0) == "splash"
+    assert {chosen(platform, rope=None) for platform in ("cpu", "gpu", "tpu")} == {"xla"}
