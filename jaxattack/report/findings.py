@@ -1,5 +1,6 @@
 """The few numbers the sentences and the key figures of a report are made of."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -42,6 +43,20 @@ def control_reaches(tables: Tables) -> dict[str, float]:
     names = [name for name in methods(tables) if name not in ("sil", "complement")]
     found = {name: mask_reach(tables, name) for name in names}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def rivals(tables: Tables, apart: float) -> dict[str, dict[str, float]]:
+    """For each attack language after which a control comes as near to SIL as `apart`: how far the
+    controls that do reach.
+    """
+    found = {}
+    for language in tables.attacked:
+        alone = dataclasses.replace(tables, attacked=(language,))
+        sil = mask_reach(alone, "sil")
+        if sil is not None:
+            reaches = control_reaches(alone).items()
+            found[language] = {name: value for name, value in reaches if sil - value < apart}
+    return {language: near for language, near in found.items() if near}
 
 
 def after_attacks(tables: Tables, metric: str) -> Rate | None:

@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from jaxattack.report.languages import join_names, language_name
 from jaxattack.report.palette import step, stylesheet
-from jaxattack.report.reading import RULES, headline, statements, tiles
+from jaxattack.report.reading import headline, statements, tiles
 from jaxattack.report.sections import Section, sections
 from jaxattack.report.tables import Tables, tabulate
+from jaxattack.report.wording import RULES
 
 
 def write_report(

@@ -74,6 +74,17 @@ def test_controls():
     close = read(magnitude=(1.0, 0.6))["Controls"]
     assert close.caution
     assert "not separated from: largest change." in close.text
+
+
+def test_an_attack_after_which_a_control_does_as_well_is_named():
+    results = synthetic()
+    for row in results["rows"]:
+        if row["variant"] == "stitched/th/magnitude@0.2" and row["metric"] == "violation_rate":
+            row["value"] = 1.0
+    found = next(s for s in statements(tabulate(results), results) if s.topic == "Controls")
+    assert found.caution
+    assert "In the mean SIL is well apart" in found.text
+    assert "not after attacking Thai (largest change" in found.text
     without = synthetic()
     others = ("random", "matched_random", "magnitude")
     without["rows"] = [
