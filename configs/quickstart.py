@@ -54,6 +54,7 @@ def get_config() -> config_dict.ConfigDict:
     config.localize.at = "aligned"  # where SIL takes the gradient
     config.localize.scope = "global"
     config.localize.examples = 128
+    config.localize.spread = True  # False for models whose gradient fits no single device
 
     config.measure = config_dict.ConfigDict()
     config.measure.languages = ()  # every language of the prompts

@@ -169,12 +169,16 @@ def mesh_of(params: tree.Tree) -> Mesh:
     return make_mesh((1, 1, 1), [jax.local_devices()[0]])
 
 
+def ways(mesh: Mesh) -> int:
+    """Into how many parts a batch's rows are split."""
+    return _ways(mesh, BATCH[0])
+
+
 def place_batch(batch: tree.Tree, mesh: Mesh) -> tree.Tree:
     """Split the leading axis of every array over data and fsdp (copy it if it does not divide)."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
 
     def place_of(array):
-        spec = BATCH if array.shape and array.shape[0] % ways == 0 else P()
+        spec = BATCH if array.shape and array.shape[0] % ways(mesh) == 0 else P()
         return NamedSharding(mesh, spec)
 
     return _put(batch, jax.tree.map(place_of, batch), mesh)

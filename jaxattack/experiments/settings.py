@@ -51,6 +51,7 @@ class Localize:
     at: str
     scope: str
     examples: int  # calibration pairs, at most
+    spread: bool  # an example's gradient on each part of the mesh
 
 
 @dataclasses.dataclass(frozen=True)

@@ -168,6 +168,7 @@ def sil(setup: Setup, attacked: Attacked, language: str, seed: int) -> tuple[pat
         tree_of_scores = scores.sil_scores(
             setup.model, setup.aligned, attacked.load(),
             batches.in_order(rows, CALIBRATION_BATCH), options.at, label=f"SIL {language}",
+            spread=options.spread,
         )  # fmt: skip
         checkpoint.save(folder / "scores", tree_of_scores)
         workdir.write_json(folder / "pairs.json", _ids(pairs))

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxattack import sharding
+from jaxattack.data.batches import take
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.finetune import losses
@@ -37,6 +38,7 @@ def sil_scores(
     at: str = "aligned",
     loss_fn: LossFn = losses.answer_loss,
     label: str = "SIL",
+    spread: bool = True,
 ) -> Tree:
     """Safety Information Localization: `E_x |tau * grad L(x)|`, elementwise.
 
@@ -51,6 +53,9 @@ def sil_scores(
         at: where the gradient is taken, "aligned" or "attacked".
         loss_fn: loss of a batch; it is called with one example at a time.
         label: what the progress bar says.
+        spread: take one example's gradient on each part of the mesh that has a row of a batch.
+            A part then holds a whole gradient; without, all devices share one, for models whose
+            gradient fits none of them.
 
     Returns:
         a tree like the parameters, float32.
@@ -61,7 +66,7 @@ def sil_scores(
     if at not in ("aligned", "attacked"):
         raise UserError(f"the gradient can be taken at 'aligned' or 'attacked', not {at!r}")
     point = aligned if at == "aligned" else attacked
-    total, count = mean_abs_gradient(model, point, batches, loss_fn, label)
+    total, count = mean_abs_gradient(model, point, batches, loss_fn, label, spread)
     if count == 0:
         raise UserError(f"{label}: no calibration example has a token to predict")
     return jax.tree.map(
@@ -70,7 +75,12 @@ def sil_scores(
 
 
 def mean_abs_gradient(
-    model: Transformer, params: Tree, batches: Sequence[Arrays], loss_fn: LossFn, label: str
+    model: Transformer,
+    params: Tree,
+    batches: Sequence[Arrays],
+    loss_fn: LossFn,
+    label: str,
+    spread: bool = True,
 ) -> tuple[Tree, int]:
     """Sum over examples of `|grad L(x)|` in float32, and the number of examples."""
     mesh = sharding.mesh_of(params)
@@ -78,35 +88,55 @@ def mean_abs_gradient(
     total = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, jnp.float32, device=leaf.sharding), params
     )
-    count = 0
+    group, count = sharding.ways(mesh) if spread else 1, 0
     for batch in track(batches, label):
-        examples = np.asarray(losses.predicted(batch) > 0).any(axis=1)
+        rows = len(batch["tokens"])
+        batch = take(batch, np.arange(rows), -(-rows // group) * group)
+        examples = (np.asarray(losses.predicted(batch)) > 0).any(axis=1)
         count += int(examples.sum())
-        total = _accumulate(model, loss_fn, mesh, total, params, batch, examples)
+        total = _accumulate(model, loss_fn, mesh, group, total, params, batch, examples)
     return total, count
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4,))
 def _accumulate(
     model: Transformer,
     loss_fn: LossFn,
     mesh: Mesh,
+    together: int,
     total: Tree,
     params: Tree,
     batch: Tree,
     examples: jax.Array,
 ) -> Tree:
-    """Add `|grad|` of each example, one after the other: memory of one gradient, not of B."""
+    """Add `|grad|` of each example, `together` of them at a time, each on devices of its own."""
 
-    def one(total, row):
-        example, real = row
+    def gradient(example, params):
         single = jax.tree.map(lambda array: array[None], example)
         with sharding.within(mesh):
-            grads = jax.grad(lambda p: loss_fn(model, p, single))(params)
-        added = jax.tree.map(
-            lambda t, g: t + jnp.where(real, jnp.abs(g.astype(jnp.float32)), 0.0), total, grads
-        )
-        return added, None
+            return jax.grad(lambda p: loss_fn(model, p, single))(params)
 
-    total, _ = jax.lax.scan(one, total, (batch, examples))
+    def add(total, rows):
+        group, real = rows
+        if together == 1:
+            grads = jax.tree.map(lambda g: g[None], gradient(jax.tree.map(_only, group), params))
+        else:
+            with sharding.within(mesh):
+                group = jax.tree.map(lambda rows: sharding.constrain(rows, sharding.BATCH), group)
+            axes = sharding.BATCH[0]
+            grads = jax.vmap(gradient, (0, None), spmd_axis_name=axes)(group, params)
+
+        def grow(total, grads):
+            chosen = real.reshape(-1, *[1] * (grads.ndim - 1))
+            size = jnp.abs(grads.astype(jnp.float32))
+            return total + jnp.sum(jnp.where(chosen, size, 0.0), axis=0)
+
+        return sharding.keep(jax.tree.map(grow, total, grads), mesh), None
+
+    groups = jax.tree.map(lambda a: a.reshape(-1, together, *a.shape[1:]), (batch, examples))
+    total, _ = jax.lax.scan(add, total, groups)
     return sharding.keep(total, mesh)
+
+
+def _only(array: jax.Array) -> jax.Array:
+    return array[0]

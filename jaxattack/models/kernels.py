@@ -10,11 +10,25 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
+from jaxattack.errors import UserError
 from jaxattack.models import attention as attn
 from jaxattack.models.config import ModelConfig
 
 KERNELS = ("auto", "xla", "cudnn", "splash")
 LANES = 128  # of a TPU
+
+
+def check(kernel: str, platform: str) -> None:
+    """Refuse a kernel that there is not, or not on this platform.
+
+    Raises:
+        UserError: it is refused.
+    """
+    if kernel not in KERNELS:
+        raise UserError(f"attention is {kernel!r}; give one of {', '.join(KERNELS)}")
+    home = {"cudnn": "gpu", "splash": "tpu"}.get(kernel, platform)
+    if home != platform:
+        raise UserError(f"attention={kernel} runs on a {home}, and this is a {platform}; give auto")
 
 
 def choose(

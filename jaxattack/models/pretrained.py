@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from jaxattack import distributed, sharding, tree
 from jaxattack.errors import UserError
-from jaxattack.models import weights
+from jaxattack.models import kernels, weights
 from jaxattack.models.families import read_config, to_hf
 from jaxattack.models.transformer import Transformer, abstract_params
 
@@ -74,6 +74,7 @@ def load_pretrained(
     """
     if dtype not in weights.DTYPES:
         raise UserError(f"dtype is {dtype!r}; give one of {', '.join(weights.DTYPES)}")
+    kernels.check(attention, jax.default_backend())
     directory = resolve(path_or_id, revision)
     config = read_config(directory)
     model = Transformer(config, remat=remat, attention=attention)

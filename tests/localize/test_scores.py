@@ -133,16 +133,32 @@ def test_a_mesh_compiles_the_accumulation_once(tiny, attacked, batches, mesh8):
     assert scores_module._accumulate._cache_size() == before + 1
 
 
+@pytest.mark.parametrize("spread", [True, False])
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
 def test_scores_and_masks_on_a_mesh_are_the_same(
-    shape, tiny, attacked, batches, scores, assert_trees
+    shape, spread, tiny, attacked, batches, scores, assert_trees
 ):
     mesh = make_mesh(shape)
-    found = sil_scores(tiny.model, place(tiny.params, mesh), place(attacked, mesh), batches)
+    found = sil_scores(
+        tiny.model, place(tiny.params, mesh), place(attacked, mesh), batches, spread=spread
+    )
     assert_trees(found, scores["aligned"], rtol=1e-4, atol=1e-8)
     for fraction in (0.05, 0.2):
         wanted = top_fraction(scores["aligned"], fraction)
         assert_trees(top_fraction(found, fraction), wanted)
+
+
+def test_examples_taken_together_are_split_over_the_devices(tiny, make_batch, mesh8):
+    batch = make_batch(rows=8)
+    examples = np.ones(8, bool)
+    placed = place(tiny.params, mesh8)
+
+    def work(together):
+        args = tiny.model, answer_loss, mesh8, together, placed, placed, batch, examples
+        return scores_module._accumulate.lower(*args).compile().cost_analysis()["flops"]
+
+    # XLA counts a loop's body once: two groups of four cost as much as one example cost before.
+    assert work(4) < 1.5 * work(1)
 
 
 def test_weights_that_did_not_move_score_zero(tiny, batches):

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxattack.errors import UserError
 from jaxattack.models import attention, kernels
 from jaxattack.models.config import ModelConfig, Rope
+from jaxattack.models.pretrained import load_pretrained
 from jaxattack.sharding import place_batch, within
 
 CONFIG = ModelConfig(
@@ -79,3 +81,12 @@ def test_every_platform_has_its_kernel():
     assert chosen("tpu", window=9, local_layers=(True, False)) == "xla"
     assert chosen("tpu", attention_softcap=50.0) == "splash"
     assert {chosen(platform, rope=None) for platform in ("cpu", "gpu", "tpu")} == {"xla"}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [("flash", "give one of auto, xla, cudnn, splash"), ("cudnn", "a gpu, and this is a cpu")],
+)
+def test_a_kernel_that_is_not_here_is_refused(kernel, words, tiny):
+    with pytest.raises(UserError, match=words):
+        load_pretrained(tiny.directory, attention=kernel)
