@@ -24,8 +24,10 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxattack import distributed, host, workdir
+from jaxattack import distributed, host, report, workdir
 from jaxattack.errors import UserError
+from jaxattack.experiments import fragility, organism
+from jaxattack.experiments.settings import Settings, check, freeze
 
 PACKAGES = ("jaxattack", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
             "safetensors", "tokenizers", "transformers")  # fmt: skip
@@ -131,15 +133,9 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
     Raises:
         UserError: see `experiments`.
     """
-    # Imported here: --help and mistakes in flags should not wait for jax.
-    from jaxattack import report
-    from jaxattack.experiments import fragility
-    from jaxattack.experiments.settings import Settings, check, freeze
-
+    host.keep_freed_memory()
     resolved = json.loads(json.dumps(config.to_dict()))
     if config.get("study") == "organism":
-        from jaxattack.experiments import organism
-
         distributed.initialize()
         if distributed.several():
             raise UserError("config.study=organism: the organism is built by one process")
@@ -147,7 +143,6 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
     if config.get("study") != "fragility":
         raise UserError(f"config.study is {config.get('study')!r}; there are: fragility, organism")
     settings = check(freeze(config, Settings))
-    host.keep_freed_memory()
     distributed.initialize()
     start = time.time()
     with quiet_libraries():

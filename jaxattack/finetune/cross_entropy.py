@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
+from jaxattack.models.attention import soft_cap
 
 # Logits held at once. Those of a CPU should stay in its cache, but not for the price of reading
 # the head again for every few rows.
@@ -93,8 +94,7 @@ def _on_one_device(
         states = jnp.take_along_axis(hidden, here[..., None], axis=1).reshape(-1, size)
         target = jnp.take_along_axis(targets, here, axis=1).reshape(-1, 1)
         logits = jnp.matmul(states, head.T, preferred_element_type=jnp.float32)
-        if softcap:
-            logits = softcap * jnp.tanh(logits / softcap)
+        logits = soft_cap(logits, softcap)
         # A comparison, not a gather: the target may be another device's word.
         hit = first_word + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == target
         top = jax.lax.pmax(jnp.max(logits, axis=-1, keepdims=True), word_axis)

@@ -119,7 +119,9 @@ def _accumulate(
     def add(total, rows):
         group, real = rows
         if together == 1:
-            grads = jax.tree.map(lambda g: g[None], gradient(jax.tree.map(_only, group), params))
+            grads = jax.tree.map(
+                lambda g: g[None], gradient(jax.tree.map(lambda a: a[0], group), params)
+            )
         else:
             with sharding.within(mesh):
                 group = jax.tree.map(lambda rows: sharding.constrain(rows, sharding.BATCH), group)
@@ -136,7 +138,3 @@ def _accumulate(
     groups = jax.tree.map(lambda a: a.reshape(-1, together, *a.shape[1:]), (batch, examples))
     total, _ = jax.lax.scan(add, total, groups)
     return sharding.keep(total, mesh)
-
-
-def _only(array: jax.Array) -> jax.Array:
-    return array[0]

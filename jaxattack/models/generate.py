@@ -18,6 +18,9 @@ from jaxattack.models.transformer import Transformer, hidden_states, init_cache,
 from jaxattack.progress import track
 
 GREEDY = Sampling()
+# Where decoding runs the layers one by one: on a CPU a scan's copies of the cache cost more than
+# anything else. Elsewhere the layers' parameters would be copied instead.
+ONE_BY_ONE = ("cpu",)
 
 
 def generate(
@@ -96,7 +99,8 @@ def generate_tokens(
         alive = np.arange(count) < len(indices)
         out = sharding.to_host(
             _decode(
-                model, tuple(stops), max_new_tokens, mesh, sampling, params, placed["tokens"],
+                model, tuple(stops), max_new_tokens, mesh, sampling,
+                jax.default_backend() in ONE_BY_ONE, params, placed["tokens"],
                 placed["starts"], alive, placed["numbers"], seed_words(seed),
             )
         )  # fmt: skip
@@ -125,13 +129,14 @@ def _until_stop(tokens: np.ndarray, stops: Sequence[int]) -> list[int]:
     return tokens[: ended[0] if len(ended) else len(tokens)].tolist()
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _decode(
     model: Transformer,
     stops: tuple[int, ...],
     new: int,
     mesh: Mesh,
     sampling: Sampling,
+    one_by_one: bool,
     params: tree.Tree,
     tokens: jax.Array,
     starts: jax.Array,
@@ -145,10 +150,8 @@ def _decode(
     stop_list = jnp.array(stops or (-1,))
     with sharding.within(mesh):
         cache: Any = init_cache(model.config, batch, width + new, params["embed"].dtype)
-    # On a CPU a scan's copies of the cache cost more than anything else; elsewhere the layers'
-    # parameters would be copied instead.
     unstacked = None
-    if jax.default_backend() == "cpu":
+    if one_by_one:
         unstacked = unstack(model.config, params["layers"])
         cache = unstack(model.config, cache)
     keys = prompt_keys(seed, numbers)

@@ -64,16 +64,16 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def project(x: jax.Array, *kernels: jax.Array) -> list[jax.Array]:
-    """Multiply the last axis of `x` with kernels `[D, ...]` that share it.
+def project(x: jax.Array, *matrices: jax.Array) -> list[jax.Array]:
+    """Multiply the last axis of `x` with matrices `[D, ...]` that share it.
 
     The leading axes are merged, which on a CPU is worth a factor of two over einsum's layout.
     """
     flat = x.reshape(-1, x.shape[-1])
     outs = []
-    for kernel in kernels:
-        out = flat @ kernel.reshape(kernel.shape[0], -1)
-        outs.append(out.reshape(*x.shape[:-1], *kernel.shape[1:]))
+    for matrix in matrices:
+        out = flat @ matrix.reshape(matrix.shape[0], -1)
+        outs.append(out.reshape(*x.shape[:-1], *matrix.shape[1:]))
     return outs
 
 
@@ -146,11 +146,11 @@ class Attention(nn.Module):
                 qkv = qkv + self.param("qkv_bias", zeros, shape)
             return qkv[:, :, :, 0], qkv[:, :, :, 1], qkv[:, :, :, 2]
         heads = {"q": c.num_heads, "k": c.num_kv_heads, "v": c.num_kv_heads}
-        kernels = [
+        matrices = [
             self.param(name, init, (c.hidden_size, count, c.head_dim))
             for name, count in heads.items()
         ]
-        outs = project(x, *kernels)
+        outs = project(x, *matrices)
         if c.qkv_bias:
             outs = [
                 out + self.param(f"{name}_bias", zeros, out.shape[-2:])

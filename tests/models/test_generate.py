@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxattack.models import generate as generate_module
 from jaxattack.models.generate import buckets, generate, generate_tokens, stop_ids
 from jaxattack.sharding import place
 
@@ -40,6 +41,15 @@ def test_left_padded_batch_equals_one_by_one(tiny, plain_tokens):
         for prompt in PROMPTS
     ]
     assert plain_tokens == single
+
+
+@pytest.mark.parametrize("home", ["one device", "mesh"])
+def test_scanned_layers_give_the_same_tokens(home, tiny, mesh8, plain_tokens, monkeypatch):
+    monkeypatch.setattr(generate_module, "ONE_BY_ONE", ())  # as on a GPU or TPU
+    params = place(tiny.params, mesh8) if home == "mesh" else tiny.params
+    before = generate_module._decode._cache_size()
+    assert generate_tokens(tiny.model, params, PROMPTS, (), NEW, batch_size=4) == plain_tokens
+    assert generate_module._decode._cache_size() > before  # it was another program
 
 
 def test_filling_up_a_batch_changes_nothing(tiny, plain_tokens):
