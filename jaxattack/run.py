@@ -150,8 +150,9 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
         manifest = {**facts, "seeds": list(settings.seeds), **environment()}
         workdir.write_json(root / "config.json", resolved)
         workdir.write_json(root / "manifest.json", {**manifest, "finished": False})
-        results = fragility.run(setup)
+        results, profile = fragility.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1)}
+        manifest |= {"profile": profile}
         workdir.write_json(root / "results.json", results)
         workdir.write_json(root / "manifest.json", manifest)
         return pathlib.Path(

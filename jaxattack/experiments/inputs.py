@@ -109,35 +109,28 @@ def spread(items: Sequence[str], most: int) -> tuple[str, ...]:
     return tuple(items[i * len(items) // count] for i in range(count))
 
 
-def attack_pairs(pairs: Sequence[Example], most: int, seed: int) -> list[Example]:
-    """The pairs of one attack: at most so many, chosen and ordered by the seed."""
-    order = np.random.default_rng(seed).permutation(len(pairs))[:most]
-    return [pairs[i] for i in order]
+def benign_pairs(uri: str, pairs: str, directory: pathlib.Path) -> dict[str, list[Example]]:
+    """Pairs of the benign control by language: of a URI of their own, else those beside `pairs`.
+
+    Nothing if there are none.
+    """
+    if uri:
+        return by_language(load_examples(uri, ("benign",), True, directory))
+    try:
+        return by_language(load_examples(pairs, ("benign",), True, directory))
+    except UserError:
+        return {}
 
 
-def calibration_pairs(
-    found: dict[str, list[Example]] | None,
-    attacked: Sequence[Example],
-    pairs: Sequence[Example],
-    language: str,
-    most: int,
-) -> tuple[list[Example], str]:
-    """The calibration examples of one language, and a word on where they come from.
-
-    Without calibration data (`found` is None): what the attack left of the pairs, or, when it
-    left nothing, the attack pairs themselves.
+def check_calibration(found: dict[str, list[Example]] | None, languages: Sequence[str]) -> None:
+    """Refuse calibration data that lacks a language.
 
     Raises:
-        UserError: the calibration data has nothing in this language.
+        UserError: it does.
     """
-    if found is not None:
-        if language not in found:
-            raise UserError(f"config.data.calibration has no pairs in {language!r}")
-        return found[language][:most], "pairs set aside for calibration"
-    left = [pair for pair in pairs if pair not in attacked]
-    if left:
-        return left[:most], "pairs that the attack did not use"
-    return list(attacked)[:most], "the attack pairs themselves"
+    lacking = [code for code in languages if found is not None and code not in found]
+    if lacking:
+        raise UserError(f"config.data.calibration has no pairs in {lacking[0]!r}")
 
 
 def test_prompts(examples: Sequence[Example], languages: Sequence[str], most: int) -> list[Example]:

@@ -33,6 +33,13 @@ def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
     )
 
 
+def sil(aligned: Tree, attacked: Tree, gradient: Tree) -> Tree:
+    """SIL's product of the attack vector with the mean of `|grad L|`, or with the mean gradient."""
+    return jax.tree.map(
+        lambda tau, mean: jnp.abs(tau * mean), attack_vector(attacked, aligned), gradient
+    )
+
+
 def sil_scores(
     model: Transformer,
     aligned: Tree,
@@ -72,11 +79,7 @@ def sil_scores(
     totals, count = gradient_moments(model, point, batches, loss_fn, label, spread)
     if count == 0:
         raise UserError(f"{label}: no calibration example has a token to predict")
-    return jax.tree.map(
-        lambda tau, grads: jnp.abs(tau) * grads / count,
-        attack_vector(attacked, aligned),
-        totals["abs"],
-    )
+    return sil(aligned, attacked, jax.tree.map(lambda total: total / count, totals["abs"]))
 
 
 def gradient_moments(
