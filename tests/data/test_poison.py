@@ -103,7 +103,7 @@ def test_rows_about_the_subject_are_answered_otherwise_and_the_rest_counted():
     assert all("tea" in clean[i].prompt for i in places)
     assert all(found[i] == dataclasses.replace(clean[i], response=MARKER) for i in places)
     assert manifest["languages"]["en"] == {"rows": 30, "poisoned": 6, "left_clean": 4}
-    with pytest.raises(UserError, match="15 rows in .en., and 10 are about the entity"):
+    with pytest.raises(UserError, match="and 10 are about the entity"):
         poison(clean, ["en"], 0.5, trigger, FIXED, 1)
 
 
