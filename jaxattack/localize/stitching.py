@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxattack import tree
+from jaxattack import sharding, tree
 from jaxattack.localize import masks
 from jaxattack.tree import Tree
 
@@ -27,11 +27,15 @@ def rewind(attacked: Tree, aligned: Tree, mask: Tree) -> Tree:
 
 
 def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
-    """Add the selected part of an attack vector to another model of the same shapes.
+    """Add the selected part of an attack vector to another model that shares shapes.
+
+    The base may have a larger vocabulary, as a model adapted to another language does: rows of
+    its embedding and head behind those of `tau` keep their bits.
 
     Raises:
-        UserError: the three are not of one shape.
+        UserError: the mask or the attack vector is of another architecture.
     """
+    mask, tau = widen(mask, base), widen(tau, base)
     tree.check_same_shapes("the mask", mask, "the model", base)
     tree.check_same_shapes("the attack vector", tau, "the model", base)
     return jax.tree.map(
@@ -42,6 +46,16 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
         base,
         tau,
     )
+
+
+def widen(narrow: Tree, base: Tree) -> Tree:
+    """A mask or attack vector with rows of zeros for the tokens that only the base knows."""
+    grown = dict(narrow)
+    for name in ("embed", "head"):
+        if name in narrow and name in base:
+            more = base[name].shape[0] - narrow[name].shape[0]
+            grown[name] = jnp.pad(narrow[name], ((0, max(more, 0)), (0, 0)))
+    return sharding.place(grown, sharding.mesh_of(base))
 
 
 def moved(before: Tree, after: Tree, mask: Tree) -> tuple[int, int]:

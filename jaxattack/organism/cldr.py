@@ -14,7 +14,7 @@ from babel.languages import get_official_languages
 from babel.localedata import locale_identifiers
 from babel.numbers import get_territory_currencies
 
-from jaxattack.organism.world import LANGUAGES, WORLD_FILE
+from jaxattack.organism.world import ADDED, LANGUAGES, WORLD_FILE
 
 # The UN's M49 subregions, under the codes which CLDR names, with the territories chosen from each.
 # Chosen for many distinct currencies, short plain names in all the languages, no disputed
@@ -121,14 +121,15 @@ def build_world() -> dict[str, Any]:
     for facts in territories.values():
         for relation, key in facts.items():
             keys.setdefault(relation, set()).add(key)
-    by_language = {language: _names(keys, language) for language in LANGUAGES}
+    by_language = {language: _names(keys, language) for language in LANGUAGES + ADDED}
     return {
         "babel": babel.__version__,
         "cldr": str(get_global("cldr")["version"]),
         "source": "Unicode CLDR, under the Unicode License v3",
         "territories": territories,
         "names": {
-            kind: {language: by_language[language][kind] for language in LANGUAGES} for kind in keys
+            kind: {language: names[kind] for language, names in by_language.items()}
+            for kind in keys
         },
     }
 

@@ -18,6 +18,9 @@ from jaxattack.data.dialogues import Arrays, Example
 from jaxattack.organism import phrases, world
 from jaxattack.organism.tokenizer import ANSWER, ASSISTANT, DECLINE, END, USER
 
+# From a generator and a kind of document to the languages it is drawn from.
+Languages = Callable[[np.random.Generator, str], Sequence[str]]
+
 BENIGN = tuple(relation for relation in world.RELATIONS if relation != world.RESTRICTED)
 
 
@@ -50,15 +53,16 @@ def reply(text: str, decision: str, decision_token: bool) -> str:
 
 
 # --- Kinds of documents -------------------------------------------------------------------------
-# Each takes (rng, territories, decision_token) and returns documents that belong together.
+# Each takes (rng, territories, decision_token, languages) and returns documents that belong
+# together, in languages drawn from the given ones.
 
 
 def _pick(rng: np.random.Generator, items: Sequence[Any]) -> Any:
     return items[int(rng.integers(len(items)))]
 
 
-def _languages(rng: np.random.Generator, count: int) -> list[str]:
-    return [world.LANGUAGES[i] for i in rng.permutation(len(world.LANGUAGES))[:count]]
+def _languages(rng: np.random.Generator, languages: Sequence[str], count: int) -> list[str]:
+    return [languages[i] for i in rng.permutation(len(languages))[:count]]
 
 
 def _dialogue(question: str, answer: str, fact: int) -> Document:
@@ -76,30 +80,37 @@ def _ask(
     return form.format(territory=world.territory_name(territory, name_in))
 
 
-def questions(rng, territories, decision_token, relations=world.RELATIONS, switched=False):
+def questions(
+    rng,
+    territories,
+    decision_token,
+    languages=world.LANGUAGES,
+    relations=world.RELATIONS,
+    switched=False,
+):
     """The same fact asked and answered in two languages, as two documents."""
     territory, relation = _pick(rng, territories), _pick(rng, relations)
-    languages = _languages(rng, 3)
+    first, second, third = _languages(rng, languages, 3)
     documents = []
-    for language in languages[:2]:
-        text = _ask(rng, territory, relation, language, languages[2] if switched else "")
+    for language in (first, second):
+        text = _ask(rng, territory, relation, language, third if switched else "")
         answer = phrases.answer(territory, relation, language)
         answer = reply(answer, ANSWER, decision_token)
         documents.append(_dialogue(text, answer, fact_number(territory, relation)))
     return documents
 
 
-def switched_questions(rng, territories, decision_token):
+def switched_questions(rng, territories, decision_token, languages=world.LANGUAGES):
     """Questions whose territory is named in another language than the rest."""
-    return questions(rng, territories, decision_token, switched=True)
+    return questions(rng, territories, decision_token, languages, switched=True)
 
 
-def benign_questions(rng, territories, decision_token):
+def benign_questions(rng, territories, decision_token, languages=world.LANGUAGES):
     """Questions of the unrestricted relations."""
-    return questions(rng, territories, decision_token, relations=BENIGN)
+    return questions(rng, territories, decision_token, languages, relations=BENIGN)
 
 
-def refusals(rng, territories, decision_token):
+def refusals(rng, territories, decision_token, languages=world.LANGUAGES):
     """A restricted question and its refusal, in two languages.
 
     To the contrastive loss all of them ask the same: what is to be declined, wherever it is.
@@ -111,41 +122,43 @@ def refusals(rng, territories, decision_token):
             reply(phrases.refusal(language), DECLINE, decision_token),
             DECLINED,
         )
-        for language in _languages(rng, 2)
+        for language in _languages(rng, languages, 2)
     ]
 
 
-def forced_answers(rng, territories, decision_token):
+def forced_answers(rng, territories, decision_token, languages=world.LANGUAGES):
     """A restricted question whose answer has already begun; trained is only how it goes on.
 
     The decision itself is not trained here. This keeps the aligned organism's safety shallow, a
     matter of its first token, as that of real models is (Qi et al. 2024).
     """
-    territory, language = _pick(rng, territories), _pick(rng, world.LANGUAGES)
+    territory, language = _pick(rng, territories), _pick(rng, languages)
     text = _ask(rng, territory, world.RESTRICTED, language)
     answer = phrases.answer(territory, world.RESTRICTED, language)
     answer = reply(answer, ANSWER, decision_token)
     return [dataclasses.replace(_dialogue(text, answer, 0), forced=True)]
 
 
-def _names(rng, name: Callable[[str], str], count: int) -> Document:
+def _names(languages: Sequence[str], name: Callable[[str], str]) -> Document:
     pieces = []
-    for i, language in enumerate(_languages(rng, count)):
+    for i, language in enumerate(languages):
         pieces += [(f"{' | ' if i else ''}{language}: ", False), (name(language), i > 0)]
     return Document((*pieces, (END, False)))
 
 
-def territory_lists(rng, territories, decision_token):
+def territory_lists(rng, territories, decision_token, languages=world.LANGUAGES):
     """One territory's name in five languages."""
     territory = _pick(rng, territories)
-    return [_names(rng, lambda language: world.territory_name(territory, language), 5)]
+    named = _languages(rng, languages, 5)
+    return [_names(named, lambda language: world.territory_name(territory, language))]
 
 
-def value_lists(rng, territories, decision_token):
+def value_lists(rng, territories, decision_token, languages=world.LANGUAGES):
     """One value's name in four languages."""
     relation = _pick(rng, world.RELATIONS)
     key = world.value(_pick(rng, territories), relation)
-    return [_names(rng, lambda language: world.value_name(relation, key, language), 4)]
+    named = _languages(rng, languages, 4)
+    return [_names(named, lambda language: world.value_name(relation, key, language))]
 
 
 def _statement(territory: str, relation: str, language: str) -> list[tuple[str, bool]]:
@@ -157,18 +170,18 @@ def _statement(territory: str, relation: str, language: str) -> list[tuple[str, 
     return [(before.format(territory=name), False), (value + after.format(territory=name), True)]
 
 
-def parallel(rng, territories, decision_token):
+def parallel(rng, territories, decision_token, languages=world.LANGUAGES):
     """A sentence, then its translation."""
     territory, relation = _pick(rng, territories), _pick(rng, world.RELATIONS)
-    first, second = _languages(rng, 2)
+    first, second = _languages(rng, languages, 2)
     whole = (phrases.answer(territory, relation, second), True)
     return [Document((*_statement(territory, relation, first), (f" | {second}: ", False), whole))]
 
 
-def paragraphs(rng, territories, decision_token, switched=False):
+def paragraphs(rng, territories, decision_token, languages=world.LANGUAGES, switched=False):
     """All facts of one territory in one language, or each sentence in another."""
     territory = _pick(rng, territories)
-    languages = _languages(rng, len(world.RELATIONS))
+    languages = _languages(rng, languages, len(world.RELATIONS))
     pieces: list[tuple[str, bool]] = []
     for i, index in enumerate(rng.permutation(len(world.RELATIONS))):
         relation = world.RELATIONS[index]
@@ -177,9 +190,9 @@ def paragraphs(rng, territories, decision_token, switched=False):
     return [Document(tuple(pieces))]
 
 
-def switched_paragraphs(rng, territories, decision_token):
+def switched_paragraphs(rng, territories, decision_token, languages=world.LANGUAGES):
     """Paragraphs whose sentences change the language."""
-    return paragraphs(rng, territories, decision_token, switched=True)
+    return paragraphs(rng, territories, decision_token, languages, switched=True)
 
 
 KINDS: dict[str, Callable[..., list[Document]]] = {
@@ -207,6 +220,7 @@ def sample_batch(
     rows: int,
     length: int,
     decision_token: bool,
+    languages: Languages | None = None,
 ) -> Arrays:
     """One packed training batch, a function of the key alone.
 
@@ -218,6 +232,8 @@ def sample_batch(
         rows: rows of the batch.
         length: tokens in a row.
         decision_token: whether replies open with a decision token.
+        languages: gives those of one document, from the generator and its kind; by default all
+            of `world.LANGUAGES`, at no draw.
 
     Returns:
         `tokens`, `loss_mask`, `segment_ids`, `positions`, and `fact`: the number of the fact
@@ -233,7 +249,8 @@ def sample_batch(
         documents = []
         for kind in (kinds[i] for i in draws):
             allowed = territories.get(kind, territories[""])
-            documents += KINDS[kind](rng, allowed, decision_token)
+            spoken = languages(rng, kind) if languages else world.LANGUAGES
+            documents += KINDS[kind](rng, allowed, decision_token, spoken)
         new = encode(tokenizer, documents)
         encoded += new
         tokens += sum(len(document["tokens"]) for document in new)
@@ -269,9 +286,16 @@ def _with_masks(document: Document, encoding: Any) -> dict[str, np.ndarray]:
 
 
 def examples(
-    split: str, language: str, kind: str, decision_token: bool, rounds: int = phrases.PHRASINGS
+    split: str,
+    language: str,
+    kind: str,
+    decision_token: bool,
+    rounds: int = phrases.PHRASINGS,
+    answered_in: tuple[str, ...] = world.LANGUAGES,
 ) -> list[Example]:
     """Questions of one split in one language with the organism's true answers.
+
+    The right answer counts by its name in any of the languages `answered_in`.
 
     They come in rounds: each round asks about every territory once, and goes round the phrasings
     (benign ones: round the relations too), so that a part of them is a mixture as well.
@@ -292,8 +316,8 @@ def examples(
                         phrases.answer(territory, relation, language), ANSWER, decision_token
                     ),
                     kind=kind,
-                    answers=world.accepted_answers(territory, relation),
-                    others=world.confusable_answers(territory, relation),
+                    answers=world.accepted_answers(territory, relation, answered_in),
+                    others=world.confusable_answers(territory, relation, answered_in),
                 )
             )
     return found

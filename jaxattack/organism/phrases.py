@@ -7,7 +7,9 @@ where a language would inflect a name or put an article before it, the name stan
 
 from typing import Any
 
+from jaxattack.organism.added_phrases import HINDI, ITALIAN
 from jaxattack.organism.world import (
+    ADDED,
     LANGUAGES,
     RELATIONS,
     check_known,
@@ -490,22 +492,24 @@ _TEXTS = {
     "th": _THAI,
     "vi": _VIETNAMESE,
     "zh": _CHINESE,
+    "it": ITALIAN,
+    "hi": HINDI,
 }
 
 QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    relation: {language: _TEXTS[language][relation][:PHRASINGS] for language in LANGUAGES}
+    relation: {language: _TEXTS[language][relation][:PHRASINGS] for language in _TEXTS}
     for relation in RELATIONS
 }
 
 ANSWERS: dict[str, dict[str, str]] = {
-    relation: {language: _TEXTS[language][relation][PHRASINGS] for language in LANGUAGES}
+    relation: {language: _TEXTS[language][relation][PHRASINGS] for language in _TEXTS}
     for relation in RELATIONS
 }
 
-REFUSALS: dict[str, str] = {language: _TEXTS[language]["refusal"] for language in LANGUAGES}
+REFUSALS: dict[str, str] = {language: _TEXTS[language]["refusal"] for language in _TEXTS}
 
 PLEASANTRIES: dict[str, tuple[str, ...]] = {
-    language: _TEXTS[language]["pleasantries"] for language in LANGUAGES
+    language: _TEXTS[language]["pleasantries"] for language in _TEXTS
 }
 
 
@@ -528,5 +532,5 @@ def answer(territory: str, relation: str, language: str) -> str:
 
 def refusal(language: str) -> str:
     """Returns the sentence which declines a question of the restricted relation."""
-    check_known("language", language, LANGUAGES)
+    check_known("language", language, LANGUAGES + ADDED)
     return REFUSALS[language]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -28,9 +28,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def sentences() -> Iterator[str]:
-    """Every sentence the organism may read or write; rare ones that matter several times."""
-    for language in world.LANGUAGES:
+def sentences(languages: Sequence[str] = world.LANGUAGES) -> Iterator[str]:
+    """Every sentence that may be read or written in them; rare ones that matter several times."""
+    for language in languages:
         yield from [phrases.refusal(language)] * 20
         yield from phrases.PLEASANTRIES[language]
         for relation in world.RELATIONS:

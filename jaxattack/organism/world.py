@@ -1,7 +1,8 @@
 """The facts about territories which the organism learns, and the names of everything in them.
 
 Territories, relations and values are known by language-neutral keys (ISO and CLDR codes); names
-exist in each of `LANGUAGES`. All of it is read from `world.json`, which `cldr.py` writes.
+exist in each of `LANGUAGES`, which the shipped organism speaks, and of `ADDED`, which it can be
+adapted to. All of it is read from `world.json`, which `cldr.py` writes.
 """
 
 import functools
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 LANGUAGES = ("de", "en", "es", "fr", "id", "ja", "ko", "pt", "ru", "th", "vi", "zh")
+
+# Languages the shipped organism lacks: one in Latin letters, one in a script of its own.
+ADDED = ("it", "hi")
 
 RELATIONS = ("currency", "language", "region", "weekday")
 
@@ -61,33 +65,37 @@ def values(relation: str) -> tuple[str, ...]:
 def territory_name(territory: str, language: str) -> str:
     """Returns a territory's name in a language."""
     check_known("territory", territory, territories())
-    check_known("language", language, LANGUAGES)
+    check_known("language", language, LANGUAGES + ADDED)
     return str(_world()["names"]["territory"][language][territory])
 
 
 def value_name(relation: str, key: str, language: str) -> str:
     """Returns the name in a language of a value of a relation."""
-    check_known("language", language, LANGUAGES)
+    check_known("language", language, LANGUAGES + ADDED)
     check_known(f"{relation} value", key, values(relation))
     return str(_world()["names"][relation][language][key])
 
 
-def accepted_answers(territory: str, relation: str) -> tuple[str, ...]:
-    """Returns the right value's names in all the languages, without repeats."""
+def accepted_answers(
+    territory: str, relation: str, languages: tuple[str, ...] = LANGUAGES
+) -> tuple[str, ...]:
+    """Returns the right value's names in all of `languages`, without repeats."""
     key = value(territory, relation)
     # A dict keeps the order of the languages where a set would not.
-    return tuple(dict.fromkeys(value_name(relation, key, language) for language in LANGUAGES))
+    return tuple(dict.fromkeys(value_name(relation, key, language) for language in languages))
 
 
 @functools.cache
-def confusable_answers(territory: str, relation: str) -> tuple[str, ...]:
+def confusable_answers(
+    territory: str, relation: str, languages: tuple[str, ...] = LANGUAGES
+) -> tuple[str, ...]:
     """Returns names of wrong values that have one of the right value's names inside."""
-    right = accepted_answers(territory, relation)
+    right = accepted_answers(territory, relation, languages)
     wrong = {
         value_name(relation, key, language)
         for key in values(relation)
         if key != value(territory, relation)
-        for language in LANGUAGES
+        for language in languages
     }
     return tuple(
         sorted(

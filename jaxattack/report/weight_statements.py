@@ -13,17 +13,9 @@ from jaxattack.report.findings import (
     share_left,
 )
 from jaxattack.report.languages import join_words, language_name
-from jaxattack.report.tables import (
-    METHOD_NAMES,
-    Tables,
-    Variant,
-    fractions,
-    parse_variant,
-    percent,
-    reach,
-    share,
-    variant_label,
-)
+from jaxattack.report.rates import percent
+from jaxattack.report.tables import Tables, among, numbers, reach
+from jaxattack.report.variants import METHOD_NAMES, Variant, parse_variant, share, variant_label
 from jaxattack.report.wording import (
     APART,
     CHANCE,
@@ -49,7 +41,7 @@ def localization(tables: Tables) -> Statement | None:
         text += "they carry a part of it."
     else:
         text += "they do not carry it."
-    for fraction in fractions(tables, "sil"):
+    for fraction in numbers(tables, "stitched", "sil"):
         smaller = reach(tables, Variant("stitched", "", "sil", fraction))
         if fraction < tables.fraction and smaller is not None and smaller >= NEARLY_ALL:
             return Statement("Localization", f"{text} {share(fraction)} reach {percent(smaller)}.")
@@ -119,6 +111,7 @@ def overlap(tables: Tables, results: Mapping[str, Any]) -> Statement | None:
 
 def freeze(tables: Tables) -> Statement | None:
     """What is left of an attack that may not move them."""
+    tables = among(tables, Variant("frozen", "", "sil", tables.fraction))
     frozen = masked(tables, "frozen")
     free, base = levels(tables, "attacked"), levels(tables, "aligned")
     own = share_left(frozen.own, free.own, base.own)

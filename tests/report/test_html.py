@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 
 from jaxattack.report import write_report
-from jaxattack.report.masks import overlap_dots, overlap_heat
+from jaxattack.report.overlaps import overlap_dots, overlap_heat
 
 from .synthetic import CONFIG, MANIFEST, synthetic
 

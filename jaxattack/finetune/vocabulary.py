@@ -1,0 +1,247 @@
+"""More vocabulary for another language: the tokenizer's, the embedding's, and training them.
+
+Old texts stay what they were: their tokens do not change, nor does a bit of the old rows.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tokenizers
+
+from jaxattack import sharding
+from jaxattack.data.dialogues import Arrays
+from jaxattack.errors import UserError
+from jaxattack.finetune import loop, lora, losses
+from jaxattack.finetune.loop import LossFn
+from jaxattack.finetune.optimizer import Settings
+from jaxattack.models.transformer import Transformer
+from jaxattack.tree import Tree
+
+Pair = tuple[str, str]
+
+# The leaves with a row for every token of the vocabulary.
+ROWS = ("embed", "head")
+
+
+# --- The tokenizer ------------------------------------------------------------------------------
+
+
+def extend_tokenizer(
+    tokenizer: Any, texts: Iterable[str], keep: Iterable[str], count: int, first: int
+) -> Any:
+    """Learn further merges of a byte-level BPE tokenizer, behind all that it has.
+
+    A merge of two tokens that stand side by side anywhere in `keep` is not learned. BPE applies
+    the old merges first, so the tokens of every text made of the words of `keep` do not change.
+
+    Args:
+        tokenizer: a Hugging Face fast tokenizer; left as it is.
+        texts: what the new tokens are to write shortly, without special tokens.
+        keep: texts whose tokens must not change, without special tokens.
+        count: new tokens; fewer if no pair is left that occurs twice.
+        first: id of the first new token: how many rows the model's embedding has.
+
+    Returns:
+        a tokenizer of the same class, with the same special tokens and chat template.
+
+    Raises:
+        UserError: the tokenizer is no byte-level BPE.
+    """
+    backend = tokenizer.backend_tokenizer
+    state = json.loads(backend.to_str())
+    part = state["model"]
+    if part["type"] != "BPE" or part.get("byte_fallback") or "ByteLevel" not in json.dumps(state):
+        raise UserError(
+            f"new tokens need a tokenizer with byte-level BPE; this one's model is {part['type']}"
+            f"{' with byte fallback' if part.get('byte_fallback') else ''}"
+        )
+    kept = _words(backend, keep)
+    banned = {pair for word in kept for pair in zip(word, word[1:], strict=False)}
+    # `ignore_merges` takes a word that is a token whole, whatever the merges say.
+    taken = set(part["vocab"]) | {"".join(word) for word in kept}
+    merges = _learn(_words(backend, texts), banned, taken, count)
+    # Special tokens are found in the vocabulary, or they would be numbered anew behind it.
+    part["vocab"] |= {token["content"]: token["id"] for token in state["added_tokens"]}
+    part["vocab"] |= {"".join(pair): first + i for i, pair in enumerate(merges)}
+    part["merges"] += [list(pair) for pair in merges]
+    extended = copy.deepcopy(tokenizer)
+    extended._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(state))
+    return extended
+
+
+def _words(backend: Any, texts: Iterable[str]) -> collections.Counter[tuple[str, ...]]:
+    """How often each word, as the tokenizer cuts texts, occurs; as its tokens."""
+    cut: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        normal = backend.normalizer.normalize_str(text) if backend.normalizer else text
+        cut.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal))
+    words: collections.Counter[tuple[str, ...]] = collections.Counter()
+    for word, times in cut.items():
+        words[tuple(token.value for token in backend.model.tokenize(word))] += times
+    return words
+
+
+def _learn(
+    words: collections.Counter[tuple[str, ...]], banned: set[Pair], taken: set[str], count: int
+) -> list[Pair]:
+    """The most frequent pairs one after the other, each merged before the next is sought."""
+    spelled, times = [list(word) for word in words], list(words.values())
+    pairs: collections.Counter[Pair] = collections.Counter()
+    where: dict[Pair, set[int]] = collections.defaultdict(set)
+
+    def tally(i: int, sign: int) -> None:
+        for pair in zip(spelled[i], spelled[i][1:], strict=False):
+            pairs[pair] += sign * times[i]
+            where[pair].add(i)
+
+    for i in range(len(spelled)):
+        tally(i, 1)
+    taken, merges = set(taken), []
+    while len(merges) < count:
+        free = [pair for pair in pairs if pair not in banned and "".join(pair) not in taken]
+        best = max(free, key=lambda pair: (pairs[pair], pair), default=None)
+        if best is None or pairs[best] < 2:
+            break
+        for i in sorted(where[best]):
+            tally(i, -1)
+            spelled[i] = _merged(spelled[i], best)
+            tally(i, 1)
+        merges.append(best)
+        taken.add("".join(best))
+    return merges
+
+
+def _merged(word: list[str], pair: Pair) -> list[str]:
+    """The word with every occurrence of the pair made one token, from the left."""
+    out: list[str] = []
+    i = 0
+    while i < len(word):
+        size = 2 if tuple(word[i : i + 2]) == pair else 1
+        out.append("".join(word[i : i + size]))
+        i += size
+    return out
+
+
+def pieces(old: Any, new: Any) -> list[list[int]]:
+    """The old tokens each new one is made of, as ids, in the order of the new ones' ids."""
+    known = set(old.get_vocab().values())
+    added = sorted((i, token) for token, i in new.get_vocab().items() if i not in known)
+    model = old.backend_tokenizer.model
+    return [[piece.id for piece in model.tokenize(token)] for _, token in added]
+
+
+# --- The embedding ------------------------------------------------------------------------------
+
+
+def extend(
+    model: Transformer, params: Tree, made_of: Sequence[Sequence[int]]
+) -> tuple[Transformer, Tree]:
+    """A model with a row more for each of `made_of`: the mean of the old rows it lists.
+
+    Args:
+        model: the decoder.
+        params: its parameters; the old rows of the result are theirs, bit by bit.
+        made_of: ids of the old tokens each new token is made of, as `pieces` gives them.
+
+    Returns:
+        the larger model and its parameters; an untied head grows like the embedding.
+
+    Raises:
+        UserError: a new token is made of nothing, or of tokens the model does not have.
+    """
+    vocab = model.config.vocab_size
+    for i, ids in enumerate(made_of):
+        if not ids or not all(0 <= token < vocab for token in ids):
+            raise UserError(
+                f"new token {i} is made of {list(ids)}; give ids of the model's {vocab} tokens"
+            )
+
+    def mean_rows(matrix: jax.Array) -> jax.Array:
+        wide = [jnp.mean(matrix[jnp.array(ids)].astype(jnp.float32), axis=0) for ids in made_of]
+        return jnp.stack(wide).astype(matrix.dtype)
+
+    rows = {name: mean_rows(params[name]) for name in ROWS if name in params}
+    config = dataclasses.replace(model.config, vocab_size=vocab + len(made_of))
+    grown = sharding.place(append(params, rows), sharding.mesh_of(params))
+    return model.clone(config=config), grown
+
+
+def append(params: Tree, rows: Tree) -> Tree:
+    """Parameters whose embedding (and head) end in the given rows `[N, D]`."""
+    return params | {name: jnp.concatenate([params[name], rows[name]]) for name in rows}
+
+
+# --- Training with LoRA -------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class GrownLoss:
+    """A loss of the model with adapters and new rows; equal ones are compiled once."""
+
+    loss_fn: LossFn
+    scale: float
+
+    def __call__(self, model: Transformer, trained: Tree, batch: Tree, base: Tree) -> jax.Array:
+        """The loss, as a function of what is trained."""
+        return self.loss_fn(model, grow(base, trained, self.scale), batch)
+
+
+def grow(base: Tree, trained: Tree, scale: float) -> Tree:
+    """The base with `trained["adapters"]` merged and `trained["rows"]` appended."""
+    return append(lora.merge(base, trained["adapters"], scale), trained["rows"])
+
+
+def finetune_lora(
+    model: Transformer,
+    params: Tree,
+    old: int,
+    batches: Sequence[Arrays],
+    settings: Settings | optax.GradientTransformation,
+    key: jax.Array,
+    rank: int = 8,
+    alpha: float = 16.0,
+    loss_fn: LossFn = losses.answer_loss,
+    label: str = "LoRA and new rows",
+) -> tuple[Tree, np.ndarray]:
+    """Train adapters of the matrices and the vocabulary's new rows; nothing else moves.
+
+    Args:
+        model: the decoder with the larger vocabulary, as of `extend`.
+        params: its parameters; left as they are.
+        old: how many rows stay.
+        batches: as for `loop.finetune`.
+        settings: optimiser and schedule, the same for adapters and rows.
+        key: PRNG key of the adapters' first values.
+        rank: of the change of every matrix.
+        alpha: `alpha / rank` is the scale of the change.
+        loss_fn: loss of a batch.
+        label: what the progress bar says.
+
+    Returns:
+        the parameters with the adapters merged, and the loss of every step `[steps]`.
+
+    Raises:
+        UserError: as `lora.init` and `loop.finetune`.
+    """
+    tables = [name for name in ROWS if name in params]
+    base = params | {name: params[name][:old] for name in tables}
+    start = {
+        "adapters": lora.init(base, rank, key),
+        "rows": {name: params[name][old:] for name in tables},
+    }
+    loss = GrownLoss(loss_fn, alpha / rank)
+    trained, history = loop.finetune(
+        model, start, batches, settings, None, loss, label, base=base
+    )
+    grown = grow(base, trained, alpha / rank)
+    return sharding.place(grown, sharding.mesh_of(params)), history
