@@ -108,6 +108,7 @@ class Stage:
         inputs: JSON values that determine the result; earlier stages by their id.
         write: fills an empty folder with the result; of several processes all call it.
         needs: stages whose results `write` reads.
+        work: how much there is to do, for plans: numbers of steps, rows, prompts.
     """
 
     root: pathlib.Path
@@ -116,6 +117,7 @@ class Stage:
     inputs: Mapping[str, Any]
     write: Callable[[pathlib.Path], None]
     needs: tuple[Stage, ...] = ()
+    work: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def id(self) -> str:

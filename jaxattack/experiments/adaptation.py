@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from jaxattack.data.dialogues import Arrays, Example
-from jaxattack.errors import UserError
 from jaxattack.experiments.organism import allowed_territories
 from jaxattack.finetune import contrast, loop, losses, optimizer, vocabulary
 from jaxattack.models.transformer import Transformer
@@ -82,8 +81,16 @@ def adapt(
         params, history = loop.finetune(larger, start, batches, options, None, loss_fn, "adapt")
     else:
         params, history = vocabulary.finetune_lora(
-            larger, start, model.config.vocab_size, batches, options, jax.random.key(seed),
-            settings.rank, settings.alpha, loss_fn, "adapt with LoRA",
+            larger,
+            start,
+            model.config.vocab_size,
+            batches,
+            options,
+            jax.random.key(seed),
+            settings.rank,
+            settings.alpha,
+            loss_fn,
+            "adapt with LoRA",
         )
     return larger, params, tokenizer2, {"losses": history}
 
@@ -109,12 +116,20 @@ def batch(settings: Settings, tokenizer: Any, key, decision_token: bool) -> Arra
         return (*settings.languages, *(world.LANGUAGES[i] for i in drawn))
 
     return corpus.sample_batch(
-        key, tokenizer, settings.shares, allowed_territories("aligned", False), settings.rows,
-        settings.length, decision_token, languages,
+        key,
+        tokenizer,
+        settings.shares,
+        allowed_territories("aligned", False),
+        settings.rows,
+        settings.length,
+        decision_token,
+        languages,
     )
 
 
-def new_prompts(split="test", languages=world.ADDED, decision_token=False, rounds=1) -> list[Example]:
+def new_prompts(
+    split="test", languages=world.ADDED, decision_token=False, rounds=1
+) -> list[Example]:
     answered_in = world.LANGUAGES + tuple(languages)
     return [
         example

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 
 from jaxattack import sharding, tree, workdir
-from jaxattack.data.dialogues import Example, fingerprint
+from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.judge import rule_for
-from jaxattack.experiments import claims, inputs, stages
+from jaxattack.experiments import claims, inputs, plan, stages
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.localization import localize
 from jaxattack.experiments.pathways import pathways
@@ -22,7 +22,8 @@ from jaxattack.experiments.shared import shared
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Section, Setup, Subject
 from jaxattack.experiments.transfer import transfer
 from jaxattack.finetune.optimizer import make_optimizer
-from jaxattack.models import pretrained
+from jaxattack.models import families, pretrained
+from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.progress import Steps
 from jaxattack.tree import Tree
 
@@ -76,6 +77,47 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         "device": jax.devices()[0].device_kind,
     }
     return setup, facts
+
+
+def plan_text(settings: Settings, root: pathlib.Path) -> str:
+    """What `--dry_run` prints: the data, the stages, memory and time; no weight is loaded.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    directory = inputs.model_directory(settings.model, settings.revision, weights=False)
+    data = read_data(settings, directory)
+    mesh = sharding.planned_mesh(settings.mesh)
+    model = Transformer(families.read_config(directory), remat=settings.remat)
+    tokenizer = pretrained.load_tokenizer(directory)
+    abstract = abstract_params(model)
+    subject = Subject(model, tokenizer, (), data.prompts)
+    origin = {"model": inputs.model_fingerprint(directory)}
+    setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
+    ordered = all_stages(setup, sections(setup))
+    shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
+    return "\n".join(
+        [
+            f"model      {settings.model}",
+            *inputs.describe_data(settings.data, data.pairs[RESTRICTED], data.prompts),
+            f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
+            f"seeds: {', '.join(map(str, settings.seeds))}",
+            f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
+            "",
+            *plan.table(ordered),
+            "",
+            *plan.estimate(shape, token_lengths(settings, data, tokenizer), ordered, settings),
+        ]
+    )
+
+
+def token_lengths(settings: Settings, data: Data, tokenizer: Any) -> plan.Tokens:
+    """How long rows, prompts and replies are, as a sample of them tells."""
+    pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
+    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length)
+    prompts = data.prompts[:: 1 + len(data.prompts) // 200]
+    longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
+    return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
 
 @dataclasses.dataclass(frozen=True)

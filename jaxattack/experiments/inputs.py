@@ -13,6 +13,7 @@ from jaxattack import organism
 from jaxattack.data.dialogues import Example
 from jaxattack.data.sources import read_jsonl
 from jaxattack.errors import UserError
+from jaxattack.experiments.settings import Data
 from jaxattack.models import pretrained
 from jaxattack.organism import corpus, world
 
@@ -20,11 +21,11 @@ from jaxattack.organism import corpus, world
 WHOLE = 1 << 28
 
 
-def model_directory(name: str, revision: str | None) -> pathlib.Path:
+def model_directory(name: str, revision: str | None, weights: bool = True) -> pathlib.Path:
     """Where a checkpoint lies: `organism:<name>`, a directory, or a hub id."""
     if name.startswith("organism:"):
         return organism.checkpoint(name.removeprefix("organism:"))
-    return pretrained.resolve(name, revision)
+    return pretrained.resolve(name, revision, weights)
 
 
 def load_model(directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str, attention: str):
@@ -107,6 +108,19 @@ def spread(items: Sequence[str], most: int) -> tuple[str, ...]:
     """At most `most` items, evenly spread, the first among them."""
     count = min(most, len(items))
     return tuple(items[i * len(items) // count] for i in range(count))
+
+
+def describe_data(
+    data: Data, pairs: dict[str, list[Example]], prompts: Sequence[Example]
+) -> list[str]:
+    """Lines on where the examples come from, and how many there are in each language."""
+    asked = by_language(prompts)
+    return [
+        f"pairs      {data.pairs}: "
+        + ", ".join(f"{code} {len(found)}" for code, found in pairs.items()),
+        f"prompts    {data.prompts}: "
+        + ", ".join(f"{code} {len(found)}" for code, found in asked.items()),
+    ]
 
 
 def benign_pairs(uri: str, pairs: str, directory: pathlib.Path) -> dict[str, list[Example]]:

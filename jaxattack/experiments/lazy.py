@@ -51,6 +51,8 @@ class Memo:
             self._kept.move_to_end(key)
             return self._kept[key]
         found = lazy.compute()
+        if tree.nbytes(found) > self._limit:
+            return found
         self._kept[key] = found
         while sum(map(tree.nbytes, self._kept.values())) > self._limit:
             self._kept.popitem(last=False)

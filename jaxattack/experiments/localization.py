@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,47 +19,57 @@ OUTSIDE = r"(embed|head|norm|norm_bias)$"
 def localize(setup: Setup) -> Section:
     """Masks of every kind, each stitched into the aligned model and rewound in the attacked one."""
     section = Section()
-    options = setup.settings.localize
-    share = options.control_fraction
     for seed in setup.settings.seeds:
         for language in setup.localized_languages:
             attacked = stages.attack(setup, [language], seed)
-            scores = sil_scores(setup, language, seed)
-            found = {("sil", f): stages.top(setup, scores, f) for f in options.fractions}
-            found[("sil", share)] = sil_mask(setup, language, seed)
-            for method in (*options.controls, *options.ways):
-                mask = MASKS[method](setup, method, language, seed)
-                if mask is not None:
-                    found[(method, share)] = mask
-            for (method, fraction), mask in found.items():
+            for (method, fraction), mask in wanted_masks(setup, language, seed).items():
                 name = f"{language}/{method}@{fraction:g}"
                 stitched = setup.memo.derive(
                     "stitch", stitching.stitch, setup.aligned, attacked, mask
                 )
                 section.measure(setup, f"stitched/{name}", seed, stitched)
-                if (options.rewind and method != "complement") or (method, fraction) == (
-                    "sil",
-                    share,
-                ):
+                if _is_rewound(setup, method, fraction):
                     rewound = setup.memo.derive(
                         "rewind", stitching.rewind, attacked, setup.aligned, mask
                     )
                     section.measure(setup, f"rewound/{name}", seed, rewound)
-            for method in ("sil", "benign"):
-                if (method, share) in found:
-                    name = f"{method}/{language}@{share:g}"
+                if method in ("sil", "benign") and fraction == _share(setup):
+                    name = f"{method}/{language}@{fraction:g}"
                     section.find(
-                        setup, "mask_profile", f"{name}-s{seed}", profile, found[method, share],
+                        setup, "mask_profile", f"{name}-s{seed}", profile, mask,
                         mask=name, seed=seed,
                     )  # fmt: skip
     return section
+
+
+def _share(setup: Setup) -> float:
+    return setup.settings.localize.control_fraction
+
+
+def _is_rewound(setup: Setup, method: str, fraction: float) -> bool:
+    if method == "complement":  # its rewind is SIL's stitch
+        return False
+    return setup.settings.localize.rewind or (method, fraction) == ("sil", _share(setup))
+
+
+def wanted_masks(setup: Setup, language: str, seed: int) -> dict[tuple[str, float], Lazy]:
+    """SIL's masks at every fraction, the others at the control fraction, by (method, fraction)."""
+    options = setup.settings.localize
+    scores = sil_scores(setup, language, seed)
+    found = {("sil", f): stages.top(setup, scores, f) for f in options.fractions}
+    found["sil", _share(setup)] = sil_mask(setup, language, seed)
+    for method in (*options.controls, *options.ways):
+        mask = MASKS[method](setup, method, language, seed)
+        if mask is not None:
+            found[method, _share(setup)] = mask
+    return found
 
 
 def sil_scores(setup: Setup, language: str, seed: int, **otherwise: Any) -> Lazy:
     """SIL's scores of the attack in one language."""
     kind = otherwise.get("kind", stages.RESTRICTED)
     attacked = stages.attack(setup, [language], seed, kind)
-    gradient = stages.gradient(setup, attacked, language, seed, **otherwise)
+    gradient = stages.mean_gradient(setup, attacked, language, seed, **otherwise)
     return stages.sil(setup, attacked, gradient)
 
 
@@ -89,15 +100,15 @@ def _random(setup: Setup, method: str, language: str, seed: int) -> Lazy:
 def _scored(setup: Setup, method: str, language: str, seed: int) -> Lazy:
     derive = setup.memo.derive
     examples, _ = stages.calibration_pairs(setup, language, seed)
-    moments = stages.gradients(setup, setup.aligned, examples, ("abs", "sum", "square"))
+    gradient = functools.partial(stages.gradient, setup, setup.aligned, examples)
     if method == "magnitude":
         scores = stages.attack_size(setup, stages.attack(setup, [language], seed))
     elif method == "weight":
         scores = derive("|theta|", importance.size, setup.aligned)
     elif method == "snip":
-        scores = derive("snip", importance.snip, setup.aligned, moments["abs"])
+        scores = derive("snip", importance.snip, setup.aligned, gradient("abs"))
     elif method == "fisher":
-        scores = moments["square"]
+        scores = gradient("square")
     else:
         scores = stages.inputs_of_matrices(setup, examples)
     return stages.top(setup, scores, setup.settings.localize.control_fraction)

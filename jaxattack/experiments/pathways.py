@@ -56,7 +56,7 @@ def _frozen(section: Section, setup: Setup, language: str, seed: int) -> None:
 
 def next_mask(setup: Setup, again: Lazy, frozen: Lazy, language: str, seed: int) -> Lazy:
     """SIL's mask after a frozen attack, of weights that could move."""
-    gradient = stages.gradient(setup, again, language, seed)
+    gradient = stages.mean_gradient(setup, again, language, seed)
     scores = stages.sil(setup, again, gradient)
     left = setup.memo.derive("movable", movable_first, scores, frozen)
     return stages.top(setup, left, setup.settings.localize.control_fraction)

@@ -19,6 +19,7 @@ import numpy as np
 from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint
+from jaxattack.errors import UserError
 from jaxattack.evaluate import measure
 from jaxattack.evaluate.judge import Verdict
 from jaxattack.experiments.lazy import Lazy, Memo
@@ -139,7 +140,8 @@ def attack(
     }  # fmt: skip
     needs = (*start.needs, *(frozen.needs if frozen else ()))
     label = f"{'+'.join(languages)}-s{seed}"
-    return _stored(setup, Stage(setup.root, what, label, inputs, write, needs), "params")
+    work = {"steps": steps, "rows": steps * options.batch_size}
+    return _stored(setup, Stage(setup.root, what, label, inputs, write, needs, work), "params")
 
 
 def _stored(setup: Setup, stage: Stage, name: str, dtype: Any = None) -> Lazy:
@@ -207,34 +209,37 @@ def calibration_pairs(
     return used[:most], "the attack pairs themselves"
 
 
-def gradients(
-    setup: Setup, at: Lazy, examples: Sequence[Example], moments: Sequence[str] = ("abs",)
-) -> dict[str, Lazy]:
-    """By moment the mean over examples of that of the gradient at some weights."""
+def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = "abs") -> Lazy:
+    """Mean over examples of a moment (`scores.MOMENTS`) of the gradient at some weights.
+
+    One moment a stage, so that scoring needs memory for one accumulator.
+    """
+    options = setup.settings.localize
 
     def write(folder: pathlib.Path) -> None:
         rows = encode_pairs(setup.subject.tokenizer, examples, setup.settings.attack.max_length)
         sums, count = scores.gradient_moments(
             setup.model, setup.memo.load(at), batches.in_order(rows, CALIBRATION_BATCH),
-            losses.answer_loss, f"gradients {examples[0].language}",
-            setup.settings.localize.spread, moments,
+            losses.answer_loss, f"gradients {examples[0].language}", options.spread, (moment,),
         )  # fmt: skip
-        for moment, total in sums.items():
-            mean = jax.tree.map(lambda leaf: leaf / count, total)
-            checkpoint.save(folder / moment, mean)
+        if not count:
+            raise UserError("no calibration example has a token to predict")
+        mean = jax.tree.map(lambda total: total / count, sums[moment])
+        checkpoint.save(folder / "mean", mean)
         workdir.write_json(folder / "pairs.json", ids(examples))
 
     inputs = {
-        "at": at.lineage, "pairs": fingerprint(examples), "moments": list(moments),
+        "at": at.lineage, "pairs": fingerprint(examples), "moment": moment,
         "max_length": setup.settings.attack.max_length, "mesh": setup.settings.mesh,
-        "spread": setup.settings.localize.spread, "dtype": setup.settings.dtype,
+        "spread": options.spread, "dtype": setup.settings.dtype,
     }  # fmt: skip
-    label = examples[0].language
-    stage = Stage(setup.root, "gradients", label, inputs, write, at.needs)
-    return {moment: _stored(setup, stage, moment, np.float32) for moment in moments}
+    label = f"{examples[0].language}-{moment}"
+    work = {"rows": len(examples)}
+    stage = Stage(setup.root, "gradients", label, inputs, write, at.needs, work)
+    return _stored(setup, stage, "mean", np.float32)
 
 
-def gradient(
+def mean_gradient(
     setup: Setup,
     attacked: Lazy,
     language: str,
@@ -248,14 +253,14 @@ def gradient(
     at, moment = at or options.at, moment or options.mean
     examples, _ = calibration_pairs(setup, language, seed, kind)
     if at == "aligned":  # every attack shares this one
-        return gradients(setup, setup.aligned, examples, ("abs", "sum", "square"))[moment]
+        return gradient(setup, setup.aligned, examples, moment)
     if at == "attacked":
-        return gradients(setup, attacked, examples, (moment,))[moment]
+        return gradient(setup, attacked, examples, moment)
     between = functools.partial(setup.memo.derive, "between", importance.between)
     count = options.path_points
     places = [(i + 0.5) / count for i in range(count)]  # midpoints of equal parts
     points = [between(setup.aligned, attacked, place=place) for place in places]
-    found = [gradients(setup, point, examples, (moment,))[moment] for point in points]
+    found = [gradient(setup, point, examples, moment) for point in points]
     return setup.memo.derive("mean", importance.mean, *found)
 
 
@@ -268,9 +273,9 @@ def top(setup: Setup, found: Lazy, fraction: float, scope: str = "", exclude: st
     )  # fmt: skip
 
 
-def sil(setup: Setup, attacked: Lazy, mean_gradient: Lazy) -> Lazy:
+def sil(setup: Setup, attacked: Lazy, gradient: Lazy) -> Lazy:
     """SIL's scores."""
-    return setup.memo.derive("sil", scores.sil, setup.aligned, attacked, mean_gradient)
+    return setup.memo.derive("sil", scores.sil, setup.aligned, attacked, gradient)
 
 
 def inputs_of_matrices(setup: Setup, examples: Sequence[Example]) -> Lazy:
@@ -287,7 +292,8 @@ def inputs_of_matrices(setup: Setup, examples: Sequence[Example]) -> Lazy:
         "at": setup.aligned.lineage, "pairs": fingerprint(examples),
         "max_length": setup.settings.attack.max_length, "dtype": setup.settings.dtype,
     }  # fmt: skip
-    stage = Stage(setup.root, "wanda", examples[0].language, inputs, write)
+    work = {"rows": len(examples)}
+    stage = Stage(setup.root, "wanda", examples[0].language, inputs, write, work=work)
     return _stored(setup, stage, "scores", np.float32)
 
 
@@ -327,7 +333,8 @@ def measured(setup: Setup, variant: Variant) -> Stage:
         "batch_size": options.batch_size, "mesh": setup.settings.mesh,
     }  # fmt: skip
     label = variant.name if variant.seed is None else f"{variant.name}-s{variant.seed}"
-    return Stage(setup.root, "measure", label, inputs, write, variant.weights.needs)
+    work = {"prompts": len(subject.prompts)}
+    return Stage(setup.root, "measure", label, inputs, write, variant.weights.needs, work)
 
 
 def verdicts_of(stage: Stage) -> list[Verdict]:

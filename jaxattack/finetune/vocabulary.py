@@ -240,8 +240,6 @@ def finetune_lora(
         "rows": {name: params[name][old:] for name in tables},
     }
     loss = GrownLoss(loss_fn, alpha / rank)
-    trained, history = loop.finetune(
-        model, start, batches, settings, None, loss, label, base=base
-    )
+    trained, history = loop.finetune(model, start, batches, settings, None, loss, label, base=base)
     grown = grow(base, trained, alpha / rank)
     return sharding.place(grown, sharding.mesh_of(params)), history
