@@ -158,7 +158,9 @@ _TRADITIONAL = {"tw", "hk", "mo"}
 
 
 def _read() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    names, scripts, codes = {}, {}, {}
+    names: dict[str, str] = {}
+    scripts: dict[str, str] = {}
+    codes: dict[str, str] = {}
     for line in _TABLE.strip().splitlines():
         left, _, right = line.partition(" | ")
         code, *rest = left.split()

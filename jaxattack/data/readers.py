@@ -151,15 +151,15 @@ def hub(
     """
     import datasets  # here, because importing it takes a second
 
-    split = entry.split
-    plain = split.partition("[")[0]
+    name = entry.split.partition("[")[0]
+    files = {name: entry.files} if name != "all" else entry.files
     try:
         with _quiet():
             table = datasets.load_dataset(
                 str(folder),
                 name=address.options.get("config"),
-                data_files={plain: entry.files} if entry.files else None,
-                split=split,
+                data_files=files if entry.files else None,
+                split=entry.split,
             )
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{address.uri}: {reason(error)}") from error

@@ -32,7 +32,8 @@ class DataSet:
     licence: str
     columns: Mapping[str, str]
     languages: tuple[str, ...] = ()
-    rows: Mapping[str, int] = dataclasses.field(default_factory=dict)  # by split; see `notes`
+    scheme: str = "hf"
+    rows: Mapping[str, int] = dataclasses.field(default_factory=dict)  # by split, as published
     split: str = "train"
     files: str = ""  # a glob, where a language has files of its own
     keep: tuple[str, object] | None = None  # only rows with this value in this column
@@ -138,7 +139,7 @@ SETS: tuple[DataSet, ...] = (
             "af ar az bn cs de en es et fa fi fr gl gu he hi hr id it ja ka kk km ko lt lv mk ml "
             "mn mr my ne nl pl ps pt ro ru si sl sv sw ta te th tl tr uk ur vi xh zh".split()
         ),
-        rows={"train": 67017},
+        rows={"train": 67_000},  # about, of each language
         files=f"data/{LANGUAGE}.json.gz",
         kind="benign",
         by="id",
@@ -146,9 +147,10 @@ SETS: tuple[DataSet, ...] = (
     ),
     DataSet(
         id=f"wiki40b/{LANGUAGE}",
+        scheme="tfds",
         access="open",
         licence="CC BY-SA 3.0",
-        columns={"id": "wikidata_id", "text": "text"},
+        columns={"text": "text"},
         languages=_WIKI40B_LANGUAGES,
         replace=_WIKI40B_MARKS,
         notes="Wikipedia articles by tfds",
@@ -157,7 +159,7 @@ SETS: tuple[DataSet, ...] = (
         id="google/wiki40b",
         access="open",
         licence="CC BY-SA 3.0",
-        columns={"id": "wikidata_id", "text": "text"},
+        columns={"text": "text"},
         languages=_WIKI40B_LANGUAGES,
         files=f"{LANGUAGE}/train-*.parquet",
         replace=_WIKI40B_MARKS,
@@ -194,7 +196,7 @@ def layout(address: Address) -> DataSet:
         UserError: `as` names a set that is not here, or the name has a language it has not.
     """
     options = address.options
-    found = known(options.get("as", address.name))
+    found = known(options.get("as", "" if address.scheme == "jsonl" else address.name))
     if found is None:
         if "as" in options:
             there = ", ".join(entry.id for entry in SETS)
@@ -207,7 +209,7 @@ def layout(address: Address) -> DataSet:
             f"{address.uri}: no language {language!r}; there are: {', '.join(entry.languages)}"
         )
     given = {field.removesuffix("_column"): options[field] for field in COLUMNS if field in options}
-    columns = {field: column for field, column in (entry.columns | given).items() if column}
+    columns = {field: column for field, column in {**entry.columns, **given}.items() if column}
     optional = entry.optional - set(given)
     if "kind" in options:
         columns.pop("kind", None)

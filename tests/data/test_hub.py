@@ -133,6 +133,7 @@ def test_aya_says_the_language_of_each_row(offline_hub):
     assert [e.language for e in sources.load(uri)] == ["en"] * 3 + ["tl"] * 3
     assert len(sources.load(f"{uri}?language=fil")) == 3
     assert len(sources.load(f"{uri}?split=english")) == 3
+    assert len(sources.load(f"{uri}?files=aya_*.jsonl")) == 6
     with pytest.raises(UserError, match="no rows in fr; there are rows in: en, tl"):
         sources.load(f"{uri}?language=fr")
     with pytest.raises(UserError, match=r"Unknown split .klingon.*english"):
@@ -177,7 +178,7 @@ def test_bactrian_has_a_file_a_language_and_its_script_is_not_run(offline_hub):
         Example("alpaca-1", "de", "Count", "eins", "benign"),
         Example("alpaca-0", "tl", "Translate\n\nblue", "blau", "benign"),
     ]
-    assert sources.describe(f"{uri}?language=de,tl").rows == 2 * 67017
+    assert sources.describe(f"{uri}?language=de,tl").rows == 134_000
     for ask in (sources.load, sources.describe):
         with pytest.raises(UserError, match=r"each language has files of its own.*of: af, ar"):
             ask(uri)
