@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxattack import organism
+from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
-from jaxattack.data.sources import read_jsonl
 from jaxattack.errors import UserError
 from jaxattack.experiments.settings import Data
 from jaxattack.models import pretrained
@@ -53,31 +53,25 @@ def model_fingerprint(directory: pathlib.Path) -> str:
 def load_examples(
     uri: str, kinds: Sequence[str], need_response: bool, directory: pathlib.Path
 ) -> list[Example]:
-    """Examples of a URI, `organism:<split>` or `jsonl:<file>`, of the kinds asked for.
+    """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
     `directory` is the model's: an organism's replies open with a decision token or not.
 
     Raises:
-        UserError: an unknown scheme or split, a file that is wrong, or no examples of the kinds.
+        UserError: an unknown scheme or split, a source that is wrong, or no examples of the kinds.
     """
-    scheme, _, rest = uri.partition(":")
-    if scheme == "organism":
-        if rest not in world.splits():
-            raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
-        decision_token = organism.uses_decision_token(directory)
-        examples = [
-            example
-            for language in world.LANGUAGES
-            for kind in kinds
-            for example in corpus.examples(rest, language, kind, decision_token)
-        ]
-    elif scheme == "jsonl":
-        examples = [row for row in read_jsonl(rest, need_response) if row.kind in kinds]
-    else:
-        raise UserError(f"data URI {uri!r}: give organism:<split> or jsonl:<file>")
-    if not examples:
-        raise UserError(f"{uri}: no {' or '.join(kinds)} examples")
-    return examples
+    scheme, _, split = uri.partition(":")
+    if scheme != "organism":
+        return sources.load(uri, kinds, need_response)
+    if split not in world.splits():
+        raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
+    decision_token = organism.uses_decision_token(directory)
+    return [
+        example
+        for language in world.LANGUAGES
+        for kind in kinds
+        for example in corpus.examples(split, language, kind, decision_token)
+    ]
 
 
 def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
