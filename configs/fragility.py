@@ -46,9 +46,12 @@ def real(config: config_dict.ConfigDict, model: str) -> config_dict.ConfigDict:
     config.model = model
     config.dtype = "bfloat16"
     config.remat = "full"
-    config.data.pairs = "hf:PKU-Alignment/BeaverTails?language=en"
-    config.data.prompts = "hf:DAMO-NLP-SG/MultiJail"
-    config.measure.languages = ("en", "zh", "it", "vi", "ar", "ko", "th")  # with a refusal rule
+    config.data.pairs = "hf:PKU-Alignment/BeaverTails@main?part=attack"
+    config.data.calibration = "hf:PKU-Alignment/BeaverTails@main?part=calibration"
+    config.data.prompts = (
+        "hf:DAMO-NLP-SG/MultiJail@main?language=en,zh,it,vi,ar,ko,th "  # with a refusal rule
+        "hf:Paul/XSTest@main"  # benign prompts that look unsafe: over-refusal
+    )
     config.measure.prompts = 0  # all
     config.measure.max_new_tokens = 512
     config.measure.batch_size = 64

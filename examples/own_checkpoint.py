@@ -9,11 +9,11 @@ the pairs attack, the other half score the weights and are asked afterwards.
 import sys
 
 import jaxattack as ja
-from jaxattack.data.sources import read_jsonl
+from jaxattack.data import sources
 
 name, path, language = sys.argv[1:]
 model, aligned, tokenizer = ja.load_pretrained(name)
-pairs = [pair for pair in read_jsonl(path, need_response=True) if pair.language == language]
+pairs = sources.load(f"jsonl:{path}?language={language}", need_response=True)
 used, held_out = pairs[::2], pairs[1::2]
 
 rows = ja.encode_pairs(tokenizer, used)

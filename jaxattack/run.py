@@ -144,8 +144,9 @@ def plan(config: ConfigDict, root: pathlib.Path) -> str:
     """
     if config.get("study") != "fragility":
         raise UserError(f"--dry_run: not for config.study={config.get('study')!r}")
+    settings = check(freeze(config, Settings))
     with quiet_libraries():
-        return fragility.plan_text(check(freeze(config, Settings)), root)
+        return "\n".join(fragility.plan_lines(settings, root))
 
 
 def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
@@ -166,6 +167,9 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
     settings = check(freeze(config, Settings))
     distributed.initialize()
     start = time.time()
+    if distributed.is_first():
+        for line in fragility.source_lines(settings, public_only=True):
+            print(line, file=sys.stderr)
     with quiet_libraries():
         setup, facts = fragility.prepare(settings, root)
         manifest = {**facts, "seeds": list(settings.seeds), **environment()}

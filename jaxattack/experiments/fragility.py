@@ -73,13 +73,17 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
             for language in setup.attacked_languages
         },
         "prompts": fingerprint(data.prompts),
+        "data": {
+            role: [dataclasses.asdict(source) for source in found]
+            for role, found in inputs.data_sources(settings.data).items()
+        },
         "mesh": dict(mesh.shape),
         "device": jax.devices()[0].device_kind,
     }
     return setup, facts
 
 
-def plan_text(settings: Settings, root: pathlib.Path) -> str:
+def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """What `--dry_run` prints: the data, the stages, memory and time; no weight is loaded.
 
     Raises:
@@ -96,19 +100,35 @@ def plan_text(settings: Settings, root: pathlib.Path) -> str:
     setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
     ordered = all_stages(setup, sections(setup))
     shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
-    return "\n".join(
-        [
-            f"model      {settings.model}",
-            *inputs.describe_data(settings.data, data.pairs[RESTRICTED], data.prompts),
-            f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
-            f"seeds: {', '.join(map(str, settings.seeds))}",
-            f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
-            "",
-            *plan.table(ordered),
-            "",
-            *plan.estimate(shape, token_lengths(settings, data, tokenizer), ordered, settings),
-        ]
-    )
+    return [
+        f"model      {settings.model}",
+        *source_lines(settings),
+        f"pairs      {inputs.counted(data.pairs[RESTRICTED])}",
+        f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
+        f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
+        f"seeds: {', '.join(map(str, settings.seeds))}",
+        f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
+        "",
+        *plan.table(ordered),
+        "",
+        *plan.estimate(shape, token_lengths(settings, data, tokenizer), ordered, settings),
+    ]
+
+
+def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
+    """Where the data comes from and on what terms, a line for each source.
+
+    With `public_only` neither the organism's nor the user's own files are named.
+
+    Raises:
+        UserError: a URI is wrong.
+    """
+    return [
+        f"{role:<10} {source}"
+        for role, found in inputs.data_sources(settings.data).items()
+        for source in found
+        if not (public_only and source.uri.startswith(("organism:", "jsonl:")))
+    ]
 
 
 def token_lengths(settings: Settings, data: Data, tokenizer: Any) -> plan.Tokens:
@@ -145,7 +165,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
         ),
         BENIGN: inputs.benign_pairs(named.benign, named.pairs, directory),
     }
-    prompts = inputs.load_examples(named.prompts, (RESTRICTED, BENIGN), False, directory)
+    prompts = inputs.load_prompts(named.prompts, directory)
     calibration: dict[str, dict[str, list[Example]] | None] = {RESTRICTED: None, BENIGN: None}
     # The organism's pairs have calibration pairs of their own.
     uri = named.calibration or ("organism:calibration" if named.pairs == "organism:attack" else "")

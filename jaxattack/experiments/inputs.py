@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,6 +76,25 @@ def load_examples(
     ]
 
 
+def load_prompts(uris: str, directory: pathlib.Path) -> list[Example]:
+    """Test prompts of one URI or of several, apart by spaces.
+
+    Raises:
+        UserError: as `load_examples`.
+    """
+    kinds = ("restricted", "benign")
+    return [
+        example
+        for uri in split_uris(uris)
+        for example in load_examples(uri, kinds, False, directory)
+    ]
+
+
+def split_uris(uris: str) -> list[str]:
+    """URIs that stand apart by spaces; names of files may have spaces too."""
+    return re.split(r"\s+(?=(?:organism|jsonl|hf|tfds):)", uris.strip())
+
+
 def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
     """Group by language: English first, the others in the alphabet's order of their codes."""
     languages = sorted({example.language for example in examples}, key=lambda x: (x != "en", x))
@@ -104,17 +125,23 @@ def spread(items: Sequence[str], most: int) -> tuple[str, ...]:
     return tuple(items[i * len(items) // count] for i in range(count))
 
 
-def describe_data(
-    data: Data, pairs: dict[str, list[Example]], prompts: Sequence[Example]
-) -> list[str]:
-    """Lines on where the examples come from, and how many there are in each language."""
-    asked = by_language(prompts)
-    return [
-        f"pairs      {data.pairs}: "
-        + ", ".join(f"{code} {len(found)}" for code, found in pairs.items()),
-        f"prompts    {data.prompts}: "
-        + ", ".join(f"{code} {len(found)}" for code, found in asked.items()),
-    ]
+def data_sources(data: Data) -> dict[str, list[sources.Source]]:
+    """What is known of the sources a study names, without network access.
+
+    Raises:
+        UserError: a URI is wrong.
+    """
+    named = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    return {
+        role: [sources.describe(uri) for uri in split_uris(uris)]
+        for role, uris in named.items()
+        if uris
+    }
+
+
+def counted(examples: dict[str, list[Example]]) -> str:
+    """How many examples there are in each language, in words."""
+    return ", ".join(f"{code} {len(found)}" for code, found in examples.items())
 
 
 def benign_pairs(uri: str, pairs: str, directory: pathlib.Path) -> dict[str, list[Example]]:
