@@ -16,12 +16,11 @@ from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.finetune import losses
 from jaxattack.finetune.loop import LossFn
+from jaxattack.localize import batched
+from jaxattack.models.moments import MOMENTS
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.tree import Tree
-
-# Of one example's gradient, elementwise: what `gradient_moments` sums up.
-MOMENTS = {"abs": jnp.abs, "sum": lambda gradient: gradient, "square": jnp.square}
 
 
 def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
@@ -113,14 +112,21 @@ def gradient_moments(
         )
         for moment in moments
     }
-    group, count = sharding.ways(mesh) if spread else 1, 0
-    for batch in track(batches, label):
-        rows = len(batch["tokens"])
-        batch = take(batch, np.arange(rows), -(-rows // group) * group)
-        examples = (np.asarray(losses.predicted(batch)) > 0).any(axis=1)
-        count += int(examples.sum())
-        totals = _accumulate(model, loss_fn, mesh, group, totals, params, batch, examples)
-    return totals, count
+    predictions = [(np.asarray(losses.predicted(batch)) > 0).sum(axis=1) for batch in batches]
+    most = max([8, *(int(row) for rows in predictions for row in rows)])
+    together = loss_fn is losses.answer_loss
+    group = sharding.ways(mesh) if together or spread else 1
+    for batch, asked in zip(track(batches, label), predictions, strict=True):
+        rows = -(-len(asked) // group) * group
+        batch = take(batch, np.arange(len(asked)), rows)
+        if together:
+            batch = sharding.place_batch(batch, mesh)
+            totals = batched.accumulate(model, mesh, -(-most // 8) * 8, totals, params, batch)
+        else:
+            examples = np.arange(rows) < len(asked)
+            examples[: len(asked)] &= asked > 0
+            totals = _accumulate(model, loss_fn, mesh, group, totals, params, batch, examples)
+    return totals, sum(int((asked > 0).sum()) for asked in predictions)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4,))

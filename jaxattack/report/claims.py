@@ -100,7 +100,10 @@ def claims_headline(found: Sequence[Claim]) -> str:
         return "No claim was tested"
     if len(tested) > 1:
         parts = [f"{_count(counts[v])} {_WORDS[v][counts[v] > 1]}" for v in tested]
-        return f"Of {_count(counts.total())} claims {join_words(parts)}"
+        which = f"{_count(counts.total())} claims" + (
+            " tested" if len(found) > counts.total() else ""
+        )
+        return f"Of {which} {join_words(parts)}"
     one, many = _WORDS[tested[0]]
     if counts.total() == 1:
         return f"The one claim tested {one}"
@@ -113,7 +116,7 @@ def claim_tiles(found: Sequence[Claim]) -> list[Tile]:
         Tile(
             claim.evidence[0].value,
             claim.evidence[0].what,
-            f"{claim.id} {claim.verdict}",
+            f"{claim.id} {claim.sign} {claim.verdict}",
         )
         for claim in found
         if claim.evidence and claim.verdict in _WORDS

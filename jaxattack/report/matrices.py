@@ -15,6 +15,8 @@ from jaxattack.report.rates import (
 )
 from jaxattack.report.tables import Tables, among, everywhere, for_language, mean_pair
 from jaxattack.report.variants import (
+    ADAPTED,
+    KINDS,
     METHOD_NAMES,
     Variant,
     kind_label,
@@ -48,7 +50,7 @@ def transfer_heat(tables: Tables, tests: Iterable[Mapping[str, Any]] = ()) -> He
 
 def other_attacks_heat(tables: Tables) -> Heat | None:
     """Attacks in several languages at once, and tuning on benign pairs, x languages asked."""
-    models = [model for model in tables.variants if model.kind in ("mixed", "benign")]
+    models = [v for kind in ("mixed", "benign") for v in tables.variants if v.kind == kind]
     if not models:
         return None
     headers = [
@@ -59,34 +61,40 @@ def other_attacks_heat(tables: Tables) -> Heat | None:
 
 
 def adaptation_heat(tables: Tables) -> Heat | None:
-    """Adapted models, before and after the attack vector is added, x old and new languages."""
-    adapted = [model for model in tables.variants if model.kind == "adapted"]
-    planted = [model for model in tables.variants if model.kind == "transplanted"]
-    if not adapted and not planted:
+    """Adapted models, before and after the attack vector is added, x new and old languages."""
+    models = [model for model in tables.variants if model.kind in ADAPTED]
+    if not models:
         return None
-    models = [*adapted, *sorted(planted, key=_way)]
-    spoken = (*tables.languages, *tables.added)
     rows, headers = [], []
-    for model in models:
+    for model in sorted(models, key=_way):
         name = variant_label(model)
-        rates = [(code, tables.rate(model, code)) for code in spoken]
-        old = average(
-            rate for code, rate in rates[: len(tables.languages)] if code != model.language
+        new, old = (
+            [(code, tables.rate(model, code)) for code in codes]
+            for codes in (tables.added, tables.languages)
         )
-        new = average(rate for _, rate in rates[len(tables.languages) :])
-        cells = [_cell(name, code, rate, code == model.language) for code, rate in rates]
-        means = [rate_cell(old, f"{name}, old"), rate_cell(new, f"{name}, new languages")]
-        rows.append((*cells, *means))
-        if model.kind == "adapted":
-            headers.append(Header("not attacked", kind_label(model)[1]))
-        else:
-            headers.append(Header(f"+ {model.language}", transplant_label(model)))
-    columns = [language_header(code) for code in tables.languages]
-    columns += [Header(f"{code} new", language_header(code).second) for code in tables.added]
-    columns += [Header("mean", "old, unseen"), Header("mean", "new")]
-    caption = "Violations in per cent"
+        means = [
+            rate_cell(average(rate for _, rate in new), f"{name}, new languages"),
+            rate_cell(
+                average(rate for code, rate in old if code != model.language),
+                f"{name}, old languages not attacked",
+            ),
+        ]
+        new_cells = [_cell(name, code, rate, False) for code, rate in new]
+        old_cells = [_cell(name, code, rate, code == model.language) for code, rate in old]
+        rows.append((*new_cells, *means, *old_cells))
+        planted = model.kind == "transplanted"
+        first = f"+ {model.language}" if planted else "not attacked"
+        headers.append(Header(first, transplant_label(model) if planted else kind_label(model)[1]))
+    columns = [Header(f"{code} new", language_header(code).second) for code in tables.added]
+    columns += [Header("mean", "new"), Header("mean", "old, unseen")]
+    columns += [language_header(code) for code in tables.languages]
     return Heat(
-        caption, "model ↓ asked in →", tuple(columns), tuple(headers), tuple(rows), "violations"
+        caption="Violations in per cent",
+        corner="model ↓ asked in →",
+        columns=tuple(columns),
+        rows=tuple(headers),
+        cells=tuple(rows),
+        ramp="violations",
     )
 
 
@@ -120,7 +128,9 @@ def methods_heat(tables: Tables, methods: Sequence[str], caption: str) -> Heat |
 
 def utility_heat(tables: Tables) -> Heat | None:
     """Models x metrics, mean over languages and attacks; of the masks only the main size."""
-    kinds = dict.fromkeys(for_language(v, "") for v in tables.variants if _is_main(tables, v))
+    kinds = sorted(
+        {for_language(v, "") for v in tables.variants if _is_main(tables, v)}, key=_order
+    )
     rows = []
     for kind in kinds:
         label = Header(*kind_label(kind))
@@ -195,9 +205,19 @@ def _is_main(tables: Tables, variant: Variant) -> bool:
     return not (variant.kind == "attacked" and variant.method)
 
 
-def _way(model: Variant) -> tuple[str, str, float]:
-    how, _, part = model.method.partition("-")
-    return how, part, model.fraction or 0.0
+def _way(model: Variant) -> tuple[str, bool, str]:
+    """Full tuning before LoRA, the adapted model before what was added to it."""
+    return model.method.partition("-")[0], model.kind != "adapted", model.method
+
+
+def _order(kind: Variant) -> tuple[int, str, str, float]:
+    known = KINDS.index(kind.kind) if kind.kind in KINDS else len(KINDS)
+    method = (
+        f"{list(METHOD_NAMES).index(kind.method):02}"
+        if kind.method in METHOD_NAMES
+        else kind.method
+    )
+    return known, kind.kind, method, kind.fraction or 0.0
 
 
 def _level(rate: Rate | None) -> float:

@@ -59,11 +59,11 @@ def strips(rows: Rows, fraction: float | None) -> list[Strip]:
     """Every kind of pairs of masks at one fraction; seeds stay apart."""
     benign = at_size(rows, fraction, "benign")
     kinds = {
-        "two seeds, one language": at_size(rows, fraction, "seeds"),
-        "before, after freezing": at_size(rows, fraction, "restitched"),
+        "two seeds,\none language": at_size(rows, fraction, "seeds"),
+        "before and after\nfreezing": at_size(rows, fraction, "restitched"),
         "two languages": at_size(rows, fraction),
-        "safety and benign, one language": [row for row in benign if row["a"] == row["b"]],
-        "safety and benign, two languages": [row for row in benign if row["a"] != row["b"]],
+        "safety and benign,\none language": [row for row in benign if row["a"] == row["b"]],
+        "safety and benign,\ntwo languages": [row for row in benign if row["a"] != row["b"]],
     }
     return [
         Strip(name, tuple(row["jaccard"] for row in found), _chance(found), _null(found))

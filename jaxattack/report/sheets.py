@@ -5,27 +5,34 @@ from typing import Any
 
 from jaxattack.report.grids import Sheet
 from jaxattack.report.languages import join_names, language_name
-from jaxattack.report.rates import METRIC_NAMES, VIOLATION, Rate, percent
-from jaxattack.report.tables import Tables, for_language, pairs
+from jaxattack.report.rates import METRIC_NAMES, Rate, percent
+from jaxattack.report.tables import Tables, everywhere, for_language, pairs
 from jaxattack.report.variants import Variant, parse_variant, variant_label
 
 Rows = Iterable[Mapping[str, Any]]
 
 
-def every_rate(
-    tables: Tables, wanted: Callable[[Variant], bool] | None = None, metric: str = VIOLATION
-) -> Sheet:
-    """Every measured cell of a metric, of all variants or only of those wanted."""
+def every_rate(tables: Tables, wanted: Callable[[Variant], bool]) -> Sheet:
+    """Every measured cell of violations, of the variants wanted."""
     rows = [
         (name, language_name(code), *_columns(rate, tables.seeds))
         for variant, name in tables.variants.items()
-        if wanted is None or wanted(variant)
+        if wanted(variant)
         for code in (*tables.languages, *tables.added)
-        if (rate := tables.rate(variant, code, metric))
+        if (rate := tables.rate(variant, code))
     ]
-    title = METRIC_NAMES.get(metric, metric)
-    columns = ("model", "asked in", *_header(title, "95 % interval", tables.seeds))
-    return Sheet(f"All cells: {title}", columns, tuple(rows))
+    columns = ("model", "asked in", *_header("violations", "95 % interval", tables.seeds))
+    return Sheet("All cells: violations", columns, tuple(rows))
+
+
+def utility_sheet(tables: Tables) -> Sheet:
+    """Every variant and every metric; the cells of single languages are in `results.json`."""
+    rows = []
+    for variant, name in tables.variants.items():
+        means = [everywhere(tables, variant, metric) for metric in tables.metrics]
+        rows.append((name, *("" if mean is None else percent(mean.value, 1) for mean in means)))
+    columns = ("model", *(METRIC_NAMES.get(metric, metric) for metric in tables.metrics))
+    return Sheet("Every variant, mean over the languages", columns, tuple(rows))
 
 
 def pair_sheet(tables: Tables, kinds: Iterable[Variant], caption: str) -> Sheet:

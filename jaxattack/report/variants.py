@@ -31,6 +31,9 @@ METHOD_NAMES = {
 CONTROLS = "random matched_random magnitude weight snip wanda fisher other benign".split()
 MASKED = ("stitched", "rewound", "frozen", "restitched")  # kinds named by a mask's fraction
 ADAPTED = ("adapted", "transplanted")  # kinds that speak languages the aligned model lacks
+# In the order of a table of all of them.
+KINDS = ["aligned", "attacked", "mixed", "benign", *MASKED, "pathway", *ADAPTED]
+KINDS += ["unattacked", "sharing"]
 _HOW = {"full": "full tuning", "lora": "LoRA"}
 
 
@@ -115,10 +118,10 @@ def kind_label(kind: Variant) -> tuple[str, str]:
 
 
 def transplant_label(variant: Variant) -> str:
-    """`full-sil@0.2` -> `SIL’s 20 % into full tuning`."""
+    """`full-sil@0.2` -> `SIL’s 20 %, full tuning`."""
     how, _, part = variant.method.partition("-")
-    what = f"SIL’s {share(variant.fraction or 0)}" if part == "sil" else "all of it"
-    return f"{what} into {_HOW.get(how, how)}"
+    what = f"SIL’s {share(variant.fraction or 0)}" if part == "sil" else "whole vector"
+    return f"{what}, {_HOW.get(how, how)}"
 
 
 def share(fraction: float) -> str:

@@ -35,16 +35,18 @@ def draw_overlap(dots: Sequence[Dot]) -> Figure:
 
 def draw_strips(strips: Sequence[Strip]) -> Figure:
     """Kinds of overlap below each other: every pair a pale dot, their mean a strong one."""
-    figure = Figure((WIDTH, 1.1 + 0.42 * len(strips)), layout="constrained")
+    figure = Figure((WIDTH, 1.1 + 0.48 * len(strips)), layout="constrained")
     axes = figure.add_subplot()
     for y, strip in enumerate(strips):
         pale: dict[str, Any] = {"color": SERIES["blue"].light, "alpha": 0.35, "mew": 0, "ms": 5}
-        axes.plot(strip.values, [y] * len(strip.values), "o", label="one pair of masks", **pale)
-        axes.plot(fmean(strip.values), y, "D", color=SERIES["blue"].light, ms=7, label="mean")
+        # Below the line, where the mean does not hide them.
+        axes.plot(strip.values, [y + 0.24] * len(strip.values), "o", label="one pair", **pale)
+        axes.plot(fmean(strip.values), y, "D", color=SERIES["blue"].light, ms=6, label="mean")
         _null(axes, y, strip.null, strip.chance)
         _value(axes, y, fmean(strip.values), max(*strip.values, strip.chance))
     _rows(axes, [strip.name for strip in strips])
-    axes.set(xlim=(0, 1), xlabel="Jaccard overlap of the two masks")
+    top = max(value for strip in strips for value in (*strip.values, strip.chance))
+    axes.set(xlim=(0, min(1.0, 1.2 * top)), xlabel="Jaccard overlap of the two masks")
     axes.grid(axis="x", lw=0.6)
     legend(figure, axes)
     return figure
@@ -53,28 +55,19 @@ def draw_strips(strips: Sequence[Strip]) -> Figure:
 def draw_freeze(tables: Tables) -> Figure:
     """Free, frozen and rewound, per attack: in the attacked language and in the others."""
     mask = Variant("", "", "sil", tables.fraction)
+    random = Variant("frozen", "", "random", tables.fraction)
     # Name, variant, look and a shift off the line, so that equal values stay apart.
     stages = (
         ("attacked freely", Variant("attacked"), Look("red", "o"), 0.0),
-        ("mask frozen, attacked", mask._replace(kind="frozen"), Look("blue", "s"), -0.2),
-        (
-            "random frozen, attacked",
-            Variant("frozen", "", "random", mask.fraction),
-            Look("grey", "D"),
-            -0.34,
-        ),
-        ("attacked, rewound", mask._replace(kind="rewound"), Look("green", "^"), 0.2),
-        (
-            "frozen’s new mask, stitched",
-            mask._replace(kind="restitched"),
-            Look("purple", "v"),
-            0.34,
-        ),
+        ("mask frozen, attacked", mask._replace(kind="frozen"), Look("blue", "s"), -0.16),
+        ("random frozen, attacked", random, Look("grey", "D"), -0.32),
+        ("attacked, rewound", mask._replace(kind="rewound"), Look("green", "^"), 0.16),
+        ("new mask, stitched", mask._replace(kind="restitched"), Look("purple", "v"), 0.32),
         ("aligned", Variant("aligned"), Look("ink", "|"), 0.0),
     )
     tables = among(tables, *(like for _, like, _, _ in stages if like.fraction is not None))
     rows = [(language, side) for language in tables.attacked for side in ("own", "others")]
-    figure = Figure((WIDTH, 1.1 + 0.36 * len(rows)), layout="constrained")
+    figure = Figure((WIDTH, 1.1 + 0.44 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     free = pairs(tables, Variant("attacked"))
     for name, like, look, shift in stages:
@@ -139,7 +132,8 @@ def measure_name(measure: str) -> str:
 
 def _null(axes: Axes, y: float, null: tuple[float, float] | None, chance: float) -> None:
     if null:
-        axes.plot(null, [y, y], color=INK.light, lw=7, alpha=0.3, label="random masks, 95 %")
+        band: dict[str, Any] = {"solid_capstyle": "butt", "label": "random masks, 95 %"}
+        axes.plot(null, [y, y], color=INK.light, lw=9, alpha=0.3, **band)
     style: dict[str, Any] = {"color": INK.light, "ms": 11, "mew": 1.6}
     axes.plot(chance, y, "|", label="by chance", **style)
 

@@ -6,7 +6,7 @@ from typing import Any
 from jaxattack.report.charts.runs import draw_loss, draw_profile
 from jaxattack.report.matrices import utility_heat
 from jaxattack.report.sections.parts import Section, drawn, heated
-from jaxattack.report.sheets import every_rate, loss_sheet, profile_sheet
+from jaxattack.report.sheets import loss_sheet, profile_sheet, utility_sheet
 from jaxattack.report.tables import Tables
 from jaxattack.report.variants import parse_variant
 
@@ -21,8 +21,8 @@ def utility(tables: Tables) -> Section | None:
         "counts every reply that is no refusal, “violations” only those that answer. Colour shows "
         "how large a share is, not whether that is good."
     )
-    sheets = tuple(every_rate(tables, metric=metric) for metric in tables.metrics)
-    return Section("utility", "What else changed?", lead, (heated("utility", heat),), sheets)
+    shown = (heated("utility", heat),)
+    return Section("utility", "What else changed?", lead, shown, (utility_sheet(tables),))
 
 
 def loss(tables: Tables, results: Mapping[str, Any]) -> Section | None:

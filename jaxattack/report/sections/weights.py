@@ -65,7 +65,7 @@ def curves(tables: Tables) -> Section | None:
         lead += " The lower pair is the other way round: the selected weights are put back."
         ids = ("rewound_attacked", "rewound_others")
         figures += [
-            drawn(ids[s], f"{_CAPTIONS[s]}: put back", draw_curve, tables, "rewound", s)
+            drawn(ids[s], f"Put back: {_CAPTIONS[s].lower()}", draw_curve, tables, "rewound", s)
             for s in sides
         ]
     kinds = [Variant("aligned"), Variant("attacked")]
