@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from jaxattack import sharding, tree
+from jaxattack.data.dialogues import Arrays
 from jaxattack.localize.scores import attack_vector
+from jaxattack.models.transformer import INPUTS, Transformer
+from jaxattack.progress import track
 from jaxattack.tree import Tree
 
 # What a matrix of a block multiplies: the name under which the model keeps its inputs.
@@ -40,3 +48,51 @@ def between(aligned: Tree, attacked: Tree, place: float) -> Tree:
 def mean(*trees: Tree) -> Tree:
     """Mean of trees."""
     return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
+
+
+def wanda_scores(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> Tree:
+    """`|W_io| * ||x_i||`, the norm over all tokens of the matrix's inputs (Sun et al. 2023, eq. 1).
+
+    The blocks' matrices are scored, as there; what is no matrix of a block has score 0.
+
+    Args:
+        model: the decoder.
+        params: its parameters.
+        batches: arrays `[B, T]`; padding (segment 0) is not counted.
+    """
+    mesh = sharding.mesh_of(params)
+    squares: Tree = None
+    for batch in track(batches, "Wanda"):
+        found = _squares(model, mesh, params, sharding.place_batch(batch, mesh))
+        squares = found if squares is None else jax.tree.map(jnp.add, squares, found)
+
+    def score(name: str, leaf: jax.Array) -> jax.Array:
+        *_, module, matrix = ("", *name.split("/"))
+        if module not in squares or matrix not in _INPUTS:
+            return jnp.zeros_like(leaf, jnp.float32)
+        norms = jnp.sqrt(squares[module][_INPUTS[matrix]])  # [L, inputs]
+        if matrix == "o":  # its inputs are two axes
+            norms = norms.reshape(leaf.shape[:3])
+        axes = tuple(range(norms.ndim, leaf.ndim))
+        return jnp.abs(leaf.astype(jnp.float32)) * jnp.expand_dims(norms, axes)
+
+    return tree.map_named(score, params)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _squares(model: Transformer, mesh: Mesh, params: Tree, batch: Tree) -> Tree:
+    """Sums over real tokens of the squares of what the matrices multiply, `[L, inputs]` each."""
+    with sharding.within(mesh):
+        _, kept = model.apply(
+            {"params": params}, batch["tokens"], segment_ids=batch["segment_ids"],
+            positions=batch.get("positions"), method="hidden", mutable=[INPUTS],
+        )  # fmt: skip
+    real = (batch["segment_ids"] > 0).astype(jnp.float32)
+
+    def squares(x: jax.Array) -> jax.Array:
+        return jnp.einsum("lbtd,bt->ld", jnp.square(x.astype(jnp.float32)), real)
+
+    # What is sown comes as a tuple, one entry for each time.
+    return jax.tree.map(
+        lambda sown: squares(*sown), kept[INPUTS]["layers"], is_leaf=lambda x: isinstance(x, tuple)
+    )

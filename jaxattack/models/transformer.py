@@ -25,6 +25,8 @@ from jaxattack.models.moments import COLLECTION, beside, declare, times
 Norm = Callable[[jax.Array], jax.Array]
 Cache = dict[str, jax.Array]  # {"k": [L, B, K, S, head], "v": the same}
 
+INPUTS = "inputs"  # collection: what the blocks' matrices multiply, for who asks for it
+
 REMAT = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -101,7 +103,10 @@ class Attention(nn.Module):
         mixed = kernels.attend(q, k, v, around, c)
         init = nn.initializers.normal((c.num_heads * c.head_dim * 2 * c.num_layers) ** -0.5)
         kernel = declare(self, "o", init, (c.num_heads, c.head_dim, c.hidden_size))
-        out = times(mixed.reshape(*mixed.shape[:2], -1), kernel)
+        mixed = mixed.reshape(*mixed.shape[:2], -1)
+        self.sow(INPUTS, "qkv", x)
+        self.sow(INPUTS, "o", mixed)
+        out = times(mixed, kernel)
         if c.o_bias:
             out = out + beside(
                 out, declare(self, "o_bias", nn.initializers.zeros, (c.hidden_size,))
@@ -169,6 +174,8 @@ class Mlp(nn.Module):
         if c.gated:
             inner = inner * outs[1]
         down_init = nn.initializers.normal((c.mlp_size * 2 * c.num_layers) ** -0.5)
+        self.sow(INPUTS, "up", x)
+        self.sow(INPUTS, "down", inner)
         out = times(inner, declare(self, "down", down_init, (c.mlp_size, c.hidden_size)))
         if c.mlp_bias:
             out = out + beside(out, declare(self, "down_bias", zeros, (c.hidden_size,)))
@@ -220,7 +227,7 @@ class Transformer(nn.Module):
             block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False)
         self.layers = nn.scan(
             block,
-            variable_axes={"params": 0, COLLECTION: 0},
+            variable_axes={"params": 0, COLLECTION: 0, INPUTS: 0},
             split_rngs={"params": True},
             in_axes=(0, 0, nn.broadcast, nn.broadcast),
             length=c.num_layers,

@@ -46,3 +46,44 @@ def test_points_between_keep_the_type_of_the_weights():
     weights = {"a": jnp.ones(3, jnp.bfloat16)}
     assert importance.between(weights, weights, 0.5)["a"].dtype == weights["a"].dtype
     assert jax.tree.leaves(importance.size(weights))[0].dtype == np.float32
+
+
+def test_wanda_against_the_inputs_that_torch_sees(tiny, make_batch):
+    import torch
+
+    batch = make_batch(rows=3)
+    real = torch.tensor(batch["segment_ids"] > 0)
+    seen = {}
+
+    def watch(name):
+        def hook(module, inputs):
+            seen[name] = seen.get(name, 0) + inputs[0].detach().double()[real].square().sum(0)
+
+        return hook
+
+    matrices = {name: module for name, module in tiny.reference.named_modules() if "_proj" in name}
+    handles = [m.register_forward_pre_hook(watch(name)) for name, m in matrices.items()]
+    tokens = torch.tensor(batch["tokens"], dtype=torch.long)
+    with torch.no_grad():
+        tiny.reference(tokens, attention_mask=real.long())
+    for handle in handles:
+        handle.remove()
+    parts = [{name: rows[i : i + 1] for name, rows in batch.items()} for i in range(3)]
+    found = importance.wanda_scores(tiny.model, tiny.params, parts)
+    for name, module in matrices.items():
+        _, _, layer, where, matrix = name.split(".")
+        ours = found["layers"]["attention" if where == "self_attn" else "mlp"]
+        leaf = np.asarray(ours[matrix.removesuffix("_proj")][int(layer)])
+        expected = (module.weight.detach().double().abs() * seen[name].sqrt()).numpy().T
+        np.testing.assert_allclose(leaf.reshape(expected.shape), expected, rtol=1e-4, err_msg=name)
+    assert not np.any(found["embed"])
+    assert not np.any(found["layers"]["mlp_norm"])
+    assert leaves(found).keys() == leaves(tiny.params).keys()
+
+
+def test_wanda_is_zero_for_what_nothing_reads(make_checkpoint, make_batch):
+    bloom = make_checkpoint(model_type="bloom", n_layer=2, n_head=4, hidden_size=32)
+    found = importance.wanda_scores(bloom.model, bloom.params, [make_batch(rows=2)])
+    scored = {name for name, leaf in leaves(found).items() if leaf.any()}
+    assert scored == {f"layers/{name}" for name in
+                      ("attention/qkv", "attention/o", "mlp/up", "mlp/down")}  # fmt: skip
