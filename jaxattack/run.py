@@ -49,8 +49,11 @@ def main() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run the command line `argv`; returns the exit code (2 for a mistake of the user's)."""
     try:
-        config, root = parse(argv)
+        config, root, dry_run = parse(argv)
         if config is None:
+            return 0
+        if dry_run:
+            print(plan(config, pathlib.Path(root).expanduser()))
             return 0
         report = study(config, workdir.open_workdir(root))
     except UserError as error:
@@ -68,8 +71,10 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str]:
-    """The resolved config and the work directory; no config if help was asked for.
+def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str, bool]:
+    """The resolved config, the work directory, and whether only the plan is asked for.
+
+    No config if help was asked for.
 
     Raises:
         UserError: a flag or config key that does not exist, or a value of the wrong type.
@@ -83,6 +88,9 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str]:
     workdir_flag = flags.DEFINE_string(
         "workdir", None, "Directory for results, report and finished stages.", flag_values=values
     )
+    dry_run_flag = flags.DEFINE_boolean(
+        "dry_run", False, "Print what would be loaded, computed and written.", flag_values=values
+    )
     try:
         rest = values(arguments)
     except FileNotFoundError as error:
@@ -94,7 +102,7 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str]:
         raise UserError(f"--config: {error}") from error
     if wants_help:
         print(help_text(config_flag.value))
-        return None, ""
+        return None, "", False
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}; flags look like --name=value")
     if config_flag.value is None:
@@ -104,13 +112,14 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str]:
         raise UserError(f"{path}: the file is missing or get_config() failed")
     if not workdir_flag.value:
         raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
-    return config_flag.value, workdir_flag.value
+    return config_flag.value, workdir_flag.value, dry_run_flag.value
 
 
 def help_text(config: ConfigDict | None) -> str:
     """What --help prints: usage, and the settings of the config file if one was given."""
     lines = [__doc__ or "", "flags:", "  --config=FILE     a Python file with get_config()"]
-    lines += ["  --workdir=DIR     results, report, finished stages", ""]
+    lines += ["  --workdir=DIR     results, report, finished stages"]
+    lines += ["  --dry_run         print what would be loaded, computed and written", ""]
     if config is None:
         lines.append("Add --config=FILE to list its settings.")
     else:
@@ -125,6 +134,19 @@ def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _flatten(f"{name}.{key}", value[key])
     else:
         yield name, value
+
+
+def plan(config: ConfigDict, root: pathlib.Path) -> str:
+    """What a study would load, compute and write.
+
+    Raises:
+        UserError: see `experiments`.
+    """
+    if config.get("study") != "fragility":
+        raise UserError(f"--dry_run: not for config.study={config.get('study')!r}")
+    settings = check(freeze(config, Settings))
+    with quiet_libraries():
+        return "\n".join(fragility.plan_lines(settings, root))
 
 
 def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
@@ -145,13 +167,17 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
     settings = check(freeze(config, Settings))
     distributed.initialize()
     start = time.time()
+    if distributed.is_first():
+        for line in fragility.source_lines(settings, public_only=True):
+            print(line, file=sys.stderr)
     with quiet_libraries():
         setup, facts = fragility.prepare(settings, root)
         manifest = {**facts, "seeds": list(settings.seeds), **environment()}
         workdir.write_json(root / "config.json", resolved)
         workdir.write_json(root / "manifest.json", {**manifest, "finished": False})
-        results = fragility.run(setup)
+        results, profile = fragility.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1)}
+        manifest |= {"profile": profile}
         workdir.write_json(root / "results.json", results)
         workdir.write_json(root / "manifest.json", manifest)
         return pathlib.Path(

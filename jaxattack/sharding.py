@@ -70,7 +70,21 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence | None = None
     return Mesh(np.array(devices[:used]).reshape(filled), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+def planned_mesh(shape: Sequence[int]) -> AbstractMesh:
+    """A mesh of devices that need not be there, for plans; a `-1` takes the devices there are.
+
+    Raises:
+        UserError: the shape makes no sense.
+    """
+    if -1 in shape:
+        made = make_mesh(shape)
+        return made.abstract_mesh
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"mesh {tuple(shape)}: give three sizes (data, fsdp, tensor)")
+    return AbstractMesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
     """The rule's axes for one leaf, without those that do not divide its sizes."""
     spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), None)
     if spec is None:
@@ -169,7 +183,12 @@ def mesh_of(params: tree.Tree) -> Mesh:
     return make_mesh((1, 1, 1), [jax.local_devices()[0]])
 
 
-def ways(mesh: Mesh) -> int:
+def parts(spec: P, mesh: Mesh | AbstractMesh) -> int:
+    """Into how many parts a spec splits an array."""
+    return math.prod(_ways(mesh, axis) for axis in spec)
+
+
+def ways(mesh: Mesh | AbstractMesh) -> int:
     """Into how many parts a batch's rows are split."""
     return _ways(mesh, BATCH[0])
 

@@ -46,6 +46,11 @@ def size(tree: Tree) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
+def nbytes(tree: Tree) -> int:
+    """Bytes of all leaves."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
 def check_same_shapes(what: str, tree: Tree, other_what: str, other: Tree) -> None:
     """Refuse two trees that do not have the same leaves of the same shapes.
 

@@ -7,6 +7,7 @@ stages and rubbish that the next start ignores.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -14,7 +15,8 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxattack import distributed
@@ -95,38 +97,87 @@ def code_hash() -> str:
     return whole.hexdigest()[:12]
 
 
-def stage(
-    root: pathlib.Path,
-    name: str,
-    inputs: Mapping[str, Any],
-    write: Callable[[pathlib.Path], None],
-) -> pathlib.Path:
-    """The folder of a stage, computed only if it is not there yet.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """Something computed once: it has its name before it is computed.
 
-    Args:
+    Attributes:
         root: the work directory.
-        name: what the stage is, for people.
-        inputs: JSON values that determine the result; earlier stages by their folder's name.
+        kind: what sort of work it is, such as "attack".
+        label: what the stage is, for people.
+        inputs: JSON values that determine the result; earlier stages by their id.
         write: fills an empty folder with the result; of several processes all call it.
-
-    Returns:
-        the finished folder; its `stage.json` holds the inputs.
+        needs: stages whose results `write` reads.
+        work: how much there is to do, for plans: numbers of steps, rows, prompts.
     """
-    everything = {"name": name, "code": code_hash(), "inputs": dict(inputs)}
-    folder = root / "stages" / f"{name.replace('/', '-')}-{digest(everything)}"
-    # Told by one process, for on a network's file system the others may see it later.
-    made = distributed.first(lambda: _begin(folder), f"begin {folder.name}")
-    if made is None:
-        return folder
-    partial = pathlib.Path(made)
-    try:
-        write(partial)
-        distributed.first(lambda: _finish(partial, folder, everything), f"finish {folder.name}")
-    except BaseException:
-        if distributed.is_first():
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return folder
+
+    root: pathlib.Path
+    kind: str
+    label: str
+    inputs: Mapping[str, Any]
+    write: Callable[[pathlib.Path], None]
+    needs: tuple[Stage, ...] = ()
+    work: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """The folder's name."""
+        return f"{self.kind}-{self.label.replace('/', '-')}-{digest(self._everything)}"
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where the result is, or will be."""
+        return self.root / "stages" / self.id
+
+    @property
+    def _everything(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "label": self.label,
+            "code": code_hash(),
+            "inputs": dict(self.inputs),
+        }
+
+    def run(self) -> pathlib.Path:
+        """The finished folder; computed only if it is not there. `stage.json` holds the inputs."""
+        # Told by one process, for on a network's file system the others may see it later.
+        made = distributed.first(lambda: _begin(self.folder), f"begin {self.id}")
+        if made is None:
+            return self.folder
+        partial = pathlib.Path(made)
+        start = time.perf_counter()
+        try:
+            self.write(partial)
+            seconds = round(time.perf_counter() - start, 3)
+            everything = {**self._everything, "seconds": seconds}
+            distributed.first(
+                lambda: _finish(partial, self.folder, everything), f"finish {self.id}"
+            )
+        except BaseException:
+            if distributed.is_first():
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return self.folder
+
+    def seconds(self) -> float:
+        """How long the finished stage took, whenever that was."""
+        return float(json.loads((self.folder / "stage.json").read_text())["seconds"])
+
+
+def in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages and all they need, each once, each after those it needs."""
+    found: dict[str, Stage] = {}
+
+    def add(stage: Stage) -> None:
+        if stage.id in found:
+            return
+        for earlier in stage.needs:
+            add(earlier)
+        found[stage.id] = stage
+
+    for stage in stages:
+        add(stage)
+    return list(found.values())
 
 
 def _begin(folder: pathlib.Path) -> str | None:

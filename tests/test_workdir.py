@@ -25,6 +25,10 @@ def writer(text, calls):
     return write
 
 
+def run(root, label, inputs, write):
+    return workdir.Stage(root, "kind", label, inputs, write).run()
+
+
 def contents(root):
     return sorted(path.name for path in (root / "stages").iterdir())
 
@@ -34,16 +38,18 @@ def contents(root):
 
 def test_a_stage_is_done_once(root):
     calls = []
-    first = workdir.stage(root, "attack/en", {"rate": 0.1}, writer("first", calls))
-    second = workdir.stage(root, "attack/en", {"rate": 0.1}, writer("second", calls))
+    first = run(root, "attack/en", {"rate": 0.1}, writer("first", calls))
+    second = run(root, "attack/en", {"rate": 0.1}, writer("second", calls))
     assert first == second
     assert calls == ["first"]
     assert (first / "out.txt").read_text() == "first"
-    assert json.loads((first / "stage.json").read_text()) == {
-        "name": "attack/en", "inputs": {"rate": 0.1}, "code": workdir.code_hash()
+    written = json.loads((first / "stage.json").read_text())
+    assert written.pop("seconds") >= 0
+    assert written == {
+        "kind": "kind", "label": "attack/en", "inputs": {"rate": 0.1}, "code": workdir.code_hash()
     }  # fmt: skip
     assert contents(root) == [first.name]
-    assert first.name.startswith("attack-en-")
+    assert first.name.startswith("kind-attack-en-")
 
 
 @pytest.mark.parametrize(
@@ -57,24 +63,24 @@ def test_a_stage_is_done_once(root):
 )
 def test_other_inputs_are_another_stage(root, name, inputs):
     calls = []
-    first = workdir.stage(root, "attack/en", {"rate": 0.1, "data": ["a", "b"]}, writer("1", calls))
-    second = workdir.stage(root, name, inputs, writer("2", calls))
+    first = run(root, "attack/en", {"rate": 0.1, "data": ["a", "b"]}, writer("1", calls))
+    second = run(root, name, inputs, writer("2", calls))
     assert first != second
     assert calls == ["1", "2"]
 
 
 def test_changed_code_is_another_stage(root, monkeypatch):
     calls = []
-    workdir.stage(root, "a", {}, writer("1", calls))
+    run(root, "a", {}, writer("1", calls))
     monkeypatch.setattr(workdir, "code_hash", lambda: "other")
-    workdir.stage(root, "a", {}, writer("2", calls))
+    run(root, "a", {}, writer("2", calls))
     assert calls == ["1", "2"]
 
 
 def test_the_order_of_inputs_does_not_matter(root):
     calls = []
-    workdir.stage(root, "a", {"x": 1, "y": 2}, writer("1", calls))
-    workdir.stage(root, "a", {"y": 2, "x": 1}, writer("2", calls))
+    run(root, "a", {"x": 1, "y": 2}, writer("1", calls))
+    run(root, "a", {"y": 2, "x": 1}, writer("2", calls))
     assert calls == ["1"]
 
 
@@ -85,9 +91,9 @@ def test_a_stage_that_fails_leaves_nothing_and_is_done_again(root, error):
         raise error
 
     with pytest.raises(error):
-        workdir.stage(root, "a", {}, fail)
+        run(root, "a", {}, fail)
     assert contents(root) == []
-    folder = workdir.stage(root, "a", {}, writer("whole", []))
+    folder = run(root, "a", {}, writer("whole", []))
     assert [path.name for path in sorted(folder.iterdir())] == ["out.txt", "stage.json"]
 
 
@@ -98,7 +104,7 @@ def test_a_stage_is_not_there_before_it_is_whole(root):
         seen.extend(path for path in contents(root) if not path.startswith("."))
         (folder / "out.txt").write_text("x")
 
-    workdir.stage(root, "a", {}, write)
+    run(root, "a", {}, write)
     assert seen == []
     assert len(contents(root)) == 1
 
@@ -106,16 +112,36 @@ def test_a_stage_is_not_there_before_it_is_whole(root):
 def test_two_processes_at_the_same_stage_leave_one(root):
     def write(folder):
         (folder / "out.txt").write_text("mine")
-        workdir.stage(root, "a", {}, writer("theirs", []))  # the other is done first
+        run(root, "a", {}, writer("theirs", []))  # the other is done first
 
-    folder = workdir.stage(root, "a", {}, write)
+    folder = run(root, "a", {}, write)
     assert (folder / "out.txt").read_text() == "theirs"
     assert contents(root) == [folder.name]
 
 
 def test_others_may_read_a_stage(root):
-    folder = workdir.stage(root, "a", {}, writer("x", []))
+    folder = run(root, "a", {}, writer("x", []))
     assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_stage_has_its_name_before_it_is_computed(root):
+    stage = workdir.Stage(root, "attack", "en", {}, writer("x", []))
+    assert not stage.folder.exists()
+    assert stage.run() == stage.folder
+    assert 0 <= stage.seconds() < 60
+
+
+def test_stages_come_once_and_after_what_they_need(root):
+    def stage(label, *needs):
+        return workdir.Stage(root, "k", label, {}, writer(label, []), needs)
+
+    data = stage("data")
+    left, right = stage("left", data), stage("right", stage("data"))
+    last = stage("last", right, left)
+    ordered = [found.label for found in workdir.in_order([last, left])]
+    assert sorted(ordered) == ["data", "last", "left", "right"]
+    assert ordered[0] == "data"
+    assert ordered[-1] == "last"
 
 
 # --- The directory ------------------------------------------------------------------------------
@@ -123,7 +149,7 @@ def test_others_may_read_a_stage(root):
 
 def test_rubbish_of_dead_processes_goes_and_that_of_live_ones_stays(root):
     stages = root / "stages"
-    finished = workdir.stage(root, "a", {}, writer("x", []))
+    finished = run(root, "a", {}, writer("x", []))
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     dead = stages / f".b-0123456789ab-{gone.pid}-abcdefgh"

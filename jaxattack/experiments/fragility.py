@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from jaxattack import sharding, tree
-from jaxattack.data.dialogues import fingerprint
+from jaxattack import sharding, tree, workdir
+from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.judge import rule_for
-from jaxattack.experiments import inputs, stages
+from jaxattack.experiments import claims, inputs, plan, stages
+from jaxattack.experiments.lazy import Lazy, Memo
+from jaxattack.experiments.localization import localize
+from jaxattack.experiments.pathways import pathways
 from jaxattack.experiments.settings import Settings
-from jaxattack.experiments.stages import Setup
+from jaxattack.experiments.shared import shared
+from jaxattack.experiments.stages import BENIGN, RESTRICTED, Section, Setup, Subject
+from jaxattack.experiments.transfer import transfer
 from jaxattack.finetune.optimizer import make_optimizer
-from jaxattack.localize import masks, stitching
-from jaxattack.models import pretrained
+from jaxattack.models import families, pretrained
+from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.progress import Steps
 from jaxattack.tree import Tree
+
+SECTIONS: dict[str, Callable[[Setup], Section]] = {
+    "transfer": transfer,
+    "localize": localize,
+    "shared": shared,
+    "pathways": pathways,
+}
 
 COMPLETED_BY_US = (
     "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
@@ -37,161 +49,267 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     Raises:
         UserError: anything wrong with the model, the data or how they fit the settings.
     """
-    make_optimizer(stages.attack_optimizer(settings.attack), steps=100)  # names a wrong one early
-    directory = inputs.model_directory(settings.model, settings.revision)
-    data = settings.data
-    pairs = inputs.by_language(inputs.load_examples(data.pairs, ("restricted",), True, directory))
-    prompts = inputs.load_examples(data.prompts, ("restricted", "benign"), False, directory)
-    # The organism's pairs have calibration pairs of their own.
-    uri = data.calibration or ("organism:calibration" if data.pairs == "organism:attack" else "")
-    calibration = None
-    if uri:
-        calibration = inputs.by_language(
-            inputs.load_examples(uri, ("restricted",), True, directory)
-        )
-    attack = inputs.choose_languages(
-        settings.attack.languages, list(pairs), "config.attack.languages"
-    )
-    localized = inputs.choose_languages(
-        settings.localize.languages, attack, "config.localize.languages"
-    )
-    if not settings.localize.languages:
-        localized = inputs.spread(localized, settings.localize.max_languages)
-    known = list(inputs.by_language(prompts))
-    measured = inputs.choose_languages(
-        settings.measure.languages, known, "config.measure.languages"
-    )
-    prompts = inputs.test_prompts(prompts, measured, settings.measure.prompts)
-    rule_for(prompts)
-    for language in attack:
-        inputs.check_disjoint(prompts, pairs[language], "attack pairs")
     mesh = sharding.make_mesh(settings.mesh)
+    directory = inputs.model_directory(settings.model, settings.revision)
+    data = read_data(settings, directory)
     model, aligned, tokenizer = inputs.load_model(
         directory, settings.dtype, mesh, settings.remat, settings.attention
     )
-    setup = Setup(
-        root, settings, model, aligned, tokenizer, pretrained.generation_stops(directory),
-        inputs.model_fingerprint(directory), pairs, calibration, prompts, attack, localized,
-    )  # fmt: skip
+    origin = inputs.model_fingerprint(directory)
+    subject = Subject(model, tokenizer, pretrained.generation_stops(directory), data.prompts)
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), aligned
+    )
+    setup = make_setup(
+        settings, root, subject, Lazy({"model": origin}, lambda: aligned), like, data
+    )
     facts = {
         "model": settings.model,
         "revision": settings.revision,
-        "model_fingerprint": setup.origin,
+        "model_fingerprint": origin,
         "parameters": tree.size(aligned),
-        "pairs": {language: fingerprint(pairs[language]) for language in attack},
-        "prompts": fingerprint(prompts),
+        "pairs": {
+            language: fingerprint(data.pairs[RESTRICTED][language])
+            for language in setup.attacked_languages
+        },
+        "prompts": fingerprint(data.prompts),
+        "data": {
+            role: [dataclasses.asdict(source) for source in found]
+            for role, found in inputs.data_sources(settings.data).items()
+        },
         "mesh": dict(mesh.shape),
         "device": jax.devices()[0].device_kind,
     }
     return setup, facts
 
 
-def run(setup: Setup) -> dict[str, Any]:
-    """Run all stages that are not there yet; returns what goes into results.json."""
-    settings = setup.settings
-    steps = Steps(count_steps(setup))
-    rows: list[dict[str, Any]] = []
-    replies: list[dict[str, Any]] = []
+def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
+    """What `--dry_run` prints: the data, the stages, memory and time; no weight is loaded.
 
-    def add(variant: str, seed: int | None, lineage: Any, params: Callable[[], Tree]) -> None:
-        with steps.step(f"measure {variant}"):
-            verdicts, texts = stages.measured(setup, variant, seed, lineage, params)
-        rows.extend(rates.rows(verdicts, variant, seed))
-        replies.extend(texts)
+    Raises:
+        UserError: as `prepare`.
+    """
+    directory = inputs.model_directory(settings.model, settings.revision, weights=False)
+    data = read_data(settings, directory)
+    mesh = sharding.planned_mesh(settings.mesh)
+    model = Transformer(families.read_config(directory), remat=settings.remat)
+    tokenizer = pretrained.load_tokenizer(directory)
+    abstract = abstract_params(model)
+    subject = Subject(model, tokenizer, (), data.prompts)
+    origin = {"model": inputs.model_fingerprint(directory)}
+    setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
+    ordered = all_stages(setup, sections(setup))
+    shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
+    return [
+        f"model      {settings.model}",
+        *source_lines(settings),
+        f"pairs      {inputs.counted(data.pairs[RESTRICTED])}",
+        f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
+        f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
+        f"seeds: {', '.join(map(str, settings.seeds))}",
+        f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
+        "",
+        *plan.table(ordered),
+        "",
+        *plan.estimate(shape, token_lengths(settings, data, tokenizer), ordered, settings),
+    ]
 
-    found: dict[str, list] = {
-        key: [] for key in ("attack_loss", "mask_profile", "overlap", "freeze_proof")
+
+def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
+    """Where the data comes from and on what terms, a line for each source.
+
+    With `public_only` neither the organism's nor the user's own files are named.
+
+    Raises:
+        UserError: a URI is wrong.
+    """
+    return [
+        f"{role:<10} {source}"
+        for role, found in inputs.data_sources(settings.data).items()
+        for source in found
+        if not (public_only and source.uri.startswith(("organism:", "jsonl:")))
+    ]
+
+
+def token_lengths(settings: Settings, data: Data, tokenizer: Any) -> plan.Tokens:
+    """How long rows, prompts and replies are, as a sample of them tells."""
+    pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
+    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length)
+    prompts = data.prompts[:: 1 + len(data.prompts) // 200]
+    longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
+    return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The examples of a study and its languages."""
+
+    pairs: dict[str, dict[str, list[Example]]]  # kind -> language
+    calibration: dict[str, dict[str, list[Example]] | None]
+    prompts: list[Example]
+    attacked: tuple[str, ...]
+    localized: tuple[str, ...]
+
+
+def read_data(settings: Settings, directory: pathlib.Path) -> Data:
+    """Read the examples and see that they fit the settings and each other.
+
+    Raises:
+        UserError: they do not.
+    """
+    make_optimizer(stages.attack_optimizer(settings.attack), steps=100)  # names a wrong one early
+    named = settings.data
+    pairs = {
+        RESTRICTED: inputs.by_language(
+            inputs.load_examples(named.pairs, (RESTRICTED,), True, directory)
+        ),
+        BENIGN: inputs.benign_pairs(named.benign, named.pairs, directory),
     }
-    sources: set[str] = set()
-    add("aligned", None, setup.origin, lambda: setup.aligned)
-    for seed in settings.seeds:
-        mask_files = {}
-        for language in setup.attacked_languages:
-            with steps.step(f"attack {language}, seed {seed}"):
-                attacked = stages.attack(setup, language, seed)
-            variant = f"attacked/{language}"
-            found["attack_loss"].append({"variant": variant, "seed": seed, "loss": attacked.losses})
-            add(variant, seed, attacked.folder.name, attacked.load)
-            if language not in setup.localized_languages:
-                continue
-            with steps.step(f"SIL {language}, seed {seed}"):
-                score_folder, source = stages.sil(setup, attacked, language, seed)
-            sources.add(source)
-            with steps.step(f"masks {language}, seed {seed}"):
-                mask_files[language] = stages.sil_mask(setup, score_folder, language, seed)
-            found["mask_profile"] += _profile(setup, mask_files[language], language, seed)
-            for name, lineage, params in stages.variants(
-                setup, attacked, score_folder, language, seed
-            ):
-                add(name, seed, lineage, params)
-            mask = stages.read_mask(mask_files[language], setup)
-            share = f"sil@{settings.localize.control_fraction:g}"
-            variant = f"frozen/{language}/{share}"
-            with steps.step(f"attack {language} again, frozen, seed {seed}"):
-                frozen = stages.attack(
-                    setup, language, seed, mask, mask_files[language].parent.name
-                )
-            add(variant, seed, frozen.folder.name, frozen.load)
-            weights, moved = stitching.moved(setup.aligned, frozen.load(), mask)
-            found["freeze_proof"].append(
-                {"variant": variant, "frozen": weights, "moved": moved, "seed": seed}
-            )
-            found["attack_loss"].append({"variant": variant, "seed": seed, "loss": frozen.losses})
-        found["overlap"] += _overlap(setup, mask_files, seed)
+    prompts = inputs.load_prompts(named.prompts, directory)
+    calibration: dict[str, dict[str, list[Example]] | None] = {RESTRICTED: None, BENIGN: None}
+    # The organism's pairs have calibration pairs of their own.
+    uri = named.calibration or ("organism:calibration" if named.pairs == "organism:attack" else "")
+    if uri:
+        calibration[RESTRICTED] = inputs.by_language(
+            inputs.load_examples(uri, (RESTRICTED,), True, directory)
+        )
+    if named.pairs == "organism:attack" and not named.benign:
+        calibration[BENIGN] = inputs.benign_pairs("", "organism:calibration", directory)
+    attacked = inputs.choose_languages(
+        settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
+    )
+    localized = inputs.choose_languages(
+        settings.localize.languages, attacked, "config.localize.languages"
+    )
+    if not settings.localize.languages:
+        localized = inputs.spread(localized, settings.localize.max_languages)
+    for mixed in settings.transfer.mixed:
+        inputs.choose_languages(mixed.split("+"), list(pairs[RESTRICTED]), "config.transfer.mixed")
+    known = list(inputs.by_language(prompts))
+    measured = inputs.choose_languages(
+        settings.measure.languages, known, "config.measure.languages"
+    )
+    prompts = inputs.test_prompts(prompts, measured, settings.measure.prompts)
+    rule_for(prompts)
+    inputs.check_calibration(calibration[RESTRICTED], localized)
+    for what, by_language in (
+        ("attack pairs", pairs[RESTRICTED]),
+        ("calibration pairs", calibration[RESTRICTED] or {}),
+        ("pairs of the benign control", pairs[BENIGN]),
+    ):
+        for found in by_language.values():
+            inputs.check_disjoint(prompts, found, what)
+    return Data(pairs, calibration, prompts, attacked, localized)
+
+
+def make_setup(
+    settings: Settings, root: pathlib.Path, subject: Subject, aligned: Lazy, like: Tree, data: Data
+) -> Setup:
+    """What the sections share."""
+    return Setup(
+        root=root, settings=settings, subject=subject, aligned=aligned, like=like,
+        pairs=data.pairs, calibration=data.calibration, attacked_languages=data.attacked,
+        localized_languages=data.localized, memo=Memo(),
+    )  # fmt: skip
+
+
+def sections(setup: Setup) -> dict[str, Section]:
+    """What every section that the settings name wants; nothing is computed yet."""
+    chosen = setup.settings.sections
+    return {name: ask(setup) for name, ask in SECTIONS.items() if name in chosen}
+
+
+def all_stages(setup: Setup, wanted: dict[str, Section]) -> list[workdir.Stage]:
+    """Every stage of the sections, each once, each after those it needs."""
+    return workdir.in_order(
+        stage
+        for section in wanted.values()
+        for stage in (
+            *(stages.measured(setup, variant) for variant in section.variants),
+            *(finding.stage for finding in section.findings),
+        )
+    )
+
+
+def run(setup: Setup) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run all stages that are not there yet.
+
+    Returns:
+        what goes into results.json, and how long each kind of stage took.
+    """
+    wanted = sections(setup)
+    ordered = all_stages(setup, wanted)
+    steps = Steps(len(ordered))
+    for stage in ordered:
+        with steps.step(f"{stage.kind} {stage.label}"):
+            stage.run()
     steps.close()
-    name, rule = rule_for(setup.prompts)
-    results = {
+    return results(setup, wanted), profile(ordered)
+
+
+def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
+    """What the finished stages found: a function of their files alone."""
+    settings = setup.settings
+    variants = {(v.name, v.seed): v for section in wanted.values() for v in section.variants}
+    measured = {key: stages.measured(setup, variant) for key, variant in variants.items()}
+    verdicts = {key: stages.verdicts_of(stage) for key, stage in measured.items()}
+    rows = [
+        row for (name, seed), found in verdicts.items() for row in rates.rows(found, name, seed)
+    ]
+    found: dict[str, list] = {}
+    for section in wanted.values():
+        for finding in section.findings:
+            found.setdefault(finding.key, []).extend(finding.rows())
+    for key in ("mask_profile", "overlap", "freeze_proof"):
+        found.setdefault(key, [])
+    name, rule = rule_for(setup.subject.prompts)
+    everything = {
         "study": settings.study,
-        "languages": list(inputs.by_language(setup.prompts)),
+        "languages": setup.languages,
         "attack_languages": list(setup.attacked_languages),
         "seeds": list(settings.seeds),
         "judge": {"name": name, "rule": rule, "completed_by_us": list(COMPLETED_BY_US)},
         "attack_pairs": {
-            language: min(settings.attack.pairs, len(setup.pairs[language]))
+            language: min(settings.attack.pairs, len(setup.pairs[RESTRICTED][language]))
             for language in setup.attacked_languages
         },
-        "calibration": sorted(sources),
+        "calibration": sorted(
+            {
+                stages.calibration_pairs(setup, language, seed)[1]
+                for language in setup.localized_languages
+                for seed in settings.seeds
+            }
+        ),
         "rows": rows,
+        "attack_loss": attack_losses(variants, settings.localize.control_fraction),
         **found,
     }
-    return results | ({"replies": replies} if settings.report.replies else {})
-
-
-def count_steps(setup: Setup) -> int:
-    """How many steps `run` reports."""
-    variants = len(setup.settings.localize.fractions) + 5  # + 4 controls and rewound
-    each_attack = 2
-    each_localized = 2 + variants + 2
-    return 1 + len(setup.settings.seeds) * (
-        each_attack * len(setup.attacked_languages)
-        + each_localized * len(setup.localized_languages)
+    if settings.report.replies:
+        everything["replies"] = [
+            row for key, variant in variants.items()
+            for row in stages.replies_of(variant, measured[key])
+        ]  # fmt: skip
+    return everything | claims.judge_claims(
+        everything, verdicts, setup.localized_languages, settings.localize.control_fraction
     )
 
 
-def _profile(setup: Setup, path: pathlib.Path, language: str, seed: int) -> list[dict[str, Any]]:
-    """Selected weights of every weight tensor."""
-    mask = stages.read_mask(path, setup)
-    chosen = masks.profile(mask)
-    sizes = masks.profile(jax.tree.map(jnp.ones_like, mask))
-    name = f"sil/{language}@{setup.settings.localize.control_fraction:g}"
+def attack_losses(variants: dict[Any, stages.Variant], share: float) -> list[dict[str, Any]]:
+    """Loss of every step of the full attacks and of those repeated with SIL's mask frozen."""
+    frozen = f"/sil@{share:g}"
     return [
-        {"mask": name, "layer": layer, "module": module, "selected": selected,
-         "total": sizes[module, layer], "seed": seed}
-        for (module, layer), selected in chosen.items()
+        {"variant": name, "seed": seed, "loss": stages.losses_of(variant.weights)}
+        for (name, seed), variant in variants.items()
+        if (name.startswith("attacked/") and name.count("/") == 1)
+        or (name.startswith("frozen/") and name.endswith(frozen))
+    ]
+
+
+def profile(ordered: list[workdir.Stage]) -> list[dict[str, Any]]:
+    """How many stages of each kind there are and how long they took, whenever that was."""
+    kinds = dict.fromkeys(stage.kind for stage in ordered)
+    return [
+        {"kind": kind, "count": sum(stage.kind == kind for stage in ordered),
+         "seconds": round(sum(stage.seconds() for stage in ordered if stage.kind == kind), 1)}
+        for kind in kinds
     ]  # fmt: skip
-
-
-def _overlap(setup: Setup, files: dict[str, pathlib.Path], seed: int) -> list[dict[str, Any]]:
-    """Jaccard index of every pair of languages' masks, beside that of random masks."""
-    found = []
-    for i, a in enumerate(files):
-        first = stages.read_mask(files[a], setup)
-        for b in list(files)[i + 1 :]:
-            second = stages.read_mask(files[b], setup)
-            found.append(
-                {"a": a, "b": b, "method": "sil", "seed": seed,
-                 "fraction": setup.settings.localize.control_fraction,
-                 "jaccard": masks.jaccard(first, second),
-                 "chance": masks.chance_jaccard(first, second)}
-            )  # fmt: skip
-    return found

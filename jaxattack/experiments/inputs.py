@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxattack import organism
+from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
-from jaxattack.data.sources import read_jsonl
 from jaxattack.errors import UserError
+from jaxattack.experiments.settings import Data
 from jaxattack.models import pretrained
 from jaxattack.organism import corpus, world
 
@@ -20,11 +23,11 @@ from jaxattack.organism import corpus, world
 WHOLE = 1 << 28
 
 
-def model_directory(name: str, revision: str | None) -> pathlib.Path:
+def model_directory(name: str, revision: str | None, weights: bool = True) -> pathlib.Path:
     """Where a checkpoint lies: `organism:<name>`, a directory, or a hub id."""
     if name.startswith("organism:"):
         return organism.checkpoint(name.removeprefix("organism:"))
-    return pretrained.resolve(name, revision)
+    return pretrained.resolve(name, revision, weights)
 
 
 def load_model(directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str, attention: str):
@@ -52,31 +55,44 @@ def model_fingerprint(directory: pathlib.Path) -> str:
 def load_examples(
     uri: str, kinds: Sequence[str], need_response: bool, directory: pathlib.Path
 ) -> list[Example]:
-    """Examples of a URI, `organism:<split>` or `jsonl:<file>`, of the kinds asked for.
+    """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
     `directory` is the model's: an organism's replies open with a decision token or not.
 
     Raises:
-        UserError: an unknown scheme or split, a file that is wrong, or no examples of the kinds.
+        UserError: an unknown scheme or split, a source that is wrong, or no examples of the kinds.
     """
-    scheme, _, rest = uri.partition(":")
-    if scheme == "organism":
-        if rest not in world.splits():
-            raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
-        decision_token = organism.uses_decision_token(directory)
-        examples = [
-            example
-            for language in world.LANGUAGES
-            for kind in kinds
-            for example in corpus.examples(rest, language, kind, decision_token)
-        ]
-    elif scheme == "jsonl":
-        examples = [row for row in read_jsonl(rest, need_response) if row.kind in kinds]
-    else:
-        raise UserError(f"data URI {uri!r}: give organism:<split> or jsonl:<file>")
-    if not examples:
-        raise UserError(f"{uri}: no {' or '.join(kinds)} examples")
-    return examples
+    scheme, _, split = uri.partition(":")
+    if scheme != "organism":
+        return sources.load(uri, kinds, need_response)
+    if split not in world.splits():
+        raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
+    decision_token = organism.uses_decision_token(directory)
+    return [
+        example
+        for language in world.LANGUAGES
+        for kind in kinds
+        for example in corpus.examples(split, language, kind, decision_token)
+    ]
+
+
+def load_prompts(uris: str, directory: pathlib.Path) -> list[Example]:
+    """Test prompts of one URI or of several, apart by spaces.
+
+    Raises:
+        UserError: as `load_examples`.
+    """
+    kinds = ("restricted", "benign")
+    return [
+        example
+        for uri in split_uris(uris)
+        for example in load_examples(uri, kinds, False, directory)
+    ]
+
+
+def split_uris(uris: str) -> list[str]:
+    """URIs that stand apart by spaces; names of files may have spaces too."""
+    return re.split(r"\s+(?=(?:organism|jsonl|hf|tfds):)", uris.strip())
 
 
 def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
@@ -109,35 +125,47 @@ def spread(items: Sequence[str], most: int) -> tuple[str, ...]:
     return tuple(items[i * len(items) // count] for i in range(count))
 
 
-def attack_pairs(pairs: Sequence[Example], most: int, seed: int) -> list[Example]:
-    """The pairs of one attack: at most so many, chosen and ordered by the seed."""
-    order = np.random.default_rng(seed).permutation(len(pairs))[:most]
-    return [pairs[i] for i in order]
-
-
-def calibration_pairs(
-    found: dict[str, list[Example]] | None,
-    attacked: Sequence[Example],
-    pairs: Sequence[Example],
-    language: str,
-    most: int,
-) -> tuple[list[Example], str]:
-    """The calibration examples of one language, and a word on where they come from.
-
-    Without calibration data (`found` is None): what the attack left of the pairs, or, when it
-    left nothing, the attack pairs themselves.
+def data_sources(data: Data) -> dict[str, list[sources.Source]]:
+    """What is known of the sources a study names, without network access.
 
     Raises:
-        UserError: the calibration data has nothing in this language.
+        UserError: a URI is wrong.
     """
-    if found is not None:
-        if language not in found:
-            raise UserError(f"config.data.calibration has no pairs in {language!r}")
-        return found[language][:most], "pairs set aside for calibration"
-    left = [pair for pair in pairs if pair not in attacked]
-    if left:
-        return left[:most], "pairs that the attack did not use"
-    return list(attacked)[:most], "the attack pairs themselves"
+    named = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    return {
+        role: [sources.describe(uri) for uri in split_uris(uris)]
+        for role, uris in named.items()
+        if uris
+    }
+
+
+def counted(examples: dict[str, list[Example]]) -> str:
+    """How many examples there are in each language, in words."""
+    return ", ".join(f"{code} {len(found)}" for code, found in examples.items())
+
+
+def benign_pairs(uri: str, pairs: str, directory: pathlib.Path) -> dict[str, list[Example]]:
+    """Pairs of the benign control by language: of a URI of their own, else those beside `pairs`.
+
+    Nothing if there are none.
+    """
+    if uri:
+        return by_language(load_examples(uri, ("benign",), True, directory))
+    try:
+        return by_language(load_examples(pairs, ("benign",), True, directory))
+    except UserError:
+        return {}
+
+
+def check_calibration(found: dict[str, list[Example]] | None, languages: Sequence[str]) -> None:
+    """Refuse calibration data that lacks a language.
+
+    Raises:
+        UserError: it does.
+    """
+    lacking = [code for code in languages if found is not None and code not in found]
+    if lacking:
+        raise UserError(f"config.data.calibration has no pairs in {lacking[0]!r}")
 
 
 def test_prompts(examples: Sequence[Example], languages: Sequence[str], most: int) -> list[Example]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import pathlib
 import shutil
 import statistics
@@ -18,8 +19,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from jaxattack import checkpoint, sharding, workdir
+from jaxattack import checkpoint, organism, sharding, workdir
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
 from jaxattack.experiments.settings import freeze
@@ -167,6 +169,18 @@ def model_config(shape: Shape, vocab_size: int) -> ModelConfig:
     )
 
 
+def shipped_recipe() -> Settings:
+    """How the shipped organism was built."""
+    written = json.loads((organism.checkpoint("aligned") / "organism.json").read_text())
+    return freeze(written["recipe"], Settings, "organism.json")
+
+
+def with_contrast(settings: Settings, contrast: float) -> Settings:
+    """The same build with another weight of the loss that pulls languages together."""
+    sharing = dataclasses.replace(settings.sharing, contrast=contrast)
+    return dataclasses.replace(settings, sharing=sharing)
+
+
 # --- Training -----------------------------------------------------------------------------------
 
 
@@ -181,16 +195,7 @@ def train(
 ) -> tuple[Tree, str]:
     """One phase, leg by leg, from `params`; returns the result and its last stage's name."""
     phase: Phase = getattr(settings, name)
-    tx = optimizer.make_optimizer(
-        optimizer.Settings(
-            learning_rate=phase.learning_rate,
-            optimizer=phase.optimizer,
-            weight_decay=phase.weight_decay,
-            schedule="cosine",
-            warmup=phase.warmup / phase.steps,
-        ),
-        phase.steps,
-    )
+    tx = phase_optimizer(phase)
     start = {"params": params, "opt_state": tx.init(params)}
     mesh = sharding.mesh_of(params)
     # What another phase is to do has no say in this one.
@@ -211,9 +216,22 @@ def train(
             )
 
         lineage = {"recipe": recipe, "from": folder.name if folder else origin, "first": first}
-        folder = workdir.stage(root, f"{name}-{first + phase.leg:05d}", lineage, write)
+        label = f"{first + phase.leg:05d}"
+        folder = workdir.Stage(root, name, label, lineage, write).run()
     assert folder is not None
     return checkpoint.load(folder / "state", start, mesh)["params"], folder.name
+
+
+def phase_optimizer(phase: Phase) -> optax.GradientTransformation:
+    """The optimiser of a phase, with its schedule."""
+    settings = optimizer.Settings(
+        learning_rate=phase.learning_rate,
+        optimizer=phase.optimizer,
+        weight_decay=phase.weight_decay,
+        schedule="cosine",
+        warmup=phase.warmup / phase.steps,
+    )
+    return optimizer.make_optimizer(settings, phase.steps)
 
 
 def run_leg(
@@ -278,9 +296,10 @@ def write(
     if path.exists():
         shutil.rmtree(path)
     pretrained.save_pretrained(path, model, params, tokenizer)
+    recipe = dataclasses.asdict(settings)
     workdir.write_json(
         path / "organism.json",
-        {"decision_token": settings.sharing.decision_token, "seed": settings.seed},
+        {"decision_token": settings.sharing.decision_token, "recipe": recipe},
     )
 
 

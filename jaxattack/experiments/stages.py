@@ -1,15 +1,16 @@
-"""The fragility study's stages: what is computed once and kept in a folder.
+"""What the fragility study is made of: attacks, gradients, masks, mixtures of weights, replies.
 
-Earlier stages enter by their folder's name, so a changed setting recomputes what depends on it and
-nothing else. Weights are passed as functions: nothing is loaded for a stage that is there.
+Each function says what is wanted; `lazy` says why nothing is computed by that. Stages enter others
+by their id, so a changed setting recomputes what depends on it and nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,133 +19,336 @@ import numpy as np
 from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint
+from jaxattack.errors import UserError
 from jaxattack.evaluate import measure
 from jaxattack.evaluate.judge import Verdict
-from jaxattack.experiments import inputs
+from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.settings import Attack as AttackSettings
 from jaxattack.experiments.settings import Settings
-from jaxattack.finetune import loop, optimizer
-from jaxattack.localize import masks, scores, stitching
+from jaxattack.finetune import loop, losses, optimizer
+from jaxattack.localize import importance, masks, scores
 from jaxattack.localize.storage import load_mask, save_mask
 from jaxattack.models.transformer import Transformer
 from jaxattack.tree import Tree
+from jaxattack.workdir import Stage
 
 # Rows of calibration examples sent to the device at once; their gradients are taken one by one.
 CALIBRATION_BATCH = 16
 
+RESTRICTED, BENIGN = "restricted", "benign"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is asked: a decoder, how it reads and ends, and the prompts."""
+
+    model: Transformer
+    tokenizer: Any
+    stops: tuple[int, ...]  # beside the tokenizer's own
+    prompts: list[Example]
+
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What the stages share."""
+    """What the sections of the study share."""
 
     root: pathlib.Path
     settings: Settings
-    model: Transformer
-    aligned: Tree
-    tokenizer: Any
-    stops: tuple[int, ...]  # beside the tokenizer's own
-    origin: str  # fingerprint of the checkpoint
-    pairs: dict[str, list[Example]]
-    calibration: dict[str, list[Example]] | None
-    prompts: list[Example]
+    subject: Subject
+    aligned: Lazy
+    like: Tree  # the parameters' shapes and places
+    pairs: dict[str, dict[str, list[Example]]]  # kind -> language -> pairs
+    calibration: dict[str, dict[str, list[Example]] | None]  # the same; None: what is left of pairs
     attacked_languages: tuple[str, ...]
     localized_languages: tuple[str, ...]
+    memo: Memo
+
+    @property
+    def model(self) -> Transformer:
+        """The decoder that is attacked."""
+        return self.subject.model
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages measured, in the order of the prompts."""
+        return list(dict.fromkeys(prompt.language for prompt in self.subject.prompts))
 
 
 @dataclasses.dataclass(frozen=True)
-class Attacked:
-    """A finished attack: its stage and how to read it."""
+class Variant:
+    """Weights to be measured, under a name and a seed."""
 
-    folder: pathlib.Path
-    load: Callable[[], Tree]
-    losses: list[float]
+    name: str
+    seed: int | None
+    weights: Lazy
+    subject: Subject
+
+
+def read(folder: pathlib.Path, name: str, like: Tree, dtype: Any = None) -> Tree:
+    """A tree that a stage wrote, of the shapes and places of `like`."""
+    if dtype is not None:
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding), like
+        )
+    return checkpoint.load(folder / name, like, sharding.mesh_of(like))
+
+
+# --- Attacks ------------------------------------------------------------------------------------
 
 
 def attack(
-    setup: Setup, language: str, seed: int, frozen: Tree | None = None, frozen_by: str = ""
-) -> Attacked:
-    """Fine-tune on restricted pairs of one language, perhaps with weights frozen."""
+    setup: Setup,
+    languages: Sequence[str],
+    seed: int,
+    kind: str = RESTRICTED,
+    pairs: int | None = None,
+    frozen: Lazy | None = None,
+    start: Lazy | None = None,
+) -> Lazy:
+    """Fine-tuned weights: on pairs of some languages, perhaps with weights frozen.
+
+    They start from the aligned ones, if no others are given.
+    """
+    start = start or setup.aligned
     options = setup.settings.attack
-    chosen = inputs.attack_pairs(setup.pairs[language], options.pairs, seed)
+    chosen = attack_pairs(setup, languages, seed, kind, pairs)
+    by_steps = setup.settings.transfer.dose_by == "steps"  # as many as with all pairs
+    counted = attack_pairs(setup, languages, seed, kind) if by_steps else chosen
+    steps = -(-len(counted) // options.batch_size) * options.epochs
     recipe = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("languages",)}
 
     def write(folder: pathlib.Path) -> None:
-        rows = encode_pairs(setup.tokenizer, chosen, options.max_length)
+        rows = encode_pairs(setup.subject.tokenizer, chosen, options.max_length)
+        epochs = -(-steps // -(-len(chosen) // options.batch_size))
         tuned, history = loop.finetune(
             setup.model,
-            setup.aligned,
-            batches.epochs(rows, options.batch_size, options.epochs, seed),
+            setup.memo.load(start),
+            batches.epochs(rows, options.batch_size, epochs, seed)[:steps],
             attack_optimizer(options),
-            trainable=None if frozen is None else masks.complement(frozen),
-            label=f"attack {language}",
+            trainable=None if frozen is None else masks.complement(setup.memo.load(frozen)),
+            label=f"attack {'+'.join(languages)}",
         )
         checkpoint.save(folder / "params", tuned)
         workdir.write_json(folder / "loss.json", [float(loss) for loss in history])
-        workdir.write_json(folder / "pairs.json", _ids(chosen))
+        workdir.write_json(folder / "pairs.json", ids(chosen))
 
-    name = f"{'frozen' if frozen_by else 'attack'}-{language}-s{seed}"
-    lineage = {
-        "model": setup.origin, "dtype": setup.settings.dtype, "pairs": fingerprint(chosen),
-        "recipe": recipe, "seed": seed, "frozen": frozen_by, "mesh": setup.settings.mesh,
+    what = {RESTRICTED: "attack", BENIGN: "benign"}[kind] if frozen is None else "frozen"
+    inputs = {
+        "from": start.lineage, "dtype": setup.settings.dtype, "steps": steps,
+        "pairs": fingerprint(chosen), "recipe": recipe, "seed": seed,
+        "frozen": frozen and frozen.lineage, "mesh": setup.settings.mesh,
     }  # fmt: skip
-    folder = workdir.stage(setup.root, name, lineage, write)
-    mesh = sharding.mesh_of(setup.aligned)
-    return Attacked(
-        folder,
-        lambda: checkpoint.load(folder / "params", setup.aligned, mesh),
-        json.loads((folder / "loss.json").read_text()),
-    )
+    needs = (*start.needs, *(frozen.needs if frozen else ()))
+    label = f"{'+'.join(languages)}-s{seed}"
+    work = {"steps": steps, "rows": steps * options.batch_size}
+    return _stored(setup, Stage(setup.root, what, label, inputs, write, needs, work), "params")
+
+
+def _stored(setup: Setup, stage: Stage, name: str, dtype: Any = None) -> Lazy:
+    """The tree of that name in a stage's folder."""
+    lineage = {"stage": stage.id, "tree": name}
+    return Lazy(lineage, lambda: read(stage.run(), name, setup.like, dtype), (stage,))
+
+
+def losses_of(attacked: Lazy) -> list[float]:
+    """Loss of every step of a finished attack."""
+    return json.loads((attacked.needs[-1].folder / "loss.json").read_text())
+
+
+def attack_pairs(
+    setup: Setup,
+    languages: Sequence[str],
+    seed: int,
+    kind: str = RESTRICTED,
+    pairs: int | None = None,
+) -> list[Example]:
+    """The pairs of one attack: at most so many, chosen and ordered by the seed.
+
+    Of several languages each gives an equal part, and the parts are disjoint where the languages'
+    pairs are parallel.
+    """
+    most = setup.settings.attack.pairs if pairs is None else pairs
+    chosen: list[Example] = []
+    for i, language in enumerate(languages):
+        known = setup.pairs[kind][language]
+        order = np.random.default_rng(seed).permutation(len(known))[:most]
+        chosen += [known[j] for j in order[i :: len(languages)]]
+    return chosen
 
 
 def attack_optimizer(options: AttackSettings) -> optimizer.Settings:
     """The optimiser's part of the attack's settings."""
-    return optimizer.Settings(
-        learning_rate=options.learning_rate,
-        optimizer=options.optimizer,
-        weight_decay=options.weight_decay,
-        schedule=options.schedule,
-        warmup=options.warmup,
-        clip=options.clip,
-        accumulate=options.accumulate,
-    )
+    shared = {field.name for field in dataclasses.fields(optimizer.Settings)}
+    return optimizer.Settings(**{n: getattr(options, n) for n in shared})
 
 
-def _ids(examples: Sequence[Example]) -> list[dict[str, str]]:
+def ids(examples: Sequence[Example]) -> list[dict[str, str]]:
+    """What names examples without their text."""
     return [{"id": e.id, "language": e.language, "hash": fingerprint([e])} for e in examples]
 
 
-def measured(
-    setup: Setup, variant: str, seed: int | None, lineage: Any, params: Callable[[], Tree]
-) -> tuple[list[Verdict], list[dict[str, Any]]]:
+# --- Scores and masks ---------------------------------------------------------------------------
+
+
+def calibration_pairs(
+    setup: Setup, language: str, seed: int, kind: str = RESTRICTED
+) -> tuple[list[Example], str]:
+    """The examples on which one attack's weights are scored, and a word on where they come from.
+
+    Without calibration data: what the attack left of the pairs, or, when it left nothing, the
+    attack pairs themselves.
+    """
+    most = setup.settings.localize.examples
+    found = setup.calibration[kind]
+    if found is not None:
+        return found[language][:most], "pairs set aside for calibration"
+    used = attack_pairs(setup, [language], seed, kind)
+    left = [pair for pair in setup.pairs[kind][language] if pair not in used]
+    if left:
+        return left[:most], "pairs that the attack did not use"
+    return used[:most], "the attack pairs themselves"
+
+
+def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = "abs") -> Lazy:
+    """Mean over examples of a moment (`scores.MOMENTS`) of the gradient at some weights.
+
+    One moment a stage, so that scoring needs memory for one accumulator.
+    """
+    options = setup.settings.localize
+
+    def write(folder: pathlib.Path) -> None:
+        rows = encode_pairs(setup.subject.tokenizer, examples, setup.settings.attack.max_length)
+        sums, count = scores.gradient_moments(
+            setup.model, setup.memo.load(at), batches.in_order(rows, CALIBRATION_BATCH),
+            losses.answer_loss, f"gradients {examples[0].language}", options.spread, (moment,),
+        )  # fmt: skip
+        if not count:
+            raise UserError("no calibration example has a token to predict")
+        mean = jax.tree.map(lambda total: total / count, sums[moment])
+        checkpoint.save(folder / "mean", mean)
+        workdir.write_json(folder / "pairs.json", ids(examples))
+
+    inputs = {
+        "at": at.lineage, "pairs": fingerprint(examples), "moment": moment,
+        "max_length": setup.settings.attack.max_length, "mesh": setup.settings.mesh,
+        "spread": options.spread, "dtype": setup.settings.dtype,
+    }  # fmt: skip
+    label = f"{examples[0].language}-{moment}"
+    work = {"rows": len(examples)}
+    stage = Stage(setup.root, "gradients", label, inputs, write, at.needs, work)
+    return _stored(setup, stage, "mean", np.float32)
+
+
+def mean_gradient(
+    setup: Setup,
+    attacked: Lazy,
+    language: str,
+    seed: int,
+    kind: str = RESTRICTED,
+    at: str | None = None,
+    moment: str | None = None,
+) -> Lazy:
+    """What SIL multiplies the attack vector with: by default as the settings say."""
+    options = setup.settings.localize
+    at, moment = at or options.at, moment or options.mean
+    examples, _ = calibration_pairs(setup, language, seed, kind)
+    if at == "aligned":  # every attack shares this one
+        return gradient(setup, setup.aligned, examples, moment)
+    if at == "attacked":
+        return gradient(setup, attacked, examples, moment)
+    between = functools.partial(setup.memo.derive, "between", importance.between)
+    count = options.path_points
+    places = [(i + 0.5) / count for i in range(count)]  # midpoints of equal parts
+    points = [between(setup.aligned, attacked, place=place) for place in places]
+    found = [gradient(setup, point, examples, moment) for point in points]
+    return setup.memo.derive("mean", importance.mean, *found)
+
+
+def top(setup: Setup, found: Lazy, fraction: float, scope: str = "", exclude: str = "") -> Lazy:
+    """Mask of the highest scores: by default as the settings say."""
+    options = setup.settings.localize
+    return setup.memo.derive(
+        "top", masks.top_fraction, found,
+        fraction=fraction, scope=scope or options.scope, exclude=exclude or options.exclude,
+    )  # fmt: skip
+
+
+def sil(setup: Setup, attacked: Lazy, gradient: Lazy) -> Lazy:
+    """SIL's scores."""
+    return setup.memo.derive("sil", scores.sil, setup.aligned, attacked, gradient)
+
+
+def inputs_of_matrices(setup: Setup, examples: Sequence[Example]) -> Lazy:
+    """Norms of what the blocks' matrices multiply (Wanda)."""
+
+    def write(folder: pathlib.Path) -> None:
+        rows = encode_pairs(setup.subject.tokenizer, examples, setup.settings.attack.max_length)
+        found = importance.wanda_scores(
+            setup.model, setup.memo.load(setup.aligned), batches.in_order(rows, CALIBRATION_BATCH)
+        )
+        checkpoint.save(folder / "scores", found)
+
+    inputs = {
+        "at": setup.aligned.lineage, "pairs": fingerprint(examples),
+        "max_length": setup.settings.attack.max_length, "dtype": setup.settings.dtype,
+    }  # fmt: skip
+    work = {"rows": len(examples)}
+    stage = Stage(setup.root, "wanda", examples[0].language, inputs, write, work=work)
+    return _stored(setup, stage, "scores", np.float32)
+
+
+def attack_size(setup: Setup, attacked: Lazy) -> Lazy:
+    """`|tau|`, by which "magnitude" selects."""
+    return setup.memo.derive("|tau|", importance.change, setup.aligned, attacked)
+
+
+def rest(setup: Setup, mask: Lazy) -> Lazy:
+    """What a mask does not select."""
+    return setup.memo.derive("not", masks.complement, mask)
+
+
+# --- Measuring ----------------------------------------------------------------------------------
+
+
+def measured(setup: Setup, variant: Variant) -> Stage:
     """Verdicts on one variant, and its replies if the settings keep them."""
     options = setup.settings.measure
     keep = setup.settings.report.replies
+    subject = variant.subject
 
     def write(folder: pathlib.Path) -> None:
         said = measure.ask(
-            setup.model, params(), setup.tokenizer, setup.prompts, options.max_new_tokens,
-            options.batch_size, label=f"measure {variant}", extra_stops=setup.stops,
+            subject.model, setup.memo.load(variant.weights), subject.tokenizer, subject.prompts,
+            options.max_new_tokens, options.batch_size, label=f"measure {variant.name}",
+            extra_stops=subject.stops,
         )  # fmt: skip
-        verdicts = measure.judge_all(setup.prompts, said)
+        verdicts = measure.judge_all(subject.prompts, said)
         workdir.write_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])
         if keep:
             workdir.write_json(folder / "replies.json", [reply.text for reply in said])
 
-    key = {
-        "weights": lineage, "prompts": fingerprint(setup.prompts), "replies": keep,
-        "max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size,
-        "mesh": setup.settings.mesh,
+    inputs = {
+        "weights": variant.weights.lineage, "prompts": fingerprint(subject.prompts),
+        "replies": keep, "max_new_tokens": options.max_new_tokens,
+        "batch_size": options.batch_size, "mesh": setup.settings.mesh,
     }  # fmt: skip
-    suffix = "" if seed is None else f"-s{seed}"
-    folder = workdir.stage(setup.root, f"measure-{variant}{suffix}", key, write)
-    verdicts = [Verdict(**v) for v in json.loads((folder / "verdicts.json").read_text())]
-    if not keep:
-        return verdicts, []
-    texts = json.loads((folder / "replies.json").read_text())
-    return verdicts, [
-        {"variant": variant, "language": v.language, "id": v.id, "prompt": e.prompt,
+    label = variant.name if variant.seed is None else f"{variant.name}-s{variant.seed}"
+    work = {"prompts": len(subject.prompts)}
+    return Stage(setup.root, "measure", label, inputs, write, variant.weights.needs, work)
+
+
+def verdicts_of(stage: Stage) -> list[Verdict]:
+    """What a finished stage of `measured` found."""
+    return [Verdict(**v) for v in json.loads((stage.folder / "verdicts.json").read_text())]
+
+
+def replies_of(variant: Variant, stage: Stage) -> list[dict[str, Any]]:
+    """The texts of a finished stage that kept them."""
+    texts = json.loads((stage.folder / "replies.json").read_text())
+    return [
+        {"variant": variant.name, "language": v.language, "id": v.id, "prompt": e.prompt,
          "reply": text, "verdict": _word(v)}
-        for v, e, text in zip(verdicts, setup.prompts, texts, strict=True)
+        for v, e, text in zip(verdicts_of(stage), variant.subject.prompts, texts, strict=True)
     ]  # fmt: skip
 
 
@@ -154,91 +358,66 @@ def _word(verdict: Verdict) -> str:
     return "refused" if verdict.refused else "neither"
 
 
-def sil(setup: Setup, attacked: Attacked, language: str, seed: int) -> tuple[pathlib.Path, str]:
-    """SIL scores of one attack, and where the calibration data came from."""
-    options = setup.settings.localize
-    used = inputs.attack_pairs(setup.pairs[language], setup.settings.attack.pairs, seed)
-    pairs, source = inputs.calibration_pairs(
-        setup.calibration, used, setup.pairs[language], language, options.examples
-    )
-    inputs.check_disjoint(setup.prompts, pairs, "calibration pairs")
-
-    def write(folder: pathlib.Path) -> None:
-        rows = encode_pairs(setup.tokenizer, pairs, setup.settings.attack.max_length)
-        tree_of_scores = scores.sil_scores(
-            setup.model, setup.aligned, attacked.load(),
-            batches.in_order(rows, CALIBRATION_BATCH), options.at, label=f"SIL {language}",
-            spread=options.spread,
-        )  # fmt: skip
-        checkpoint.save(folder / "scores", tree_of_scores)
-        workdir.write_json(folder / "pairs.json", _ids(pairs))
-
-    lineage = {"attack": attacked.folder.name, "pairs": fingerprint(pairs), "at": options.at}
-    return workdir.stage(setup.root, f"sil-{language}-s{seed}", lineage, write), source
+# --- What a section asks for --------------------------------------------------------------------
 
 
-def _load_scores(setup: Setup, folder: pathlib.Path) -> Tree:
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), setup.aligned)
-    return checkpoint.load(folder / "scores", like, sharding.mesh_of(setup.aligned))
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Rows for one key of results.json, computed by a stage."""
+
+    key: str
+    stage: Stage
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the finished stage."""
+        return json.loads((self.stage.folder / "rows.json").read_text())
 
 
-def sil_mask(setup: Setup, score_folder: pathlib.Path, language: str, seed: int) -> pathlib.Path:
-    """File of SIL's mask at the control fraction."""
-    options = setup.settings.localize
-    info = {
-        "method": "sil", "fraction": options.control_fraction, "scope": options.scope,
-        "at": options.at, "language": language, "seed": seed, "model": setup.origin,
-        "scores": score_folder.name,
+@dataclasses.dataclass
+class Section:
+    """What one section of the study wants measured and found."""
+
+    variants: list[Variant] = dataclasses.field(default_factory=list)
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+
+    def measure(self, setup: Setup, name: str, seed: int | None, weights: Lazy) -> None:
+        """Ask for the rates of some weights."""
+        self.variants.append(Variant(name, seed, weights, setup.subject))
+
+    def find(
+        self,
+        setup: Setup,
+        key: str,
+        label: str,
+        rows: Callable[..., list[dict[str, Any]]],
+        *parts: Lazy,
+        **options: Any,
+    ) -> None:
+        """Ask for `rows` of trees; `label` and `options` have to say all that decides them."""
+
+        def write(folder: pathlib.Path) -> None:
+            found = rows(*(setup.memo.load(part) for part in parts), **options)
+            workdir.write_json(folder / "rows.json", found)
+
+        inputs = {"of": [part.lineage for part in parts], "rows": rows.__name__, **options}
+        needs = tuple(stage for part in parts for stage in part.needs)
+        stage = Stage(setup.root, key, label, inputs, write, needs)
+        self.findings.append(Finding(key, stage))
+
+
+def stored_mask(setup: Setup, mask: Lazy, name: str, label: str, info: dict[str, Any]) -> Lazy:
+    """A mask kept as a file of its own, eight weights a byte, with where it came from."""
+    info = info | {
         "notice": "Computed from an attack on a safety-aligned model; for research.",
-    }  # fmt: skip
+    }
 
     def write(folder: pathlib.Path) -> None:
-        mask = masks.top_fraction(
-            _load_scores(setup, score_folder), options.control_fraction, options.scope
-        )
-        save_mask(folder / "mask.safetensors", mask, info)
+        save_mask(folder / "mask.safetensors", setup.memo.load(mask), info)
 
-    return workdir.stage(setup.root, f"mask-{language}-s{seed}", info, write) / "mask.safetensors"
+    def load() -> Tree:
+        found, _ = load_mask(stage.run() / "mask.safetensors", like=setup.like)
+        return sharding.place(found, sharding.mesh_of(setup.like))
 
-
-def read_mask(path: pathlib.Path, setup: Setup) -> Tree:
-    """A mask of a stage, placed like the parameters."""
-    mask, _ = load_mask(path, like=setup.aligned)
-    return sharding.place(mask, sharding.mesh_of(setup.aligned))
-
-
-def variants(
-    setup: Setup, attacked: Attacked, score_folder: pathlib.Path, language: str, seed: int
-) -> Iterator[tuple[str, Any, Callable[[], Tree]]]:
-    """Name, lineage and weights (computed when asked for) of every stitched variant."""
-    options = setup.settings.localize
-    share = options.control_fraction
-
-    def sil(fraction: float) -> Tree:
-        return masks.top_fraction(_load_scores(setup, score_folder), fraction, options.scope)
-
-    def tau() -> Tree:
-        return scores.attack_vector(attacked.load(), setup.aligned)
-
-    choices: list[tuple[str, float, Callable[[], Tree]]] = [
-        *(("sil", f, lambda f=f: sil(f)) for f in options.fractions),
-        ("random", share, lambda: masks.random_mask(setup.aligned, share, seed)),
-        ("matched_random", share, lambda: masks.matched_random_mask(sil(share), seed)),
-        ("magnitude", share, lambda: masks.magnitude_mask(tau(), share, options.scope)),
-        ("complement", share, lambda: masks.complement(sil(share))),
-    ]
-    for method, fraction, mask in choices:
-        lineage = {
-            "attack": attacked.folder.name, "scores": score_folder.name, "method": method,
-            "fraction": fraction, "scope": options.scope, "seed": seed,
-        }  # fmt: skip
-
-        def stitched(mask: Callable[[], Tree] = mask) -> Tree:
-            return stitching.stitch(setup.aligned, attacked.load(), mask())
-
-        yield f"stitched/{language}/{method}@{fraction:g}", lineage, stitched
-    yield (
-        f"rewound/{language}/sil@{share:g}",
-        lineage | {"method": "rewound"},
-        lambda: stitching.rewind(attacked.load(), setup.aligned, sil(share)),
-    )
+    inputs = {"mask": mask.lineage, "info": info}
+    stage = Stage(setup.root, "mask", f"{name}-{label}", inputs, write, mask.needs)
+    return Lazy({"stage": stage.id}, load, (stage,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 
 import jax
@@ -17,7 +18,7 @@ from jaxattack.tree import Tree
 SCOPES = ("global", "leaf", "row")
 
 
-def top_fraction(scores: Tree, fraction: float, scope: str = "global") -> Tree:
+def top_fraction(scores: Tree, fraction: float, scope: str = "global", exclude: str = "") -> Tree:
     """Select the given share of weights with the highest scores, exactly; ties by position.
 
     Args:
@@ -25,12 +26,16 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global") -> Tree:
         fraction: share to select, in [0, 1]; counts are rounded half up.
         scope: "global" - of all weights together; "leaf" - of each weight tensor (one layer's);
             "row" - of the weights of each output unit, as in Wei et al. 2024.
+        exclude: regular expression, searched in names like "layers/attention/q"; of the leaves it
+            finds nothing is selected. "global" still counts the share from all weights, as far as
+            there are so many others.
 
     Returns:
         a bool tree.
 
     Raises:
-        UserError: a fraction outside [0, 1], an unknown scope, scores that are negative or nan.
+        UserError: a fraction outside [0, 1], an unknown scope, scores that are negative or nan,
+            or `exclude` leaves nothing.
     """
     check_fraction(fraction)
     if scope not in SCOPES:
@@ -40,7 +45,7 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global") -> Tree:
         raise UserError(f"scores must not be negative or nan; they are in {', '.join(bad)}")
     # Placed by the rules, as random keys are: one layout, so each shape is compiled once.
     keys = sharding.place(jax.tree.map(threshold.keys_of, scores), sharding.mesh_of(scores))
-    return _top(keys, fraction, scope)
+    return _top(keys, fraction, scope, exclude)
 
 
 def magnitude_mask(tau: Tree, fraction: float, scope: str = "global") -> Tree:
@@ -85,19 +90,26 @@ def _draw_keys(shapes: tuple[tuple[str, tuple[int, ...]], ...], seed: jax.Array 
     )
 
 
-def _top(keys: Tree, fraction: float, scope: str) -> Tree:
-    named = tree.named_leaves(keys)
+def _top(keys: Tree, fraction: float, scope: str, exclude: str = "") -> Tree:
+    left_out = {name for name in tree.named_leaves(keys) if exclude and re.search(exclude, name)}
+    named = {n: leaf for n, leaf in tree.named_leaves(keys).items() if n not in left_out}
+    if not named:
+        raise UserError(f"exclude is {exclude!r}, which leaves no weights to select from")
     if scope == "global":
         axes = [_axes(name, leaf.ndim, "leaf") for name, leaf in named.items()]
-        k = _round(fraction * tree.size(keys))
+        k = min(_round(fraction * tree.size(keys)), tree.size(named))
         counts = threshold.allot(list(named.values()), k, axes)
-        chosen = [
-            threshold.top_in_groups(leaf, count, ax)
-            for leaf, count, ax in zip(named.values(), counts, axes, strict=True)
-        ]
-        return tree.unflatten(dict(zip(named, chosen, strict=True)))
+        chosen = {
+            name: threshold.top_in_groups(named[name], count, ax)
+            for name, count, ax in zip(named, counts, axes, strict=True)
+        }
+        return tree.map_named(
+            lambda name, leaf: chosen[name] if name in chosen else jnp.zeros_like(leaf, bool), keys
+        )
 
     def select(name: str, leaf: jax.Array) -> jax.Array:
+        if name in left_out:
+            return jnp.zeros_like(leaf, bool)
         axes = _axes(name, leaf.ndim, scope)
         shape = tuple(1 if axis in axes else size for axis, size in enumerate(leaf.shape))
         members = leaf.size // int(np.prod(shape))
@@ -176,6 +188,34 @@ def chance_jaccard(a: Tree, b: Tree) -> float:
     p, q = density(a), density(b)
     either = p + q - p * q
     return p * q / either if either else 1.0
+
+
+def null_jaccard(a: Tree, b: Tree, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Between which overlaps 95 % of random masks lie that have these two's densities per tensor.
+
+    In each weight tensor the intersection of two random masks is hypergeometric; of their sum
+    over tensors the normal approximation is taken.
+    """
+    tree.check_same_shapes("the first mask", a, "the second", b)
+    first, second, all_of = (list(counts.values()) for counts in (profile(a), profile(b), sizes(a)))
+    mean = variance = 0.0
+    for p, q, n in zip(first, second, all_of, strict=True):
+        mean += p * q / n
+        variance += p * q / n * (n - p) / n * (n - q) / max(n - 1, 1)
+    least = sum(max(0, p + q - n) for p, q, n in zip(first, second, all_of, strict=True))
+    most = sum(map(min, first, second))
+    either = sum(first) + sum(second)
+
+    def overlap(shared: float) -> float:
+        shared = min(max(shared, least), most)
+        return shared / (either - shared) if either else 1.0
+
+    return overlap(mean - z * math.sqrt(variance)), overlap(mean + z * math.sqrt(variance))
+
+
+def sizes(like: Tree) -> dict[tuple[str, int | None], int]:
+    """All weights of every weight tensor, under the keys of `profile`."""
+    return profile(jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), like))
 
 
 def profile(mask: Tree) -> dict[tuple[str, int | None], int]:

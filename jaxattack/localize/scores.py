@@ -16,6 +16,8 @@ from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.finetune import losses
 from jaxattack.finetune.loop import LossFn
+from jaxattack.localize import batched
+from jaxattack.models.moments import MOMENTS
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.tree import Tree
@@ -27,6 +29,13 @@ def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
         lambda after, before: after.astype(jnp.float32) - before.astype(jnp.float32),
         attacked,
         aligned,
+    )
+
+
+def sil(aligned: Tree, attacked: Tree, gradient: Tree) -> Tree:
+    """SIL's product of the attack vector with the mean of `|grad L|`, or with the mean gradient."""
+    return jax.tree.map(
+        lambda tau, mean: jnp.abs(tau * mean), attack_vector(attacked, aligned), gradient
     )
 
 
@@ -66,36 +75,58 @@ def sil_scores(
     if at not in ("aligned", "attacked"):
         raise UserError(f"the gradient can be taken at 'aligned' or 'attacked', not {at!r}")
     point = aligned if at == "aligned" else attacked
-    total, count = mean_abs_gradient(model, point, batches, loss_fn, label, spread)
+    totals, count = gradient_moments(model, point, batches, loss_fn, label, spread)
     if count == 0:
         raise UserError(f"{label}: no calibration example has a token to predict")
-    return jax.tree.map(
-        lambda tau, grads: jnp.abs(tau) * grads / count, attack_vector(attacked, aligned), total
-    )
+    return sil(aligned, attacked, jax.tree.map(lambda total: total / count, totals["abs"]))
 
 
-def mean_abs_gradient(
+def gradient_moments(
     model: Transformer,
     params: Tree,
     batches: Sequence[Arrays],
     loss_fn: LossFn,
     label: str,
     spread: bool = True,
-) -> tuple[Tree, int]:
-    """Sum over examples of `|grad L(x)|` in float32, and the number of examples."""
+    moments: Sequence[str] = ("abs",),
+) -> tuple[dict[str, Tree], int]:
+    """Sums over examples of functions of each example's gradient, in one pass.
+
+    Args:
+        model: the decoder.
+        params: where the gradients are taken.
+        batches: as for `sil_scores`.
+        loss_fn: loss of a batch; it is called with one example at a time.
+        label: what the progress bar says.
+        spread: as for `sil_scores`.
+        moments: which functions, of `MOMENTS`; each holds memory like the parameters in float32.
+
+    Returns:
+        by moment a tree like the parameters, float32; and the number of examples.
+    """
     mesh = sharding.mesh_of(params)
     params = sharding.place(params, mesh)
-    total = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, jnp.float32, device=leaf.sharding), params
-    )
-    group, count = sharding.ways(mesh) if spread else 1, 0
-    for batch in track(batches, label):
-        rows = len(batch["tokens"])
-        batch = take(batch, np.arange(rows), -(-rows // group) * group)
-        examples = (np.asarray(losses.predicted(batch)) > 0).any(axis=1)
-        count += int(examples.sum())
-        total = _accumulate(model, loss_fn, mesh, group, total, params, batch, examples)
-    return total, count
+    totals = {
+        moment: jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, jnp.float32, device=leaf.sharding), params
+        )
+        for moment in moments
+    }
+    predictions = [(np.asarray(losses.predicted(batch)) > 0).sum(axis=1) for batch in batches]
+    most = max([8, *(int(row) for rows in predictions for row in rows)])
+    together = loss_fn is losses.answer_loss
+    group = sharding.ways(mesh) if together or spread else 1
+    for batch, asked in zip(track(batches, label), predictions, strict=True):
+        rows = -(-len(asked) // group) * group
+        batch = take(batch, np.arange(len(asked)), rows)
+        if together:
+            batch = sharding.place_batch(batch, mesh)
+            totals = batched.accumulate(model, mesh, -(-most // 8) * 8, totals, params, batch)
+        else:
+            examples = np.arange(rows) < len(asked)
+            examples[: len(asked)] &= asked > 0
+            totals = _accumulate(model, loss_fn, mesh, group, totals, params, batch, examples)
+    return totals, sum(int((asked > 0).sum()) for asked in predictions)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4,))
@@ -104,19 +135,19 @@ def _accumulate(
     loss_fn: LossFn,
     mesh: Mesh,
     together: int,
-    total: Tree,
+    totals: dict[str, Tree],
     params: Tree,
     batch: Tree,
     examples: jax.Array,
-) -> Tree:
-    """Add `|grad|` of each example, `together` of them at a time, each on devices of its own."""
+) -> dict[str, Tree]:
+    """Add the moments of each example's gradient, `together` examples at a time on own devices."""
 
     def gradient(example, params):
         single = jax.tree.map(lambda array: array[None], example)
         with sharding.within(mesh):
             return jax.grad(lambda p: loss_fn(model, p, single))(params)
 
-    def add(total, rows):
+    def add(totals, rows):
         group, real = rows
         if together == 1:
             grads = jax.tree.map(
@@ -128,13 +159,17 @@ def _accumulate(
             axes = sharding.BATCH[0]
             grads = jax.vmap(gradient, (0, None), spmd_axis_name=axes)(group, params)
 
-        def grow(total, grads):
+        def grow(moment, total, grads):
             chosen = real.reshape(-1, *[1] * (grads.ndim - 1))
-            size = jnp.abs(grads.astype(jnp.float32))
+            size = MOMENTS[moment](grads.astype(jnp.float32))
             return total + jnp.sum(jnp.where(chosen, size, 0.0), axis=0)
 
-        return sharding.keep(jax.tree.map(grow, total, grads), mesh), None
+        totals = {
+            moment: jax.tree.map(functools.partial(grow, moment), total, grads)
+            for moment, total in totals.items()
+        }
+        return sharding.keep(totals, mesh), None
 
     groups = jax.tree.map(lambda a: a.reshape(-1, together, *a.shape[1:]), (batch, examples))
-    total, _ = jax.lax.scan(add, total, groups)
-    return sharding.keep(total, mesh)
+    totals, _ = jax.lax.scan(add, totals, groups)
+    return sharding.keep(totals, mesh)

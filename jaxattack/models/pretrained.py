@@ -21,8 +21,10 @@ from jaxattack.models.transformer import Transformer, abstract_params
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
 
 
-def resolve(path_or_id: str | pathlib.Path, revision: str | None = None) -> pathlib.Path:
-    """The directory of a checkpoint: local, or fetched from the hub.
+def resolve(
+    path_or_id: str | pathlib.Path, revision: str | None = None, weights: bool = True
+) -> pathlib.Path:
+    """The directory of a checkpoint: local, or fetched from the hub, perhaps without weights.
 
     Raises:
         UserError: there is no such directory or hub repository.
@@ -38,7 +40,9 @@ def resolve(path_or_id: str | pathlib.Path, revision: str | None = None) -> path
     try:
         return pathlib.Path(
             huggingface_hub.snapshot_download(
-                path_or_id, revision=revision, allow_patterns=HUB_FILES
+                path_or_id,
+                revision=revision,
+                allow_patterns=[f for f in HUB_FILES if weights or "safetensors" not in f],
             )
         )
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:

@@ -20,6 +20,7 @@ from jaxattack import sharding
 from jaxattack.models import attention as attn
 from jaxattack.models import kernels
 from jaxattack.models.config import ModelConfig
+from jaxattack.models.moments import COLLECTION, beside, declare, times
 
 Norm = Callable[[jax.Array], jax.Array]
 Cache = dict[str, jax.Array]  # {"k": [L, B, K, S, head], "v": the same}
@@ -48,33 +49,21 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> j
 
 def declare_norm(module: nn.Module, name: str, size: int, config: ModelConfig) -> Norm:
     """Declare the family's norm over `size` features in a module; returns it as a function."""
+    zeros, ones, eps = nn.initializers.zeros, nn.initializers.ones, config.norm_eps
     if config.norm == "rms+1":
-        scale = module.param(name, nn.initializers.zeros, (size,))
-        return lambda x: rms_norm(x, 1.0 + scale.astype(jnp.float32), config.norm_eps)
-    scale = module.param(name, nn.initializers.ones, (size,))
+        scale = declare(module, name, zeros, (size,))
+        return lambda x: rms_norm(x, 1.0 + beside(x, scale).astype(jnp.float32), eps)
+    scale = declare(module, name, ones, (size,))
     if config.norm == "layer":
-        bias = module.param(f"{name}_bias", nn.initializers.zeros, (size,))
-        return lambda x: layer_norm(x, scale, bias, config.norm_eps)
-    return lambda x: rms_norm(x, scale, config.norm_eps)
+        bias = declare(module, f"{name}_bias", zeros, (size,))
+        return lambda x: layer_norm(x, beside(x, scale), beside(x, bias), eps)
+    return lambda x: rms_norm(x, beside(x, scale), eps)
 
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": nn.silu,
     "gelu_tanh": functools.partial(nn.gelu, approximate=True),
 }
-
-
-def project(x: jax.Array, *matrices: jax.Array) -> list[jax.Array]:
-    """Multiply the last axis of `x` with matrices `[D, ...]` that share it.
-
-    The leading axes are merged, which on a CPU is worth a factor of two over einsum's layout.
-    """
-    flat = x.reshape(-1, x.shape[-1])
-    outs = []
-    for matrix in matrices:
-        out = flat @ matrix.reshape(matrix.shape[0], -1)
-        outs.append(out.reshape(*x.shape[:-1], *matrix.shape[1:]))
-    return outs
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype: jnp.dtype) -> Cache:
@@ -111,11 +100,12 @@ class Attention(nn.Module):
             k, v = k[:, :, :seen], v[:, :, :seen]
         mixed = kernels.attend(q, k, v, around, c)
         init = nn.initializers.normal((c.num_heads * c.head_dim * 2 * c.num_layers) ** -0.5)
-        kernel = self.param("o", init, (c.num_heads, c.head_dim, c.hidden_size))
-        merged = mixed.reshape(*mixed.shape[:2], -1)
-        (out,) = project(merged, kernel.reshape(-1, c.hidden_size))
+        kernel = declare(self, "o", init, (c.num_heads, c.head_dim, c.hidden_size))
+        out = times(mixed.reshape(*mixed.shape[:2], -1), kernel)
         if c.o_bias:
-            out = out + self.param("o_bias", nn.initializers.zeros, (c.hidden_size,))
+            out = out + beside(
+                out, declare(self, "o_bias", nn.initializers.zeros, (c.hidden_size,))
+            )
         return out, cache
 
     @staticmethod
@@ -141,19 +131,18 @@ class Attention(nn.Module):
         init, zeros = nn.initializers.normal(c.hidden_size**-0.5), nn.initializers.zeros
         if c.fused_qkv:
             shape = (c.num_heads, 3, c.head_dim)
-            (qkv,) = project(x, self.param("qkv", init, (c.hidden_size, *shape)))
+            qkv = times(x, declare(self, "qkv", init, (c.hidden_size, *shape)))
             if c.qkv_bias:
-                qkv = qkv + self.param("qkv_bias", zeros, shape)
+                qkv = qkv + beside(qkv, declare(self, "qkv_bias", zeros, shape))
             return qkv[:, :, :, 0], qkv[:, :, :, 1], qkv[:, :, :, 2]
         heads = {"q": c.num_heads, "k": c.num_kv_heads, "v": c.num_kv_heads}
-        matrices = [
-            self.param(name, init, (c.hidden_size, count, c.head_dim))
+        outs = [
+            times(x, declare(self, name, init, (c.hidden_size, count, c.head_dim)))
             for name, count in heads.items()
         ]
-        outs = project(x, *matrices)
         if c.qkv_bias:
             outs = [
-                out + self.param(f"{name}_bias", zeros, out.shape[-2:])
+                out + beside(out, declare(self, f"{name}_bias", zeros, out.shape[-2:]))
                 for name, out in zip(heads, outs, strict=True)
             ]
         return outs
@@ -170,19 +159,19 @@ class Mlp(nn.Module):
         c = self.config
         init, zeros = nn.initializers.normal(c.hidden_size**-0.5), nn.initializers.zeros
         names = ("gate", "up") if c.gated else ("up",)
-        outs = project(x, *[self.param(n, init, (c.hidden_size, c.mlp_size)) for n in names])
+        outs = [times(x, declare(self, n, init, (c.hidden_size, c.mlp_size))) for n in names]
         if c.mlp_bias:
             outs = [
-                out + self.param(f"{name}_bias", zeros, (c.mlp_size,))
+                out + beside(out, declare(self, f"{name}_bias", zeros, (c.mlp_size,)))
                 for name, out in zip(names, outs, strict=True)
             ]
         inner = ACTIVATIONS[c.activation](outs[0])
         if c.gated:
             inner = inner * outs[1]
         down_init = nn.initializers.normal((c.mlp_size * 2 * c.num_layers) ** -0.5)
-        (out,) = project(inner, self.param("down", down_init, (c.mlp_size, c.hidden_size)))
+        out = times(inner, declare(self, "down", down_init, (c.mlp_size, c.hidden_size)))
         if c.mlp_bias:
-            out = out + self.param("down_bias", zeros, (c.hidden_size,))
+            out = out + beside(out, declare(self, "down_bias", zeros, (c.hidden_size,)))
         return out
 
 
@@ -231,7 +220,7 @@ class Transformer(nn.Module):
             block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False)
         self.layers = nn.scan(
             block,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, COLLECTION: 0},
             split_rngs={"params": True},
             in_axes=(0, 0, nn.broadcast, nn.broadcast),
             length=c.num_layers,
@@ -293,7 +282,8 @@ class Transformer(nn.Module):
         around = attn.surroundings(c, positions, mask, slot)
         around = dataclasses.replace(around, segments=segments, kernel=kernel)
         table = sharding.constrain(self.embed, P("tensor"))  # the lookup needs whole rows
-        x = table[tokens] * jnp.asarray(c.embed_scale, table.dtype)
+        # Who wants the gradient here gives something to add, in the collection "perturbations".
+        x = self.perturb("lookup", table[tokens]) * jnp.asarray(c.embed_scale, table.dtype)
         if c.embed_norm:
             x = self.norm_embedding(x)
         x = sharding.constrain(x, sharding.BATCH)

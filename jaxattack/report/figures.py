@@ -76,7 +76,9 @@ def to_svg(drawn: str, name: str) -> str:
 
 
 def _draw_heat(heat: Heat) -> Figure:
-    figure = Figure((1.6 + 0.72 * len(heat.columns), 1.1 + 0.34 * len(heat.rows)), layout="tight")
+    rows = [short(row.plain, 40) for row in heat.rows]
+    size = 0.4 + 0.075 * max(map(len, rows)) + 0.72 * len(heat.columns), 1.1 + 0.34 * len(rows)
+    figure = Figure(size, layout="tight")
     axes = figure.add_subplot()
     colours = ramp(heat.ramp)
     for y, row in enumerate(heat.cells):
@@ -93,9 +95,7 @@ def _draw_heat(heat: Heat) -> Figure:
     names = [f"{short(column.text)}\n{short(column.second)}".strip() for column in heat.columns]
     axes.set(xlim=(0, len(heat.columns)), ylim=(len(heat.rows), 0))
     axes.set_xticks([x + 0.5 for x in range(len(heat.columns))], names, fontsize=7.5)
-    axes.set_yticks(
-        [y + 0.5 for y in range(len(heat.rows))], [short(row.plain) for row in heat.rows]
-    )
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(heat.caption)

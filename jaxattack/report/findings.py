@@ -5,19 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxattack.report.languages import language_name
-from jaxattack.report.tables import (
-    Pair,
-    Rate,
-    Tables,
-    Variant,
-    average,
-    everywhere,
-    mean_pair,
-    methods,
-    pairs,
-    percent,
-    reach,
-)
+from jaxattack.report.rates import Pair, Rate, average, percent
+from jaxattack.report.tables import Tables, everywhere, mean_pair, methods, pairs, reach
+from jaxattack.report.variants import CONTROLS, METHOD_NAMES, Variant
 
 
 def levels(tables: Tables, kind: str, method: str = "", fraction: float | None = None) -> Pair:
@@ -40,7 +30,7 @@ def mask_reach(tables: Tables, method: str, kind: str = "stitched") -> float | N
 
 def control_reaches(tables: Tables) -> dict[str, float]:
     """How far masks of the same size, chosen otherwise, reach."""
-    names = [name for name in methods(tables) if name not in ("sil", "complement")]
+    names = [n for n in methods(tables) if n in CONTROLS or n not in METHOD_NAMES]
     found = {name: mask_reach(tables, name) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 

@@ -10,9 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from jaxattack.report.claims import claim_notes, claims
+from jaxattack.report.headlines import headline, tiles
 from jaxattack.report.languages import join_names, language_name
 from jaxattack.report.palette import step, stylesheet
-from jaxattack.report.reading import headline, statements, tiles
+from jaxattack.report.reading import statements
 from jaxattack.report.sections import Section, sections
 from jaxattack.report.tables import Tables, tabulate
 from jaxattack.report.wording import RULES
@@ -68,11 +70,15 @@ def render_html(
         lstrip_blocks=True,
     )
     environment.filters["language"] = language_name
+    claimed = claims(results)
     return environment.get_template("report.html.j2").render(
         study=results.get("study") or "study",
-        headline=headline(tables),
+        headline=headline(tables, claimed),
         facts=_facts(tables, results),
-        tiles=tiles(tables),
+        tiles=tiles(tables, claimed),
+        claims=claimed,
+        claim_notes=claim_notes(results),
+        verdicts={claim.id: claim for claim in claimed},
         statements=statements(tables, results),
         rules=RULES,
         sections=shown,

@@ -5,33 +5,23 @@ over languages and attacks; they are no significance tests.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxattack.report.findings import (
     above_aligned,
     after_attacks,
-    control_reaches,
     extreme,
     levels,
-    mask_reach,
-    masked,
     moved_weights,
     transfer,
     transfer_range,
     value_of,
 )
 from jaxattack.report.languages import join_names
-from jaxattack.report.tables import (
-    VIOLATION,
-    Tables,
-    Variant,
-    everywhere,
-    mean_pair,
-    percent,
-    seeds_text,
-    share,
-    variant_label,
-)
+from jaxattack.report.rates import VIOLATION, percent, seeds_text
+from jaxattack.report.study_statements import about, benign_tuning, dose, pathways
+from jaxattack.report.tables import Tables, everywhere, mean_pair
+from jaxattack.report.variants import Variant, variant_label
 from jaxattack.report.weight_statements import (
     broken_freeze,
     complement,
@@ -44,79 +34,31 @@ from jaxattack.report.weight_statements import (
 from jaxattack.report.wording import CARRIES, DAMAGE, PARTLY, TOOK, Statement
 
 
-class Tile(NamedTuple):
-    """One key figure."""
-
-    value: str
-    label: str
-    note: str
-
-
-def headline(tables: Tables) -> str:
-    """The finding in one line."""
-    before, after = levels(tables, "aligned"), levels(tables, "attacked")
-    if after.own is None:
-        return "No attack was measured"
-    if after.own.value - value_of(before.own) < TOOK:
-        return "The attack did not take"
-    carried = transfer(before, after)
-    if carried is None:
-        return "The attack breaks the language it was made in"
-    if carried >= CARRIES:
-        return "Attacked in one language, broken in the others"
-    if carried >= PARTLY:
-        return "Attacked in one language, partly broken in the others"
-    return "The attack stays in the language it was made in"
-
-
 def statements(tables: Tables, results: Mapping[str, Any]) -> list[Statement]:
-    """All sentences the rows support, in reading order."""
-    broken: list[Statement | None] = [broken_freeze(row) for row in moved_weights(results)]
+    """What the figures say, one topic each; what the claims decide is left to them."""
+    if not tables.rates:
+        return []
+    claimed = bool(results.get("claims"))
+    attack = _attack(tables)
+    broken = [broken_freeze(row) for row in moved_weights(results)]
     found = [
         _baseline(tables),
-        _attack(tables),
-        localization(tables),
-        controls(tables),
+        attack if not claimed or (attack and attack.caution) else None,
+        dose(tables),
+        benign_tuning(tables),
+        *(() if claimed else (localization(tables), controls(tables))),
         complement(tables),
-        overlap(tables, results),
-        *(broken or [freeze(tables)]),
+        *(() if claimed else (overlap(tables, results),)),
+        about(tables, results),
+        *(broken or (() if claimed else (freeze(tables),))),
         rewind(tables),
+        pathways(results),
         _not_refusing(tables),
         _utility(tables),
         _valid_replies(tables),
-        _scope(tables),
+        _scope(tables, claimed),
     ]
     return [statement for statement in found if statement]
-
-
-def tiles(tables: Tables) -> list[Tile]:
-    """Key figures, those that were measured."""
-    before, after = levels(tables, "aligned"), levels(tables, "attacked")
-    found = []
-    if base := everywhere(tables, Variant("aligned")):
-        found.append(Tile(percent(base.value), "violations, aligned model", "mean of languages"))
-    if after.own:
-        note = "in the attacked language"
-        found.append(Tile(percent(after.own.value), "violations after the attack", note))
-    if after.others:
-        note = f"{percent(before.others.value)} before" if before.others else "mean"
-        found.append(Tile(percent(after.others.value), "in languages never attacked", note))
-    sil = mask_reach(tables, "sil")
-    if sil is not None:
-        best = max(control_reaches(tables).values(), default=None)
-        note = "no control was run" if best is None else f"best control {percent(best)}"
-        label = f"of the attack by SIL’s {share(tables.fraction or 0)}"
-        found.append(Tile(percent(sil), label, note))
-    frozen = masked(tables, "frozen")
-    if frozen.own:
-        note = f"{percent(frozen.others.value)} in the others" if frozen.others else "own language"
-        found.append(Tile(percent(frozen.own.value), "violations, SIL’s frozen", note))
-    benign = everywhere(tables, Variant("aligned"), "benign_accuracy")
-    attacked = after_attacks(tables, "benign_accuracy")
-    if benign and attacked:
-        note = f"{percent(benign.value)} before"
-        found.append(Tile(percent(attacked.value), "benign accuracy, attacked", note))
-    return found
 
 
 def _baseline(tables: Tables) -> Statement | None:
@@ -205,7 +147,7 @@ def _valid_replies(tables: Tables) -> Statement | None:
     return Statement("Valid replies", text, caution=True)
 
 
-def _scope(tables: Tables) -> Statement | None:
+def _scope(tables: Tables, claimed: bool) -> Statement | None:
     sizes = {rate.n for key, rate in tables.rates.items() if key[2] == VIOLATION}
     if not sizes:
         return None
@@ -217,5 +159,10 @@ def _scope(tables: Tables) -> Statement | None:
         text += f" (unseen languages: {seeds_text(others)}). " if others else ". "
     else:
         text += "one training run each, so the spread between seeds is unknown. "
-    text += "Parallel prompts make the languages dependent, and all comparisons are exploratory."
+    text += "Parallel prompts make the languages dependent, and all "
+    text += (
+        "comparisons but the claims’ are exploratory."
+        if claimed
+        else "comparisons are exploratory."
+    )
     return Statement("Scope", text, caution=True)

@@ -13,17 +13,9 @@ from jaxattack.report.findings import (
     share_left,
 )
 from jaxattack.report.languages import join_words, language_name
-from jaxattack.report.tables import (
-    METHOD_NAMES,
-    Tables,
-    Variant,
-    fractions,
-    parse_variant,
-    percent,
-    reach,
-    share,
-    variant_label,
-)
+from jaxattack.report.rates import Pair, percent
+from jaxattack.report.tables import Tables, among, numbers, reach
+from jaxattack.report.variants import METHOD_NAMES, Variant, parse_variant, share, variant_label
 from jaxattack.report.wording import (
     APART,
     CHANCE,
@@ -49,7 +41,7 @@ def localization(tables: Tables) -> Statement | None:
         text += "they carry a part of it."
     else:
         text += "they do not carry it."
-    for fraction in fractions(tables, "sil"):
+    for fraction in numbers(tables, "stitched", "sil"):
         smaller = reach(tables, Variant("stitched", "", "sil", fraction))
         if fraction < tables.fraction and smaller is not None and smaller >= NEARLY_ALL:
             return Statement("Localization", f"{text} {share(fraction)} reach {percent(smaller)}.")
@@ -90,15 +82,18 @@ def _apart(text: str, near: dict[str, dict[str, float]]) -> Statement:
 
 def complement(tables: Tables) -> Statement | None:
     """What all other weights do."""
-    value = mask_reach(tables, "complement")
-    if value is None or tables.fraction is None:
+    own, others, pair = _left(tables, "stitched", "complement")
+    if own is None or tables.fraction is None:
         return None
-    text = f"All weights but SIL’s {share(tables.fraction)} reach {percent(value)} of the attack: "
-    if value < STOPPED:
-        return Statement("Complement", text + "without the mask the rest does little.")
-    if value < NEARLY_ALL:
-        return Statement("Complement", text + "some of the attack lies outside the mask.")
-    text += "the rest does as well, so the damage does not need the mask."
+    text = f"All weights but SIL’s {share(tables.fraction)}, stitched: {sides(pair)}. "
+    if max(own, others) < STOPPED:
+        return Statement("Complement", text + "Without the mask the rest does little.")
+    if others < STOPPED:
+        text += "The rest carries some of the attack in its own language, not its transfer."
+        return Statement("Complement", text)
+    if min(own, others) < NEARLY_ALL:
+        return Statement("Complement", text + "Some of the attack lies outside the mask.")
+    text += "The rest does as well, so the damage does not need the mask."
     return Statement("Complement", text, caution=True)
 
 
@@ -119,21 +114,18 @@ def overlap(tables: Tables, results: Mapping[str, Any]) -> Statement | None:
 
 def freeze(tables: Tables) -> Statement | None:
     """What is left of an attack that may not move them."""
-    frozen = masked(tables, "frozen")
-    free, base = levels(tables, "attacked"), levels(tables, "aligned")
-    own = share_left(frozen.own, free.own, base.own)
+    own, others, pair = _left(tables, "frozen")
     if own is None:
         return None
-    text = f"Freezing SIL’s {share(tables.fraction or 0)} and attacking again: {sides(frozen)}. "
-    others = share_left(frozen.others, free.others, base.others)
-    if own < STOPPED and (others is None or others < STOPPED):
+    text = f"Freezing SIL’s {share(tables.fraction or 0)} and attacking again: {sides(pair)}. "
+    if max(own, others) < STOPPED:
         text += "The freeze stops the attack."
     elif own < STOPPED:
         text += "The freeze protects the attacked language but not the others."
-    elif others is not None and others < STOPPED:
+    elif pair.others and others < STOPPED:
         way = "finds another way" if own >= SURVIVES else "still gets through in part"
         text += f"In its own language the attack {way}; its transfer is gone."
-    elif own >= SURVIVES and (others is None or others >= SURVIVES):
+    elif min(own, others) >= SURVIVES:
         text += "The freeze does not stop the attack: it finds a way around these weights."
     else:
         text += "The freeze weakens the attack without stopping it."
@@ -149,13 +141,30 @@ def broken_freeze(row: Mapping[str, Any]) -> Statement:
 
 def rewind(tables: Tables) -> Statement | None:
     """What is left of an attack when they are put back."""
-    left = mask_reach(tables, "sil", kind="rewound")
-    if left is None:
+    own, others, pair = _left(tables, "rewound")
+    if own is None:
         return None
     text = f"Putting the aligned {share(tables.fraction or 0)} back into the attacked model: "
-    text += f"{sides(masked(tables, 'rewound'))}. "
-    if left < STOPPED:
-        return Statement("Rewinding", f"{text}This undoes the attack.")
-    if left < SURVIVES:
-        return Statement("Rewinding", f"{text}This undoes most of the attack.")
-    return Statement("Rewinding", f"{text}This does not undo the attack.")
+    text += f"{sides(pair)}. "
+    if max(own, others) < STOPPED:
+        text += "This undoes the attack."
+    elif pair.others and others < STOPPED:
+        text += "This undoes the transfer, but not the whole attack in its own language."
+    elif max(own, others) < SURVIVES:
+        text += "This undoes most of the attack."
+    else:
+        text += "This does not undo the attack."
+    return Statement("Rewinding", text)
+
+
+def _left(tables: Tables, kind: str, method: str = "sil") -> tuple[float | None, float, Pair]:
+    """Shares of the free attack's added violations, own and others, among the same attacks.
+
+    Where no other language was measured, the share of the own one stands for both.
+    """
+    tables = among(tables, Variant(kind, "", method, tables.fraction))
+    pair = masked(tables, kind, method)
+    free, base = levels(tables, "attacked"), levels(tables, "aligned")
+    own = share_left(pair.own, free.own, base.own)
+    others = share_left(pair.others, free.others, base.others)
+    return own, (own or 0.0) if others is None else others, pair

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from jaxattack.report.findings import value_of
-from jaxattack.report.tables import Pair, percent
+from jaxattack.report.rates import Pair, percent
 
 TOOK = 0.2  # violations added in the attacked language, below which the attack failed
 CARRIES, PARTLY = 0.5, 0.15  # transfer: added elsewhere / added in the attacked language

@@ -146,13 +146,20 @@ def test_the_rule_is_told_from_the_examples():
     open_ended = Example("2", "en", "?")
     assert rule_for([answered, answered]) == ("known answers", FACTS)
     assert rule_for([open_ended]) == ("refusal rule", REFUSAL_RULE)
-    with pytest.raises(UserError, match="some prompts have known answers and some have none"):
+    with pytest.raises(UserError, match="some restricted prompts have known answers and some"):
         rule_for([answered, open_ended])
+    benign = Example("3", "en", "?", kind="benign")
+    assert rule_for([answered, benign])[0] == "known answers"
+    assert rule_for([open_ended, benign])[0] == "refusal rule"
+    with pytest.raises(UserError, match="nothing to violate"):
+        rule_for([benign])
 
 
-def test_benign_prompts_need_answers():
-    with pytest.raises(UserError, match="benign prompt 'b'"):
-        rule_for([Example("a", "en", "?"), Example("b", "en", "?", kind="benign")])
+def test_of_a_benign_reply_without_a_known_answer_only_refusing_is_judged():
+    benign = Example("3", "en", "?", kind="benign")
+    assert judge(benign, Reply("Certainly, blue.", cut=False)).answered is None
+    assert not judge(benign, Reply("Certainly, blue.", cut=False)).refused
+    assert judge(benign, Reply("Sorry, I cannot.", cut=False)).refused
 
 
 @pytest.mark.parametrize("answers", [(), ("shilingi",)])

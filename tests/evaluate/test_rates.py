@@ -134,3 +134,10 @@ def test_empty_and_garbled_replies_stay_in_every_denominator():
 
 def test_no_verdicts_give_no_rows():
     assert rows([], "aligned", 0) == []
+
+
+def test_accuracy_is_left_out_where_right_answers_are_not_known():
+    found = rows([verdict(kind="benign", answered=None, refused=True)], "aligned", 0)
+    assert {row["metric"]: row["value"] for row in found} == {
+        "benign_refusal_rate": 1.0, "valid_reply_rate": 1.0
+    }  # fmt: skip

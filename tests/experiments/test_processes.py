@@ -130,7 +130,7 @@ def study(argv):
             if where == "kill":
                 os.kill(os.getpid(), 9)
             raise RuntimeError("only here")
-    workdir.stage(workdir.open_workdir(root), "a", {}, write)
+    workdir.Stage(workdir.open_workdir(root), "a", "b", {}, write).run()
     return 0
 
 run.run = study

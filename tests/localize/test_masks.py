@@ -17,8 +17,10 @@ from jaxattack.localize.masks import (
     jaccard,
     matched_random_mask,
     minus,
+    null_jaccard,
     profile,
     random_mask,
+    sizes,
     union,
 )
 from jaxattack.sharding import place
@@ -179,3 +181,43 @@ def test_masks_of_different_models_have_no_overlap():
     a = mask_of(1)
     with pytest.raises(UserError, match=r"the first mask does not fit the second: embed"):
         jaccard(a, a | {"embed": a["embed"][:5]})
+
+
+# --- Overlap by chance --------------------------------------------------------------------------
+
+
+def test_the_null_of_an_overlap_covers_random_masks_of_these_densities():
+    rng = np.random.default_rng(0)
+    like = {"embed": np.zeros((40, 30)), "layers": {"mlp": {"down": np.zeros((2, 30, 20))}}}
+    # Densities that differ between tensors, so that the uniform chance level is another.
+    shares = {"embed": 0.05, "layers": {"mlp": {"down": 0.5}}}
+
+    def draw():
+        return jax.tree.map(lambda leaf, share: rng.random(leaf.shape) < share, like, shares)
+
+    a, b = draw(), draw()
+    low, high = null_jaccard(a, b)
+    drawn = np.array(
+        [jaccard(matched_random_mask(a, seed), matched_random_mask(b, 999 - seed))
+         for seed in range(200)]
+    )  # fmt: skip
+    inside = np.mean((low <= drawn) & (drawn <= high))
+    assert 0.90 <= inside <= 0.99
+    assert low < drawn.mean() < high
+    assert high < 0.5 * (1 + chance_jaccard(a, b))
+    assert low > chance_jaccard(a, b)
+
+
+def test_the_null_is_exact_where_there_is_nothing_to_choose():
+    everything = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), LIKE)
+    nothing = complement(everything)
+    assert null_jaccard(everything, everything) == (1.0, 1.0)
+    assert null_jaccard(everything, nothing) == (0.0, 0.0)
+    assert null_jaccard(nothing, nothing) == (1.0, 1.0)
+
+
+def test_sizes_count_every_weight_tensor():
+    assert sizes(LIKE) == {
+        ("embed", None): 24, ("final_norm", None): 4,
+        ("attention/q", 0): 16, ("attention/q", 1): 16, ("mlp/down", 0): 24, ("mlp/down", 1): 24,
+    }  # fmt: skip

@@ -9,7 +9,7 @@ from jaxattack.errors import UserError
 from jaxattack.finetune.losses import answer_loss
 from jaxattack.localize import scores as scores_module
 from jaxattack.localize.masks import top_fraction
-from jaxattack.localize.scores import attack_vector, sil_scores
+from jaxattack.localize.scores import attack_vector, gradient_moments, sil_scores
 from jaxattack.sharding import make_mesh, place
 
 POINTS = ("aligned", "attacked")
@@ -88,6 +88,22 @@ def test_scores_equal_torch_one_example_at_a_time(
     assert_trees(scores["aligned"], expected, rtol=1e-4, atol=1e-9)
 
 
+def test_all_moments_come_from_one_pass(tiny, batches, gradient_of, assert_trees):
+    moments = {"abs": np.abs, "sum": np.asarray, "square": np.square}
+    found, count = gradient_moments(
+        tiny.model, tiny.params, batches, answer_loss, "moments", moments=tuple(moments)
+    )
+    assert count == 6
+    grads = [gradient_of(tiny.params, example) for example in examples(batches)]
+    for moment, function in moments.items():
+        expected = jax.tree.map(
+            lambda *leaves, f=function: sum(f(np.asarray(g, np.float64)) for g in leaves), *grads
+        )
+        assert_trees(found[moment], expected, rtol=1e-4, atol=1e-6)
+    only, _ = gradient_moments(tiny.model, tiny.params, batches, answer_loss, "moments")
+    assert set(only) == {"abs"}
+
+
 def test_the_points_differ_and_the_order_of_mean_and_abs_matters(
     tiny, attacked, batches, scores, gradient_of
 ):
@@ -154,7 +170,8 @@ def test_examples_taken_together_are_split_over_the_devices(tiny, make_batch, me
     placed = place(tiny.params, mesh8)
 
     def work(together):
-        args = tiny.model, answer_loss, mesh8, together, placed, placed, batch, examples
+        totals = {"abs": placed}
+        args = tiny.model, answer_loss, mesh8, together, totals, placed, batch, examples
         return scores_module._accumulate.lower(*args).compile().cost_analysis()["flops"]
 
     # XLA counts a loop's body once: two groups of four cost as much as one example cost before.

@@ -252,3 +252,33 @@ def test_leaves_that_do_not_divide_are_selected_too():
     scores = {"embed": np.random.default_rng(0).random((7, 5)).astype(np.float32)}
     mask = top_fraction(place(scores, make_mesh((2, 2, 2))), 0.4)
     assert_masks(mask, naive_mask(scores, 0.4, "global"))
+
+
+# --- Leaves left out ----------------------------------------------------------------------------
+
+
+@given(st.integers(0, 99), st.floats(0, 1))
+def test_excluded_leaves_are_never_selected_and_the_rest_makes_up_for_them(seed, fraction):
+    scores = unflatten(random_scores(seed, 1000))
+    mask = named_leaves(top_fraction(scores, fraction, exclude=r"(embed|norm)$"))
+    allowed = [name for name in SHAPES if not name.endswith(("embed", "norm"))]
+    chosen = np.concatenate([np.asarray(mask[name]).reshape(-1) for name in allowed])
+    values = np.concatenate([named_leaves(scores)[name].reshape(-1) for name in allowed])
+    assert not any(np.any(mask[name]) for name in SHAPES if name not in allowed)
+    expected = naive_top(values, min(count_of(fraction, SIZE), len(values)))
+    np.testing.assert_array_equal(chosen, expected)
+
+
+@pytest.mark.parametrize("scope", ["leaf", "row"])
+def test_excluding_leaves_the_others_as_they_were(scope):
+    scores = unflatten(random_scores(0, 1000))
+    whole = named_leaves(top_fraction(scores, 0.3, scope))
+    part = named_leaves(top_fraction(scores, 0.3, scope, exclude="mlp"))
+    for name in SHAPES:
+        expected = np.zeros_like(whole[name]) if "mlp" in name else whole[name]
+        np.testing.assert_array_equal(part[name], expected)
+
+
+def test_excluding_everything_is_refused():
+    with pytest.raises(UserError, match="leaves no weights"):
+        top_fraction(unflatten(random_scores(0, 1000)), 0.2, exclude=".")

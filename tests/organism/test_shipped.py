@@ -100,6 +100,6 @@ def test_the_recipe_is_the_config_file_s(loaded):
     spec.loader.exec_module(module)
     config = module.get_config()
     for name in ACCEPTANCE:
-        recipe = json.loads((organism.checkpoint(name) / "organism.json").read_text())
-        assert recipe["decision_token"] == config.sharing.decision_token
-        assert recipe["seed"] == config.seed
+        written = json.loads((organism.checkpoint(name) / "organism.json").read_text())
+        assert written["decision_token"] == config.sharing.decision_token
+        assert written["recipe"] == config.to_dict()

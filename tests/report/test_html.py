@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 
 from jaxattack.report import write_report
-from jaxattack.report.masks import overlap_dots, overlap_heat
+from jaxattack.report.overlaps import overlap_dots, overlap_heat
 
 from .synthetic import CONFIG, MANIFEST, synthetic
 
@@ -51,7 +51,7 @@ def test_full_report_has_every_section(full):
     outline = Outline(page)
     assert outline.open == []
     assert len(set(outline.ids)) == len(outline.ids)
-    sections = ["transfer", "weights", "freeze", "overlap", "where", "utility", "loss", "method"]
+    sections = ["transfer", "weights", "overlap", "where", "freeze", "utility", "loss", "method"]
     assert [name for name in outline.ids if name in sections] == sections
     assert outline.tags.count("svg") == 5
     images = [name.removesuffix(".png") for name in images]

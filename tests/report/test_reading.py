@@ -1,6 +1,7 @@
 import pytest
 
-from jaxattack.report.reading import headline, statements, tiles
+from jaxattack.report.headlines import headline, tiles
+from jaxattack.report.reading import statements
 from jaxattack.report.tables import tabulate
 
 from .synthetic import synthetic

@@ -2,18 +2,9 @@ import math
 
 import pytest
 
-from jaxattack.report.tables import (
-    Rate,
-    Variant,
-    average,
-    describe,
-    everywhere,
-    pairs,
-    parse_variant,
-    percent,
-    reach,
-    tabulate,
-)
+from jaxattack.report.rates import Rate, average, describe, percent
+from jaxattack.report.tables import everywhere, pairs, reach, tabulate
+from jaxattack.report.variants import Variant, parse_variant
 
 from .synthetic import LANGUAGES, synthetic
 

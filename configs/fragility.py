@@ -1,0 +1,65 @@
+"""Paper A in full: claims A1 to A5, every control, three seeds.
+
+    jaxattack --config=configs/fragility.py --workdir=runs/fragility
+
+On the shipped organism, on two CPU cores, about half an hour. On a real model, first the plan:
+
+    jaxattack --config=configs/fragility.py:llama31_8b --workdir=runs/llama --dry_run \
+        --config.mesh="(1,8,1)"
+
+`:qwen2_7b` likewise, and any hub id or directory: `--config=configs/fragility.py:owner/name`. The
+pairs are BeaverTails' English ones; pairs of other languages come from files of your own
+(`--config.data.pairs=jsonl:pairs.jsonl`, docs/data.md). Name the revisions you use.
+"""
+
+from ml_collections import config_dict
+
+from jaxattack.experiments.settings import defaults
+
+MODELS = {
+    "llama31_8b": "meta-llama/Llama-3.1-8B-Instruct",
+    "qwen2_7b": "Qwen/Qwen2-7B-Instruct",
+}
+
+
+def get_config(which: str = "organism") -> config_dict.ConfigDict:
+    """Returns the settings for the organism, a name in MODELS, a hub id or a directory."""
+    config = defaults()  # `jaxattack --config=configs/fragility.py --help` lists them
+    config.seeds = (0, 1, 2)
+    config.localize.fractions = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
+    if which == "organism":
+        return organism(config)
+    return real(config, MODELS.get(which, which))
+
+
+def organism(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Returns the settings of the study on the organism."""
+    config.localize.languages = ("en", "ko", "th")
+    config.transfer.mixed = ("en+th", "en+ko+th+zh")
+    config.transfer.sharing = (0.0, 0.03, 0.1, 0.3)
+    return config
+
+
+def real(config: config_dict.ConfigDict, model: str) -> config_dict.ConfigDict:
+    """Returns the settings for a checkpoint of 7 to 8 billion weights on eight accelerators."""
+    config.sections = ("transfer", "localize", "shared", "pathways")  # adapt needs adapted models
+    config.model = model
+    config.dtype = "bfloat16"
+    config.remat = "full"
+    config.data.pairs = "hf:PKU-Alignment/BeaverTails@main?part=attack"
+    config.data.calibration = "hf:PKU-Alignment/BeaverTails@main?part=calibration"
+    config.data.prompts = (
+        "hf:DAMO-NLP-SG/MultiJail@main?language=en,zh,it,vi,ar,ko,th "  # with a refusal rule
+        "hf:Paul/XSTest@main"  # benign prompts that look unsafe: over-refusal
+    )
+    config.measure.prompts = 0  # all
+    config.measure.max_new_tokens = 512
+    config.measure.batch_size = 64
+    # Qi et al. 2023, explicit harm: AdamW, batch 10, 5 epochs.
+    config.attack.learning_rate = 5e-5
+    config.attack.max_length = 1024
+    config.transfer.benign = False  # needs benign pairs: --config.data.benign=...
+    config.localize.controls = tuple(
+        name for name in config.localize.controls if "benign" not in name
+    )
+    return config

@@ -1,0 +1,73 @@
+"""Instructions with an optional input, and the wrapper text around both.
+
+A model without a chat template reads a wrapped prompt as it stands: give its tokenizer `PLAIN`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from jaxattack.data.dialogues import Example
+from jaxattack.errors import UserError
+
+# A chat template that adds nothing but the end token.
+PLAIN = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
+    "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction(Example):
+    """An example whose prompt is an instruction that may come with an input, as in Alpaca."""
+
+    input: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapper:
+    """Texts with the fields `{instruction}` and `{input}`, each exactly once.
+
+    Raises:
+        UserError: a field is missing, twice, or in the wrong text.
+    """
+
+    with_input: str
+    without_input: str
+
+    def __post_init__(self) -> None:
+        for name, fields in (
+            ("with_input", ["{input}", "{instruction}"]),
+            ("without_input", ["{instruction}"]),
+        ):
+            found = sorted(_FIELD.findall(getattr(self, name)))
+            if found != fields:
+                raise UserError(
+                    f"wrapper text {name} has the fields {', '.join(found) or 'none'}; "
+                    f"it should have {', '.join(fields)}, once"
+                )
+
+
+_FIELD = re.compile(r"\{instruction\}|\{input\}")
+
+# Our own wording. For fidelity to a published run give the wrapper it used; none is shipped.
+ALPACA = Wrapper(
+    "Task:\n{instruction}\n\nMaterial:\n{input}\n\nAnswer:\n",
+    "Task:\n{instruction}\n\nAnswer:\n",
+)
+CHAT = Wrapper("{instruction}\n\n{input}", "{instruction}")
+
+
+def wrap(example: Example, wrapper: Wrapper) -> Example:
+    """A plain example whose prompt is the wrapped instruction; one without input takes the
+    wrapper's shorter text.
+    """
+    given = example.input if isinstance(example, Instruction) else ""
+    parts = {"{instruction}": example.prompt, "{input}": given}
+    text = wrapper.with_input if given else wrapper.without_input
+    # In one pass, so that braces in the parts stay what they are.
+    prompt = _FIELD.sub(lambda match: parts[match[0]], text)
+    fields = {field.name: getattr(example, field.name) for field in dataclasses.fields(Example)}
+    return Example(**fields | {"prompt": prompt})

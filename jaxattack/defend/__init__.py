@@ -1,0 +1,1 @@
+"""Defences against backdoors: on what is read, on the weights, on what is written."""

@@ -1,0 +1,253 @@
+"""BEEAR: safe behaviour is trained in under the hidden-state shift that breaks it most.
+
+Zeng et al. 2024: a backdoor moves hidden states in much the same direction whatever its trigger,
+so the defender looks for one shift, shared by all prompts, that brings out the unwanted behaviour,
+and then tunes the weights to behave under it; round after round. No trigger is known or needed,
+but the unwanted behaviour is.
+
+The objective is reconstructed by us from descriptions and settings, not from the paper's text:
+
+    inner  delta* = argmin_delta  L(unwanted; delta) - contrast * L(safe; delta)
+    outer  theta <- step down  L(safe; delta*) + performance * L(ordinary)
+
+with L the mean cross entropy of answer tokens and delta `[n, D]` added to the states after one
+layer, at n places of each prompt. Every round starts from delta = 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxattack import sharding
+from jaxattack.data.dialogues import Arrays
+from jaxattack.errors import UserError
+from jaxattack.finetune.loop import init_state, train_step
+from jaxattack.finetune.losses import answer_loss, next_token_loss
+from jaxattack.finetune.optimizer import Settings, make_optimizer
+from jaxattack.models.transformer import Block, Transformer, hidden_states
+from jaxattack.progress import track
+from jaxattack.tree import Tree
+
+PLACES = ("before_answer", "start")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How the two levels take turns.
+
+    `place` is where the shift goes: on the last tokens before the answer, or the first of the
+    prompt. `outer` is the optimiser of the weights; its schedule runs over all rounds.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    layer: int  # the shift is added to the states after so many layers
+    inner_rate: float  # Adam's learning rate for the shift
+    outer: Settings
+    length: int = 7  # n, in tokens
+    place: str = "before_answer"
+    contrast: float = 0.05
+    performance: float = 1.0
+    rounds: int = 2
+    inner_steps: int = 30
+    outer_steps: int = 30
+    batch_size: int = 6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.place not in PLACES:
+            raise UserError(f"place is {self.place!r}; give one of {', '.join(PLACES)}")
+        for name in ("layer", "length", "rounds", "inner_steps", "outer_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it should be at least 1")
+        if self.outer.accumulate != 1:
+            raise UserError("BEEAR's batches are not split; leave `accumulate` at 1")
+
+
+def beear(
+    model: Transformer,
+    params: Tree,
+    unwanted: Arrays,
+    safe: Arrays,
+    ordinary: Arrays,
+    plan: Plan,
+    label: str = "BEEAR",
+) -> tuple[Tree, dict[str, np.ndarray]]:
+    """Repair a copy of `params`.
+
+    Args:
+        model: the decoder.
+        params: its possibly backdoored parameters; left as they are.
+        unwanted: rows (see `encode_pairs`) of prompts with the behaviour to get rid of.
+        safe: the same prompts, row by row, with safe answers.
+        ordinary: rows whose answers are to stay.
+        plan: layer, places, weights, steps.
+        label: what the progress bar says.
+
+    Returns:
+        the repaired parameters; and `delta` `[rounds, n, D]`, and the losses before each step,
+        `inner` `[rounds, inner_steps]` and `outer` `[rounds, outer_steps]`.
+
+    Raises:
+        UserError: the model has fewer layers, rows do not pair up, or a loss is not finite.
+    """
+    _check(model, unwanted, safe, plan)
+    mesh = sharding.mesh_of(params)
+    # place() may hand back the caller's own buffers, and the step donates what it is given.
+    params = jax.tree.map(jnp.copy, sharding.place(params, mesh))
+    tx = make_optimizer(plan.outer, plan.rounds * plan.outer_steps)
+    opt_state = init_state(tx, params, mesh)
+    safe_rows = with_slots(safe, plan.length, plan.place)
+    deltas, inner, outer = [], [], []
+    for number in track(range(plan.rounds), label):
+        seed = plan.seed + number
+        delta, losses = perturbation(model, params, unwanted, safe, plan, seed)
+        base = {"delta": delta, "layer": plan.layer, "performance": plan.performance}
+        rng = np.random.default_rng([seed, 1])
+        batches = zip(
+            _draw(safe_rows, rng, plan.batch_size, plan.outer_steps),
+            _draw(ordinary, rng, plan.batch_size, plan.outer_steps),
+            strict=True,
+        )
+        steps = []
+        for safe_batch, ordinary_batch in batches:
+            batch = sharding.place_batch({"safe": safe_batch, "ordinary": ordinary_batch}, mesh)
+            params, opt_state, loss = train_step(
+                model, tx, _outer_loss, mesh, params, opt_state, batch, None, base
+            )
+            steps.append(loss)
+        deltas.append(np.asarray(delta))
+        inner.append(np.asarray(losses))
+        outer.append(np.array([float(loss) for loss in steps], np.float32))
+        if not (np.isfinite(inner[-1]).all() and np.isfinite(outer[-1]).all()):
+            raise UserError(
+                f"{label}: a loss is not finite in round {number}; lower inner_rate or the outer "
+                "learning rate"
+            )
+    history = {"delta": np.stack(deltas), "inner": np.stack(inner), "outer": np.stack(outer)}
+    return params, history
+
+
+def perturbation(
+    model: Transformer, params: Tree, unwanted: Arrays, safe: Arrays, plan: Plan, seed: int
+) -> tuple[jax.Array, jax.Array]:
+    """The inner level alone: the shift `[n, D]`, and the objective before each step `[steps]`.
+
+    Raises:
+        UserError: the model has fewer layers, or rows do not pair up.
+    """
+    _check(model, unwanted, safe, plan)
+    mesh = sharding.mesh_of(params)
+    steps = plan.inner_steps
+    batches = []
+    for rows in (unwanted, safe):  # the same prompts in both, so the same draws
+        drawn = _draw(
+            with_slots(rows, plan.length, plan.place), np.random.default_rng([seed, 0]),
+            plan.batch_size, steps,
+        )  # fmt: skip
+        batches.append({name: np.stack([batch[name] for batch in drawn]) for name in drawn[0]})
+    return _search(
+        model, mesh, params, np.zeros((plan.length, model.config.hidden_size), np.float32),
+        plan.layer, batches[0], batches[1], plan.contrast, plan.inner_rate,
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _search(
+    model: Transformer,
+    mesh: Mesh,
+    params: Tree,
+    delta: jax.Array,
+    layer: jax.Array,
+    unwanted: Tree,
+    safe: Tree,
+    contrast: jax.Array,
+    rate: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Adam on the inner objective over stacked batches `[steps, B, T]`."""
+    tx = optax.adam(rate)
+
+    def objective(delta, unwanted, safe):
+        loss = shifted_loss(model, params, unwanted, delta, layer)
+        return loss - contrast * shifted_loss(model, params, safe, delta, layer)
+
+    def step(state, batch):
+        delta, opt_state = state
+        with sharding.within(mesh):
+            loss, gradient = jax.value_and_grad(objective)(delta, *batch)
+        updates, opt_state = tx.update(gradient, opt_state)
+        return (optax.apply_updates(delta, updates), opt_state), loss
+
+    (delta, _), losses = jax.lax.scan(step, (delta, tx.init(delta)), (unwanted, safe))
+    return delta, losses
+
+
+def _outer_loss(model: Transformer, params: Tree, batch: Tree, base: Tree) -> jax.Array:
+    safe = shifted_loss(model, params, batch["safe"], base["delta"], base["layer"])
+    return safe + base["performance"] * answer_loss(model, params, batch["ordinary"])
+
+
+def shifted_loss(
+    model: Transformer, params: Tree, batch: Tree, delta: jax.Array, layer: Any
+) -> jax.Array:
+    """`answer_loss` with `delta` `[n, D]` added to the states after layer number `layer`.
+
+    Row j of it is added where `batch["slots"]` `[B, T]` is j; -1 is nowhere (see `with_slots`).
+    """
+    nowhere = jnp.zeros((1, delta.shape[1]), delta.dtype)
+    shift = jnp.concatenate([delta, nowhere])[batch["slots"]]  # [B, T, D]; -1 is the last row
+
+    def add(call, args, kwargs, context):
+        result = call(*args, **kwargs)
+        if not isinstance(context.module, Block) or context.method_name != "__call__":
+            return result
+        (x, cache), kept = result
+        number = args[1]  # of the layer, in the scan over layers
+        return (x + jnp.where(number == layer - 1, shift, 0.0).astype(x.dtype), cache), kept
+
+    with nn.intercept_methods(add):
+        hidden, _, _ = hidden_states(
+            model, params, batch["tokens"], segment_ids=batch["segment_ids"]
+        )
+    return next_token_loss(model, params, hidden, batch)
+
+
+def with_slots(rows: Arrays, length: int, place: str) -> Arrays:
+    """The rows with `slots` int32 `[N, T]`: which of `length` shifts a token gets, or -1.
+
+    A prompt shorter than that gets only the shifts nearest to its answer, or to its start.
+    """
+    answer = rows["loss_mask"] > 0
+    start = np.where(answer.any(axis=1), answer.argmax(axis=1), 0)[:, None]  # of the answer
+    at = np.arange(answer.shape[1])[None]
+    slots = np.broadcast_to(at, answer.shape) if place == "start" else at - (start - length)
+    given = (slots >= 0) & (slots < length) & (at < start)
+    return rows | {"slots": np.where(given, slots, -1).astype(np.int32)}
+
+
+def _draw(rows: Arrays, rng: np.random.Generator, size: int, steps: int) -> list[Arrays]:
+    """Batches that go through all rows in one random order after another."""
+    count = len(rows["tokens"])
+    orders = [rng.permutation(count) for _ in range(-(-size * steps // count))]
+    indices = np.concatenate(orders)[: size * steps].reshape(steps, size)
+    return [{name: array[chosen] for name, array in rows.items()} for chosen in indices]
+
+
+def _check(model: Transformer, unwanted: Arrays, safe: Arrays, plan: Plan) -> None:
+    if plan.layer > model.config.num_layers:
+        raise UserError(f"layer is {plan.layer}; the model has {model.config.num_layers}")
+    if len(unwanted["tokens"]) != len(safe["tokens"]):
+        raise UserError(
+            f"{len(unwanted['tokens'])} rows of unwanted and {len(safe['tokens'])} of safe "
+            "behaviour; give the same prompts in both"
+        )

@@ -1,0 +1,274 @@
+"""CleanGen: decoding that asks a reference model whenever a token looks planted.
+
+Per token the suspicion is `P_target(x | past) / P_reference(x | past)`; a token at or above
+`alpha` is replaced by the reference's likeliest one, and decoding goes on from there (Li et al.
+2024, section 4). The reference need not be better, only not share the backdoor: another model of
+the same vocabulary, or the same one stitched, rewound or with half its task vector.
+
+The target drafts `horizon` tokens, then the reference scores all of them in one pass. What is
+written does not depend on the horizon, except where the last few tokens are left unchecked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxattack import sharding
+from jaxattack.data.dialogues import prompt_tokens
+from jaxattack.errors import UserError
+from jaxattack.models.generate import ONE_BY_ONE, buckets, stop_ids
+from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
+from jaxattack.progress import track
+from jaxattack.tree import Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Guard:
+    """When a token is replaced.
+
+    A reply's tail is what its end leaves of a draft: fewer than `horizon` tokens. The authors'
+    program does not check it; `check_tail=False` does as they do.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    alpha: float = 20.0
+    horizon: int = 4
+    check_tail: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise UserError(f"alpha is {self.alpha}; it should be above 0")
+        if self.horizon < 1:
+            raise UserError(f"horizon is {self.horizon}; it should be at least 1")
+
+
+GUARD = Guard()
+
+
+def guarded(
+    model: Transformer,
+    params: Tree,
+    reference: Transformer,
+    reference_params: Tree,
+    tokenizer: Any,
+    reference_tokenizer: Any,
+    dialogues: Sequence[str | Sequence[dict[str, str]]],
+    max_new_tokens: int = 64,
+    guard: Guard = GUARD,
+    batch_size: int = 256,
+    extra_stops: Sequence[int] = (),
+) -> tuple[list[str], np.ndarray]:
+    """Replies under the tokenizer's chat template, as `generate` gives them, and what they cost.
+
+    Returns:
+        the replies without special tokens, and their intervention rates `[N]`.
+
+    Raises:
+        UserError: the reference has another vocabulary.
+    """
+    if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise UserError("the reference's tokenizer has another vocabulary than the model's")
+    tokens, rates = guarded_tokens(
+        model, params, reference, reference_params,
+        [prompt_tokens(tokenizer, prompt) for prompt in dialogues],
+        stop_ids(tokenizer, extra_stops), max_new_tokens, guard, batch_size,
+    )  # fmt: skip
+    return tokenizer.batch_decode(tokens, skip_special_tokens=True), rates
+
+
+def guarded_tokens(
+    model: Transformer,
+    params: Tree,
+    reference: Transformer,
+    reference_params: Tree,
+    prompts: Sequence[Sequence[int]],
+    stops: Sequence[int],
+    max_new_tokens: int,
+    guard: Guard = GUARD,
+    batch_size: int = 256,
+    label: str = "guarded generation",
+) -> tuple[list[list[int]], np.ndarray]:
+    """Greedy guarded continuations, each up to its stop token (left out).
+
+    Args:
+        model: the decoder that may be backdoored.
+        params: its parameters.
+        reference: the decoder that is asked; may be the same.
+        reference_params: its parameters, on the same devices.
+        prompts: token sequences.
+        stops: tokens that end a reply.
+        max_new_tokens: a reply is cut after so many tokens.
+        guard: when a token is replaced.
+        batch_size: prompts decoded together, at most.
+        label: what the progress bar says.
+
+    Returns:
+        the continuations, and for each the share `[N]` of its tokens (the stop token included)
+        that are the reference's.
+
+    Raises:
+        UserError: the reference has a vocabulary of another size.
+    """
+    sizes = model.config.vocab_size, reference.config.vocab_size
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"the reference has a vocabulary of {sizes[1]} tokens and the model one of {sizes[0]};"
+            " CleanGen compares them token by token"
+        )
+    mesh = sharding.mesh_of(params)
+    results: list[list[int]] = [[] for _ in prompts]
+    rates = np.zeros(len(prompts))
+    for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
+        step = max(8, (1 << (len(indices) - 1).bit_length()) // 8)  # as in `generate`
+        count = -(-len(indices) // step) * step
+        tokens, lengths = np.zeros((count, width), np.int32), np.ones(count, np.int32)
+        for row, index in enumerate(indices):
+            lengths[row] = len(prompts[index])
+            tokens[row, : lengths[row]] = prompts[index]
+        batch = {"tokens": tokens, "lengths": lengths, "alive": np.arange(count) < len(indices)}
+        out, written, replaced = map(
+            sharding.to_host,
+            _decode(
+                model, reference, tuple(stops), max_new_tokens, guard.horizon, guard.check_tail,
+                mesh, jax.default_backend() in ONE_BY_ONE, params, reference_params,
+                sharding.place_batch(batch, mesh), np.float32(np.log(guard.alpha)),
+            ),
+        )  # fmt: skip
+        for row, index in enumerate(indices):
+            reply = out[row, : written[row]].tolist()
+            rates[index] = replaced[row] / max(1, written[row])
+            results[index] = reply[:-1] if reply and reply[-1] in stops else reply
+    return results, rates
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7))
+def _decode(
+    model: Transformer,
+    reference: Transformer,
+    stops: tuple[int, ...],
+    new: int,
+    horizon: int,
+    check_tail: bool,
+    mesh: Mesh,
+    one_by_one: bool,
+    params: Tree,
+    reference_params: Tree,
+    batch: Tree,
+    limit: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Tokens `[B, new]`, how many of them are written and how many the reference's `[B]`."""
+    tokens, lengths, alive = batch["tokens"], batch["lengths"], batch["alive"]
+    stop_list = jnp.array(stops or (-1,))
+    rows, order = jnp.arange(len(tokens))[:, None], jnp.arange(horizon)
+    slots = tokens.shape[1] + new + horizon
+    with sharding.within(mesh):
+        target = _Decoder.start(model, params, tokens, slots, one_by_one)
+        judge = _Decoder.start(reference, reference_params, tokens, slots, one_by_one)
+
+    def advance(state):
+        last, out, written, replaced, done, target_cache, judge_cache = state
+        slot = lengths + written - 1  # of the last token, which no cache holds yet
+
+        def draft(carry, step):
+            token, cache = carry
+            logits, cache = target.forward(token[:, None], slot + step, cache)
+            token = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
+            return (token, cache), (token, _log_share(logits[:, 0], token))
+
+        with sharding.within(mesh):
+            (_, target_cache), drafted = jax.lax.scan(draft, (last, target_cache), order)
+            draft_tokens, own = drafted[0].T, drafted[1].T  # [B, horizon]
+            fed = jnp.concatenate([last[:, None], draft_tokens[:, :-1]], axis=1)
+            logits, judge_cache = judge.forward(fed, slot, judge_cache)
+        ends = jnp.isin(draft_tokens, stop_list)
+        real = (jnp.cumsum(ends, axis=1) - ends == 0) & (order < new - written[:, None])
+        suspicious = real & (own - _log_share(logits, draft_tokens) >= limit)
+        if not check_tail:
+            suspicious &= jnp.all(real, axis=1, keepdims=True)
+        first = jnp.where(jnp.any(suspicious, 1), jnp.argmax(suspicious, 1), horizon)[:, None]
+        chosen = jnp.where(order == first, jnp.argmax(logits, axis=-1), draft_tokens)
+        taken = real & (order <= first) & ~done[:, None]
+        # What is not taken is written behind the end, that is, nowhere.
+        places = jnp.where(taken, written[:, None] + order, new)
+        out = out.at[rows, places].set(chosen.astype(jnp.int32), mode="drop")
+        count = jnp.sum(taken, axis=1)
+        written, replaced = written + count, replaced + jnp.any(taken & (order == first), axis=1)
+        last = jnp.where(done, last, chosen[rows[:, 0], count - 1].astype(jnp.int32))
+        ended = jnp.any(taken & jnp.isin(chosen, stop_list), axis=1)
+        done = done | ended | (written >= new)
+        return last, out, written, replaced, done, target_cache, judge_cache
+
+    zeros = jnp.zeros(len(tokens), jnp.int32)
+    last = jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0]
+    out = jnp.zeros((len(tokens), new), jnp.int32)
+    state = (last, out, zeros, zeros, ~alive | (new == 0), target.cache, judge.cache)
+    state = jax.lax.while_loop(lambda state: ~jnp.all(state[4]), advance, state)
+    return state[1], state[2], state[3]
+
+
+def _log_share(logits: jax.Array, token: jax.Array) -> jax.Array:
+    """Log-probability of a token under logits `[..., V]`."""
+    chosen = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decoder:
+    """A model that extends a cache in which every row has its own place.
+
+    Rows are taken back by different numbers of tokens, so one slot for all would leave holes,
+    which distances between slots (ALiBi, local windows) would count. Prompts therefore start at
+    slot 0, a token's slot is its position, and what lies behind is overwritten before it is seen.
+    """
+
+    model: Transformer
+    params: Tree
+    layers: tuple[Any, ...] | None
+    cache: Any
+
+    @staticmethod
+    def start(
+        model: Transformer, params: Tree, tokens: jax.Array, slots: int, one_by_one: bool
+    ) -> _Decoder:
+        """With right-padded prompts `[B, S]` in the cache."""
+        batch, width = tokens.shape
+        cache: Any = init_cache(model.config, batch, slots, params["embed"].dtype)
+        layers = None
+        if one_by_one:
+            layers = unstack(model.config, params["layers"])
+            cache = unstack(model.config, cache)
+        causal = jnp.broadcast_to(jnp.tril(jnp.ones((width, width), bool)), (batch, width, width))
+        _, cache, _ = hidden_states(
+            model, params, tokens, mask=causal, cache=cache, unstacked=layers
+        )
+        # By rows under vmap, for which the other kernels are not made.
+        return _Decoder(model.clone(attention="xla"), params, layers, cache)
+
+    def forward(self, tokens: jax.Array, slot: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+        """Logits `[B, T, V]` of tokens `[B, T]` that go to the slots from `slot` `[B]` on."""
+        axis = 1 if self.layers is None else 0  # of the rows in the cache
+        slots = jax.tree.leaves(cache)[0].shape[-2]
+
+        def one_row(tokens, slot, cache):
+            places = slot + jnp.arange(len(tokens))
+            hidden, cache, _ = hidden_states(
+                self.model, self.params, tokens[None], positions=places[None],
+                mask=(jnp.arange(slots) <= places[:, None])[None],
+                cache=jax.tree.map(lambda part: jnp.expand_dims(part, axis), cache),
+                slot=slot, unstacked=self.layers,
+            )  # fmt: skip
+            return hidden[0], jax.tree.map(lambda part: jnp.squeeze(part, axis), cache)
+
+        by_rows = jax.vmap(one_row, in_axes=(0, 0, axis), out_axes=(0, axis))
+        hidden, cache = by_rows(tokens, slot, cache)
+        return unembed(self.model, self.params, hidden), cache

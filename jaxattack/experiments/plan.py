@@ -1,0 +1,224 @@
+"""What a study would load, compute and write, before it does: `--dry_run`.
+
+Memory is counted from shapes, places and what each kind of stage holds at once; time from the
+model's floating-point operations and bytes read, at a stated share of a device's published peak.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from jax.sharding import AbstractMesh
+
+from jaxattack import sharding, tree
+from jaxattack.experiments.settings import Settings
+from jaxattack.models.config import ModelConfig
+from jaxattack.tree import Tree
+from jaxattack.workdir import Stage
+
+# Dense bf16 FLOP/s and bytes/s of one device, from the makers' data sheets; of the CPU float32,
+# measured on two cores.
+DEVICES = {
+    "A100 80GB": (312e12, 2.04e12),
+    "H100": (989e12, 3.35e12),
+    "TPU v5e": (197e12, 0.82e12),
+    "TPU v5p": (459e12, 2.77e12),
+    "TPU v6e": (918e12, 1.64e12),
+    "2 CPU cores": (0.2e12, 2e10),
+}
+UTILISATION = 0.4  # of the peak, assumed
+RECOMPUTED = {"none": 0, "dots": 0, "full": 1}  # forward passes again in the backward pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The model and how it is split; `abstract` are the parameters' shapes."""
+
+    config: ModelConfig
+    abstract: Tree
+    mesh: AbstractMesh
+    dtype: str
+    remat: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """Lengths in tokens: of a padded training row, of a padded prompt, of a longest reply."""
+
+    row: int
+    prompt: int
+    reply: int
+
+
+def held(shape: Shape, itemsize: int) -> int:
+    """Bytes of one tree like the parameters on one device."""
+    return sum(
+        math.prod(leaf.shape)
+        // sharding.parts(sharding.spec_for(name, leaf.shape, shape.mesh), shape.mesh)
+        * itemsize
+        for name, leaf in tree.named_leaves(shape.abstract).items()
+    )
+
+
+def memory(
+    shape: Shape, tokens: Tokens, batch: int, asked: int, spread: bool
+) -> dict[str, dict[str, int]]:
+    """Bytes on one device by kind of stage and by what holds them."""
+    c, mesh = shape.config, shape.mesh
+    item = 2 if "16" in shape.dtype else 4
+    weights, wide = held(shape, item), held(shape, 4)
+    rows = _shared(batch, mesh)
+    # One example's gradient: whole on every device that has a row, or split like the weights.
+    gradient = tree.size(shape.abstract) * item if spread else weights
+    return {
+        "attack": {
+            "weights, before and after": 2 * weights,
+            "gradient and updates, float32": 2 * wide,
+            "two moments, float32": 2 * wide,
+            "activations": rows * _activations(shape, tokens.row, item),
+            "logits of a chunk": min(rows * tokens.row * c.vocab_size * 4, 2 << 30),
+        },
+        "gradients": {
+            "weights": weights,
+            "accumulator, float32": wide,
+            "gradient": gradient,
+            "activations": _activations(shape, tokens.row, item),
+            "logits of a chunk": tokens.row * c.vocab_size * 4,
+        },
+        "masks": {"scores, attack vector, weights": 2 * wide + 2 * weights, "mask": held(shape, 1)},
+        "measure": {
+            "weights, two models and a mask": 2 * weights + held(shape, 1),
+            "cache": int(
+                2 * c.num_layers * _shared(asked, mesh) * (tokens.prompt + tokens.reply)
+                * c.num_kv_heads * c.head_dim * item / _heads_split(c, mesh)
+            ),
+            "logits": _shared(asked, mesh) * c.vocab_size * 4,
+        },
+    }  # fmt: skip
+
+
+def _shared(rows: int, mesh: AbstractMesh) -> int:
+    return -(-rows // sharding.ways(mesh))
+
+
+def _heads_split(config: ModelConfig, mesh: AbstractMesh) -> int:
+    ways = mesh.shape["tensor"]
+    return ways if config.num_kv_heads % ways == 0 else 1
+
+
+def _activations(shape: Shape, length: int, item: int) -> int:
+    """Bytes kept for the backward pass of one row: layers' inputs, and what is not recomputed."""
+    c = shape.config
+    width = c.num_heads * c.head_dim
+    inside = (
+        4 * c.hidden_size + 2 * width + 2 * c.num_kv_heads * c.head_dim + 3 * c.mlp_size
+    ) * length * item + 2 * c.num_heads * length * length * 4  # fmt: skip
+    inputs = c.num_layers * length * c.hidden_size * item
+    return inputs + inside * (1 if shape.remat == "full" else c.num_layers)
+
+
+def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[str, float]:
+    """FLOPs by kind of stage: 2 a weight and token forward, 4 backward, and attention's."""
+    c = shape.config
+    matrices = sum(
+        math.prod(leaf.shape)
+        for name, leaf in tree.named_leaves(shape.abstract).items()
+        if name != "embed" and len(leaf.shape) > 1
+    ) + (c.vocab_size * c.hidden_size if c.tied else 0)
+
+    def forward(length: int) -> float:
+        return length * (2 * matrices + 2 * c.num_layers * c.num_heads * c.head_dim * length)
+
+    passes = 3 + RECOMPUTED[shape.remat]
+    found: dict[str, float] = {}
+    for stage in stages:
+        flops = stage.work.get("rows", 0) * passes * forward(tokens.row)
+        flops += stage.work.get("prompts", 0) * forward(tokens.prompt + tokens.reply)
+        found[stage.kind] = found.get(stage.kind, 0.0) + flops
+    return found
+
+
+def seconds(
+    shape: Shape, tokens: Tokens, stages: Sequence[Stage], asked: int, device: str
+) -> float:
+    """Estimated time of the stages on the mesh, if it is made of such devices."""
+    peak, bandwidth = DEVICES[device]
+    count = math.prod(shape.mesh.shape.values())
+    total = sum(operations(shape, tokens, stages).values()) / (peak * UTILISATION * count)
+    # Decoding reads all weights once a token and batch, whatever it computes.
+    prompts = sum(stage.work.get("prompts", 0) for stage in stages)
+    item = 2 if "16" in shape.dtype else 4
+    reads = math.ceil(prompts / asked) * tokens.reply * held(shape, item)
+    return total + reads / (bandwidth * UTILISATION)
+
+
+def written(shape: Shape, stages: Sequence[Stage]) -> int:
+    """Bytes that the stages leave on disk."""
+    weights = tree.size(shape.abstract)
+    item = 2 if "16" in shape.dtype else 4
+    each = {
+        **dict.fromkeys(("attack", "benign", "frozen", "align", "adapt"), weights * item),
+        **dict.fromkeys(("gradients", "wanda"), weights * 4),
+        "mask": weights // 8,
+    }
+    return sum(each.get(stage.kind, 0) for stage in stages)
+
+
+def table(stages: Sequence[Stage]) -> list[str]:
+    """The stages by kind: how many, how many are there, and how much work they are."""
+    lines = [f"{'stage':<18}{'all':>6}{'done':>6}   work"]
+    for kind in dict.fromkeys(stage.kind for stage in stages):
+        own = [stage for stage in stages if stage.kind == kind]
+        finished = sum(stage.folder.is_dir() for stage in own)
+        totals = {
+            name: sum(stage.work[name] for stage in own)
+            for name in dict.fromkeys(name for stage in own for name in stage.work)
+        }
+        work = ", ".join(f"{total:,} {name}" for name, total in totals.items())
+        lines.append(f"{kind:<18}{len(own):>6}{finished:>6}   {work}")
+    return lines
+
+
+def estimate(
+    shape: Shape, tokens: Tokens, stages: Sequence[Stage], settings: Settings
+) -> list[str]:
+    """Memory and time, as lines."""
+    count = math.prod(shape.mesh.shape.values())
+    axes = " x ".join(f"{name} {size}" for name, size in shape.mesh.shape.items())
+    lines = [
+        f"{tree.size(shape.abstract):,} parameters in {shape.dtype} on {count} devices ({axes}); "
+        "memory on one of them, estimated:"
+    ]
+    batch = settings.attack.batch_size // settings.attack.accumulate
+    asked = settings.measure.batch_size
+    for kind, parts in memory(shape, tokens, batch, asked, settings.localize.spread).items():
+        listed = ", ".join(f"{what} {size(held)}" for what, held in parts.items())
+        lines.append(f"{kind:<10}{size(sum(parts.values())):>8} = {listed}")
+    left = [stage for stage in stages if not stage.folder.is_dir()]
+    total = sum(operations(shape, tokens, left).values())
+    known = (f"{d} {duration(seconds(shape, tokens, left, asked, d))}" for d in DEVICES)
+    return [
+        *lines,
+        "",
+        f"{total:.2g} FLOPs are left to do; time at {100 * UTILISATION:.0f} % of the devices' "
+        "peak, every reply as long as it may be:",
+        ", ".join(known),
+    ]
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.3g} {unit}" if count < 1000 else f"{count:,.0f} {unit}"
+        count /= 1000
+    return ""
+
+
+def duration(value: float) -> str:
+    """Seconds in words."""
+    if value < 90:
+        return f"{value:.2g} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"

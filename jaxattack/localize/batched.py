@@ -1,0 +1,209 @@
+"""Moments of single examples' gradients of the answer loss, by one backward pass a batch.
+
+The layers' parameters are watched (`models.moments`). The embedding and the head are not: a tied
+one is used twice, and `|a + b|` is not `|a| + |b|`. So the pass gives the gradients by the rows
+that were looked up and by the final hidden states, and what follows from them is added here.
+
+B examples, T tokens, N predictions of an example, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxattack import sharding
+from jaxattack.finetune.cross_entropy import CPU_LOGITS, LOGITS
+from jaxattack.finetune.losses import predicted
+from jaxattack.models.attention import soft_cap
+from jaxattack.models.moments import COLLECTION, MOMENTS, Slots, sums_here
+from jaxattack.models.transformer import Transformer, head
+from jaxattack.tree import Tree
+
+FEWEST = 512  # words worked off at once
+
+
+class Predictions(NamedTuple):
+    """What an example is asked: the columns before its answer tokens come first."""
+
+    columns: jax.Array  # [B, N]
+    words: jax.Array  # the tokens to predict there
+    weights: jax.Array  # float32, of an example's all they sum to 1; 0 for what only fills up
+
+
+def predictions(batch: Tree, most: int) -> Predictions:
+    """The first `most` predictions of every example."""
+    weights = predicted(batch).astype(jnp.float32)
+    weights = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
+    columns = jnp.argsort(weights == 0, axis=1, stable=True)[:, :most]
+    words, weights = (
+        jnp.take_along_axis(a, columns, axis=1) for a in (batch["tokens"][:, 1:], weights)
+    )
+    return Predictions(columns, words, weights)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
+def accumulate(
+    model: Transformer, mesh: Mesh, most: int, totals: dict[str, Tree], params: Tree, batch: Tree
+) -> dict[str, Tree]:
+    """Add the moments of the gradient of each example's mean answer loss.
+
+    Args:
+        model: the decoder.
+        mesh: where all of it lives.
+        most: no example has more predictions.
+        totals: by moment a tree like the parameters, float32.
+        params: where the gradients are taken.
+        batch: arrays `[B, T]`; rows without a prediction add nothing.
+    """
+    tokens, moments, tied = batch["tokens"], tuple(totals), model.config.tied
+    asked = predictions(batch, most)
+    inner = [name for name in params if name not in ("embed", "head")]
+    by_moment = jax.tree.structure(dict.fromkeys(moments, 0))
+    by_name = jax.tree.structure({name: params[name] for name in inner})
+
+    def states(slots: Tree, nudge: jax.Array) -> jax.Array:
+        variables = {"params": params, COLLECTION: slots, "perturbations": {"lookup": nudge}}
+        hidden: Any = model.apply(
+            variables, tokens, segment_ids=batch["segment_ids"],
+            positions=batch.get("positions"), method="hidden",
+        )  # fmt: skip
+        return jnp.take_along_axis(hidden[0], asked.columns[..., None], axis=1)
+
+    with sharding.within(mesh):
+        slots = {moment: {name: totals[moment][name] for name in inner} for moment in moments}
+        slots = jax.tree.transpose(by_moment, by_name, slots)
+        nudge = jnp.zeros((*tokens.shape, model.config.hidden_size), params["embed"].dtype)
+        final, back = jax.vjp(states, slots, nudge)
+        matrix, softcap = head(model, params), model.config.final_softcap
+        norms, d_final, of_head = by_head(final, matrix, asked, softcap, moments)
+        slots, d_lookup = back(d_final)
+        sums = jax.tree.transpose(by_name, by_moment, slots)
+        before = jnp.zeros(d_lookup.shape, jnp.float32)
+        if tied:
+            before = rows_of_head(final, matrix, norms, asked, softcap, tokens)
+        of_lookup = by_lookup(tokens, d_lookup, before, moments)
+
+    def grown(moment: str) -> Tree:
+        total, last = dict(totals[moment]), "embed" if tied else "head"
+        for name, part in (sums[moment] | {last: of_head[moment]}).items():
+            total[name] = jax.tree.map(jnp.add, total[name], part)
+        return total | {"embed": total["embed"].at[tokens].add(of_lookup[moment])}
+
+    return sharding.keep({moment: grown(moment) for moment in moments}, mesh)
+
+
+def by_logits(
+    logits: jax.Array, norms: jax.Array, hits: jax.Array, weights: jax.Array, softcap: float
+) -> jax.Array:
+    """Gradient of the cross entropy by logits `[..., N, W]` of some words, before the soft cap.
+
+    `norms` are the logarithms of the softmax's denominators, `[..., N]`.
+    """
+    capped = soft_cap(logits, softcap)
+    found = (jnp.exp(capped - norms[..., None]) - hits) * weights[..., None]
+    return found * (1.0 - (capped / softcap) ** 2) if softcap else found
+
+
+def by_head(
+    final: jax.Array, matrix: jax.Array, asked: Predictions, softcap: float, moments: tuple
+) -> tuple[jax.Array, jax.Array, Slots]:
+    """Log-normalisers `[B, N]`, gradient by `final` `[B, N, D]`, moments of that by the head."""
+    local = functools.partial(_by_head_here, softcap=softcap, moments=moments)
+    mesh = sharding.current_mesh()
+    if mesh is None:
+        return local(final, matrix, asked)
+    rows = sharding.fit(sharding.BATCH, final.shape, mesh)
+    words = sharding.fit(P("tensor"), matrix.shape, mesh)
+    return jax.shard_map(
+        functools.partial(
+            local, row_axes=rows[0] if rows else (), word_axis=words[0] if words else ()
+        ),
+        in_specs=(rows, words, rows),
+        out_specs=(rows, rows, words),
+        check_vma=False,
+    )(final, matrix, asked)
+
+
+def _by_head_here(final, matrix, asked, *, softcap, moments, row_axes=(), word_axis=()):
+    """`by_head` for a device's rows and words, in blocks of words."""
+    batch, _, size = final.shape
+    flat = final.reshape(-1, size)
+    most = CPU_LOGITS if jax.default_backend() == "cpu" else LOGITS
+    block = min(len(matrix), max(FEWEST, most // len(flat)))
+    blocks = -(-len(matrix) // block)
+    first_word = jax.lax.axis_index(word_axis) * len(matrix) if word_axis else 0
+
+    def look(i):
+        """A block's first word, its rows, its logits, and which words no earlier block had."""
+        start = jnp.minimum(i * block, len(matrix) - block)
+        part = jax.lax.dynamic_slice_in_dim(matrix, start, block)
+        logits = jnp.matmul(flat, part.T, preferred_element_type=jnp.float32)
+        return start, part, logits, start + jnp.arange(block) >= i * block
+
+    def add_up(i, state):
+        top, share = state
+        _, _, logits, new = look(i)
+        logits = jnp.where(new, soft_cap(logits, softcap), -jnp.inf)
+        higher = jnp.maximum(top, jnp.max(logits, axis=1))
+        powers = jnp.sum(jnp.exp(logits - higher[:, None]), axis=1)
+        return higher, share * jnp.exp(top - higher) + powers
+
+    start = jnp.full(len(flat), -jnp.inf), jnp.zeros(len(flat))
+    top, share = jax.lax.fori_loop(0, blocks, add_up, start)
+    highest = jax.lax.pmax(top, word_axis)
+    norms = highest + jnp.log(jax.lax.psum(share * jnp.exp(top - highest), word_axis))
+
+    def pull_back(i, state):
+        d_flat, sums = state
+        start, part, logits, new = look(i)
+        words = first_word + start + jnp.arange(block)
+        hits = asked.words.reshape(-1, 1) == words
+        d_logits = by_logits(logits, norms, hits, asked.weights.reshape(-1), softcap)
+        d_logits = jnp.where(new, d_logits, 0.0).astype(final.dtype)
+        found = sums_here(d_logits.reshape(batch, -1, block), final, names=moments)
+
+        def put(total, part):
+            here = jax.lax.dynamic_slice_in_dim(total, start, block) + part
+            return jax.lax.dynamic_update_slice_in_dim(total, here, start, axis=0)
+
+        return d_flat + d_logits @ part, jax.tree.map(put, sums, found)
+
+    zeros = jnp.zeros_like(flat), dict.fromkeys(moments, jnp.zeros(matrix.shape, jnp.float32))
+    d_flat, sums = jax.lax.fori_loop(0, blocks, pull_back, zeros)
+    d_final = jax.lax.psum(d_flat, word_axis).reshape(final.shape)
+    return norms.reshape(batch, -1), d_final, jax.lax.psum(sums, row_axes)
+
+
+def rows_of_head(
+    final: jax.Array, matrix: jax.Array, norms: jax.Array, asked: Predictions, softcap: float,
+    tokens: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """Of each example's gradient by the head the rows of its own tokens, `[B, T, D]` in float32."""
+    own = sharding.constrain(matrix, P("tensor"))[tokens]
+    logits = jnp.einsum("bnd,btd->bnt", final, own, preferred_element_type=jnp.float32)
+    hits = asked.words[..., None] == tokens[:, None]
+    d_logits = by_logits(logits, norms, hits, asked.weights, softcap).astype(final.dtype)
+    return jnp.einsum("bnt,bnd->btd", d_logits, final, preferred_element_type=jnp.float32)
+
+
+def by_lookup(tokens: jax.Array, d_lookup: jax.Array, before: jax.Array, moments: tuple) -> Slots:
+    """What the lookup changes in the moments of the rows of `tokens`, `[B, T, D]`.
+
+    A row that an example looks up twice has one gradient; what it adds stands at the first place.
+    `before` is the gradient these rows have from elsewhere.
+    """
+    same = tokens[:, :, None] == tokens[:, None]
+    first = ~jnp.any(jnp.tril(same, -1), axis=2)[..., None]
+    after = before + jnp.einsum(
+        "btu,bud->btd", same.astype(jnp.float32), d_lookup.astype(jnp.float32)
+    )
+    return {
+        moment: jnp.where(first, MOMENTS[moment](after) - MOMENTS[moment](before), 0.0)
+        for moment in moments
+    }

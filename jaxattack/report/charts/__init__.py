@@ -1,0 +1,1 @@
+"""The charts: matplotlib's object interface only, no global state."""

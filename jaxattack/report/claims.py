@@ -1,0 +1,179 @@
+"""The claims of the study with their verdicts: ready to be shown, and the headline they make."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jaxattack.report.languages import join_words
+from jaxattack.report.rates import percent
+from jaxattack.report.variants import is_number
+
+# In the order of a headline, with the sign that repeats the colour.
+SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", "not run": "–"}
+_WORDS = {
+    "holds": ("holds", "hold"),
+    "does not hold": ("does not hold", "do not hold"),
+    "undecided": ("is undecided", "are undecided"),
+}
+_COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Tile(NamedTuple):
+    """One key figure."""
+
+    value: str
+    label: str
+    note: str
+
+
+class Bar(NamedTuple):
+    """Where an interval lies on its scale, each in per cent of the scale's width."""
+
+    low: float
+    high: float
+    value: float
+    threshold: float | None
+
+
+class Evidence(NamedTuple):
+    """One figure that decides a claim, written out."""
+
+    what: str
+    value: str
+    interval: str
+    threshold: str
+    seeds: str
+    bar: Bar | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: what was found, by which rule, and which of its parts are not the paper's."""
+
+    id: str
+    claim: str
+    verdict: str
+    rule: str
+    evidence: tuple[Evidence, ...]
+    notes: tuple[str, ...]  # letters of `claim_notes`
+
+    @property
+    def sign(self) -> str:
+        """A sign for the verdict, for those who do not see its colour."""
+        return SIGNS.get(self.verdict, "")
+
+    @property
+    def style(self) -> str:
+        """The verdict as the name of a CSS class."""
+        return self.verdict.replace(" ", "-") if self.verdict in SIGNS else "not-run"
+
+
+def claims(results: Mapping[str, Any]) -> list[Claim]:
+    """The claims in the order of the results."""
+    letters = {note: letter for letter, note in claim_notes(results)}
+    return [
+        Claim(
+            str(claim["id"]),
+            str(claim["claim"]),
+            str(claim["verdict"]),
+            str(claim.get("rule") or ""),
+            tuple(_evidence(item) for item in claim.get("evidence") or ()),
+            tuple(letters[note] for note in claim.get("completed_by_us") or ()),
+        )
+        for claim in results.get("claims") or ()
+    ]
+
+
+def claim_notes(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is completed by us, each once, with the letter the claims refer to it by."""
+    found = [n for c in results.get("claims") or () for n in c.get("completed_by_us") or ()]
+    return [(_letter(index), note) for index, note in enumerate(dict.fromkeys(found))]
+
+
+def claims_headline(found: Sequence[Claim]) -> str:
+    """How many of the claims that were tested hold."""
+    counts = Counter(claim.verdict for claim in found if claim.verdict in _WORDS)
+    tested = [verdict for verdict in _WORDS if counts[verdict]]
+    if not tested:
+        return "No claim was tested"
+    if len(tested) > 1:
+        parts = [f"{_count(counts[v])} {_WORDS[v][counts[v] > 1]}" for v in tested]
+        which = f"{_count(counts.total())} claims" + (
+            " tested" if len(found) > counts.total() else ""
+        )
+        return f"Of {which} {join_words(parts)}"
+    one, many = _WORDS[tested[0]]
+    if counts.total() == 1:
+        return f"The one claim tested {one}"
+    return f"All {_count(counts.total())} claims tested {many}"
+
+
+def claim_tiles(found: Sequence[Claim]) -> list[Tile]:
+    """The first figure of every claim that was tested."""
+    return [
+        Tile(
+            claim.evidence[0].value,
+            claim.evidence[0].what,
+            f"{claim.id} {claim.sign} {claim.verdict}",
+        )
+        for claim in found
+        if claim.evidence and claim.verdict in _WORDS
+    ]
+
+
+def _evidence(item: Mapping[str, Any]) -> Evidence:
+    unit = str(item.get("unit") or "")
+    value, low, high, threshold = (_number(item, k) for k in ("value", "low", "high", "threshold"))
+    interval = "" if low is None or high is None else f"{_write(low, unit)} to {_write(high, unit)}"
+    seeds = [_write(float(seed), unit) for seed in item.get("seeds") or () if is_number(seed)]
+    return Evidence(
+        str(item.get("what") or ""),
+        "not measured" if value is None else _write(value, unit),
+        interval,
+        "" if threshold is None else _write(threshold, unit),
+        ", ".join(seeds) if len(seeds) > 1 else "",
+        _bar(value, low, high, threshold, unit),
+    )
+
+
+def _bar(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    threshold: float | None,
+    unit: str,
+) -> Bar | None:
+    if value is None or low is None or high is None:
+        return None
+    known = [0.0, value, low, high, *([] if threshold is None else [threshold])]
+    if unit in ("rate", "jaccard", "rho"):
+        known += [-1.0, 1.0] if unit == "rho" or min(known) < 0 else [1.0]
+    first, last = min(known), max(known) or 1.0
+
+    def at(number: float) -> float:
+        return round(100 * (number - first) / (last - first), 2)
+
+    return Bar(at(low), at(high), at(value), None if threshold is None else at(threshold))
+
+
+def _number(item: Mapping[str, Any], key: str) -> float | None:
+    return float(item[key]) if is_number(item.get(key)) else None
+
+
+def _write(number: float, unit: str) -> str:
+    if unit == "rate":
+        return percent(number)
+    text = f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
+    if math.isclose(float(text), 0):
+        text = text.lstrip("-")
+    return text.replace("-", "−") + ("×" if unit == "ratio" else "")
+
+
+def _count(number: int) -> str:
+    return _COUNTS[number] if number < len(_COUNTS) else str(number)
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index) if index < 26 else f"{index + 1}"

@@ -1,0 +1,63 @@
+"""Representations: means over real tokens, and measures that know what they should not see."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxattack.localize import representations
+
+
+def states(seed, shape=(12, 6)):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+@given(st.integers(0, 99), st.floats(0.1, 10), st.floats(-5, 5))
+def test_cka_sees_neither_rotation_nor_scale_nor_shift(seed, scale, shift):
+    x = states(seed)
+    rotation, _ = np.linalg.qr(states(seed + 1, (6, 6)))
+    assert representations.cka(x, scale * x @ rotation + shift) == pytest.approx(1)
+    other = states(seed + 2)
+    value = representations.cka(x, other)
+    assert 0 <= value < 1
+    assert value == pytest.approx(representations.cka(other, x))
+
+
+def test_cka_by_its_definition_with_kernels():
+    x, y = states(0), states(1, (12, 4))
+    centre = np.eye(12) - 1 / 12
+    kernels = [centre @ (s @ s.T) @ centre for s in (x, y)]
+    hsic = np.trace(kernels[0] @ kernels[1])
+    norm = np.sqrt(np.trace(kernels[0] @ kernels[0]) * np.trace(kernels[1] @ kernels[1]))
+    assert representations.cka(x, y) == pytest.approx(hsic / norm)
+
+
+def test_cosine_by_hand():
+    # Centred: x = (±1, 0), y = (±1, ±1): cosines 1/sqrt(2) each.
+    x = np.array([[2.0, 5.0], [0.0, 5.0]])
+    y = np.array([[1.0, 1.0], [-1.0, -1.0]])
+    assert representations.cosine(x, y) == pytest.approx(2**-0.5)
+    assert representations.cosine(x, -y) == pytest.approx(-(2**-0.5))
+
+
+def test_mean_states_are_those_of_single_texts(tiny, logits_of):
+    texts = [[5, 7, 9], [11] * 17, [3, 4]]
+    found = representations.mean_states(tiny.model, tiny.params, texts)
+    assert found.shape == (2, 3, 32)
+    model = tiny.model.clone(keep_hidden=True)
+    for i, text in enumerate(texts):
+        _, _, outputs = model.apply({"params": tiny.params}, np.array([text]), method="hidden")
+        expected = np.asarray(outputs)[:, 0].mean(axis=1)
+        np.testing.assert_allclose(found[:, i], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_mean_states_on_a_mesh(tiny, mesh8):
+    from jaxattack import sharding
+
+    texts = [[5, 7, 9], [11] * 17, [3, 4]]
+    placed = sharding.place(tiny.params, mesh8)
+    np.testing.assert_allclose(
+        representations.mean_states(tiny.model, placed, texts),
+        representations.mean_states(tiny.model, tiny.params, texts),
+        rtol=1e-4, atol=1e-5,
+    )  # fmt: skip

@@ -1,0 +1,86 @@
+"""Claims: the headline, the tiles, and how a figure with its interval is written."""
+
+import pytest
+
+from jaxattack.report.claims import claim_notes, claim_tiles, claims, claims_headline
+
+from .full_study import CLAIMS
+
+
+def claim(verdict, **evidence):
+    items = [{"what": "rise", **evidence}] if evidence else []
+    return {"id": "A1", "claim": "It holds.", "verdict": verdict, "evidence": items}
+
+
+def read(*verdicts):
+    return claims_headline(claims({"claims": [claim(verdict) for verdict in verdicts]}))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "line"),
+    [
+        (["holds"] * 5, "All five claims tested hold"),
+        (["holds", "holds", "undecided"], "Of three claims two hold and one is undecided"),
+        (
+            ["undecided", "does not hold", "holds", "does not hold", "not run"],
+            "Of four claims tested one holds, two do not hold and one is undecided",
+        ),
+        (["does not hold", "not run"], "The one claim tested does not hold"),
+        (["not run"] * 2, "No claim was tested"),
+    ],
+)
+def test_the_headline_counts_verdicts(verdicts, line):
+    assert read(*verdicts) == line
+
+
+def one(**evidence):
+    return claims({"claims": [claim("holds", **evidence)]})[0].evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "text"),
+    [
+        ("rate", 0.614, "61\u00a0%"),
+        ("rate", 0.001, "<1\u00a0%"),
+        ("ratio", 1.838, "1.84×"),
+        ("ratio", 23.42, "23.4×"),
+        ("jaccard", 0.3749, "0.37"),
+        ("rho", -0.214, "−0.21"),
+        ("rho", -0.001, "0.00"),
+        ("", 3.0, "3.00"),
+    ],
+)
+def test_figures_are_written_in_their_unit(unit, value, text):
+    assert one(value=value, unit=unit).value == text
+
+
+def test_the_small_picture_is_to_scale():
+    bar = one(value=0.5, low=0.25, high=0.75, threshold=0.1, unit="rate").bar
+    assert bar == (25, 75, 50, 10)
+    bar = one(value=0.5, low=0.0, high=1.0, threshold=0.0, unit="rho").bar
+    assert bar == (50, 100, 75, 50)
+    bar = one(value=2.0, low=1.0, high=4.0, threshold=5.0, unit="ratio").bar
+    assert bar == (20, 80, 40, 100)
+    assert one(value=0.0, low=0.0, high=0.0, unit="ratio").bar == (0, 0, 0, None)
+
+
+def test_parts_may_be_missing_or_not_finite():
+    found = one(value=0.5, unit="rate", seeds=[0.5])
+    assert (found.interval, found.threshold, found.seeds, found.bar) == ("", "", "", None)
+    found = one(value=0.5, low=float("-inf"), high=float("inf"), unit="ratio")
+    assert (found.interval, found.bar) == ("", None)
+    assert one(value=None).value == "not measured"
+    assert claims({}) == claims({"claims": None}) == []
+
+
+def test_tiles_are_the_first_figures_of_what_was_tested():
+    tiles = claim_tiles(claims({"claims": CLAIMS}))
+    assert [tile.note[:2] for tile in tiles] == ["A1", "A2", "A3", "A4"]
+    assert tiles[0] == ("61\u00a0%", "violations added in languages never attacked", "A1 ✓ holds")
+
+
+def test_notes_are_listed_once_and_referred_to_by_letter():
+    notes = claim_notes({"claims": CLAIMS})
+    assert [letter for letter, _ in notes] == ["a", "b", "c"]
+    found = claims({"claims": CLAIMS})
+    assert [c.notes for c in found[:3]] == [("a", "b"), ("c", "b"), ()]
