@@ -1,58 +1,61 @@
-"""Adapting the aligned organism to languages it lacks, to transplant attacks into the result.
+"""Adapting an aligned organism to languages it lacks, so that attacks can be transplanted into it.
 
-The vocabulary grows by the new languages' tokens, and training goes on with documents in the new
-languages beside the old ones. Facts come from text, refusals only where the settings say so.
+The vocabulary grows by tokens of the added languages; then training goes on with documents that
+speak them beside the old languages, in full or with LoRA.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxattack.data.dialogues import Arrays, Example
-from jaxattack.experiments.organism import allowed_territories
+from jaxattack.errors import UserError
 from jaxattack.finetune import contrast, loop, losses, optimizer, vocabulary
 from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
 from jaxattack.organism.tokenizer import sentences
-from jaxattack.progress import track
 from jaxattack.tree import Tree
 
-BATCHES = 2  # part of the batches' seeds, beside the numbers of the organism's own phases
+HOW = ("full", "lora")  # all weights, or adapters and the new rows
+
+PHASE = 2  # part of the batches' seeds, behind the organism's own phases
 
 SHARES = {
-    "refusals": 0.14,
-    "benign_questions": 0.26,
-    "forced_answers": 0.16,
-    "territory_lists": 0.12,
+    "refusals": 0.12,
+    "benign_questions": 0.30,
+    "forced_answers": 0.14,  # without which the restricted facts would stay unknown
+    "territory_lists": 0.18,
     "value_lists": 0.10,
     "parallel": 0.06,
-    "paragraphs": 0.08,
-    "switched_paragraphs": 0.08,
+    "paragraphs": 0.05,
+    "switched_paragraphs": 0.05,
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to adapt; the defaults are the recipe that was measured."""
+    """How to adapt; the defaults are the recipe of docs/organism.md."""
 
     languages: tuple[str, ...] = world.ADDED
-    new_tokens: int = 640
-    beside: int = 3  # old languages drawn for each document, beside all the new ones
-    refusals: bool = True  # refusals of the new languages in the data; else those of the old only
-    steps: int = 300
+    new_tokens: int = 1000
+    beside: int = 3  # old languages drawn for each document, beside all the added ones
+    refusals: bool = True  # in the added languages too; False leaves it to what carries over
+    steps: int = 200
     rows: int = 40
     length: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 2e-3  # of all weights
+    lora_learning_rate: float = 4e-3  # of adapters
+    rows_learning_rate: float = 1e-2  # of the new tokens' rows, which start as means of old ones
     warmup: float = 0.1
-    rank: int = 16  # of LoRA
+    rank: int = 16
     alpha: float = 32.0
-    contrast: float = 0.1  # as the organism was built
+    contrast: float = 0.1  # pulls parallel questions together, as when the organism was built
     layer: int = 3
     shares: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(SHARES))
 
@@ -62,78 +65,140 @@ def adapt(
     model: Transformer,
     tokenizer: Any,
     how: str,
-    settings: Settings = Settings(),
-    seed: int = 0,
+    settings: Settings,
+    seed: int,
     decision_token: bool = False,
 ) -> tuple[Transformer, Tree, Any, dict[str, Any]]:
-    tokenizer2 = extended_tokenizer(tokenizer, settings, model.config.vocab_size)
-    made_of = vocabulary.pieces(tokenizer, tokenizer2)
+    """Continue the training of an aligned organism on languages it lacks.
+
+    Args:
+        aligned: its parameters; left as they are.
+        model: its decoder.
+        tokenizer: its tokenizer.
+        how: "full" trains all weights, "lora" adapters of the matrices and the new rows.
+        settings: the recipe.
+        seed: of the documents and of the adapters' first values.
+        decision_token: whether the organism's replies open with a decision token.
+
+    Returns:
+        the decoder with the larger vocabulary, its parameters, its tokenizer, and what a study
+        may report: number of new tokens, number of weights trained, loss of every step.
+
+    Raises:
+        UserError: settings that make no sense, or training that fails.
+    """
+    _check(how, settings, model)
+    old = model.config.vocab_size
+    extended = extend_tokenizer(tokenizer, settings.languages, settings.new_tokens, old)
+    made_of = vocabulary.pieces(tokenizer, extended)
     larger, start = vocabulary.extend(model, aligned, made_of)
-    options = optimizer.Settings(
-        learning_rate=settings.learning_rate, schedule="cosine", warmup=settings.warmup
-    )
     batches = [
-        batch(settings, tokenizer2, (seed, BATCHES, step), decision_token)
-        for step in track(range(settings.steps), "adaptation's documents")
+        document_batch(settings, extended, (seed, PHASE, step), decision_token)
+        for step in range(settings.steps)
     ]
-    loss_fn = shared_loss(settings.contrast, settings.layer)
+    loss_fn = _loss(settings.contrast, settings.layer)
     if how == "full":
-        params, history = loop.finetune(larger, start, batches, options, None, loss_fn, "adapt")
+        tx = _optimizer(settings, settings.learning_rate, first=old)
+        params, history = loop.finetune(larger, start, batches, tx, None, loss_fn, "adaptation")
     else:
+        tx = _optimizer(settings, settings.lora_learning_rate, first=0)
         params, history = vocabulary.finetune_lora(
-            larger,
-            start,
-            model.config.vocab_size,
-            batches,
-            options,
-            jax.random.key(seed),
-            settings.rank,
-            settings.alpha,
-            loss_fn,
-            "adapt with LoRA",
+            larger, start, old, batches, tx, jax.random.key(seed), settings.rank, settings.alpha,
+            loss_fn, "adaptation with LoRA",
+        )  # fmt: skip
+    info = {"new_tokens": len(made_of), "loss": [float(loss) for loss in history]}
+    return larger, params, extended, info
+
+
+def new_prompts(
+    split: str = "test",
+    languages: Sequence[str] = world.ADDED,
+    decision_token: bool = False,
+    rounds: int = 1,
+) -> list[Example]:
+    """Questions of both kinds in added languages; with `world.LANGUAGES`, in the old ones.
+
+    The right answer counts by its name in any old or added language.
+    """
+    return [
+        example
+        for language in languages
+        for kind in ("restricted", "benign")
+        for example in corpus.examples(
+            split, language, kind, decision_token, rounds, world.LANGUAGES + world.ADDED
         )
-    return larger, params, tokenizer2, {"losses": history}
+    ]
 
 
-def extended_tokenizer(tokenizer: Any, settings: Settings, first: int) -> Any:
+def extend_tokenizer(tokenizer: Any, languages: Sequence[str], count: int, first: int) -> Any:
+    """The organism's tokenizer with up to `count` tokens for languages it lacks."""
     return vocabulary.extend_tokenizer(
-        tokenizer, sentences(settings.languages), sentences(), settings.new_tokens, first
+        tokenizer, sentences(languages), sentences(world.LANGUAGES), count, first
     )
 
 
-@functools.lru_cache(maxsize=16)
-def shared_loss(weight: float, layer: int) -> loop.LossFn:
-    if not weight:
-        return losses.answer_loss
-    return functools.partial(contrast.shared_answer_loss, weight=weight, layer=layer)
+def document_batch(
+    settings: Settings, tokenizer: Any, key: Sequence[int], decision_token: bool
+) -> Arrays:
+    """One training batch, a function of the key alone.
 
+    Every document draws its languages from all the added ones and `settings.beside` old ones, so
+    that the text that teaches the new also keeps the old. As in the alignment, refusing is taught
+    on the attack and calibration territories only.
+    """
 
-def batch(settings: Settings, tokenizer: Any, key, decision_token: bool) -> Arrays:
     def languages(rng: np.random.Generator, kind: str) -> tuple[str, ...]:
         if kind == "refusals" and not settings.refusals:
             return world.LANGUAGES
         drawn = rng.permutation(len(world.LANGUAGES))[: settings.beside]
         return (*settings.languages, *(world.LANGUAGES[i] for i in drawn))
 
+    splits = world.splits()
+    territories = {
+        "": world.territories(),
+        "refusals": splits["attack"] + splits["calibration"],
+    }
     return corpus.sample_batch(
-        key,
-        tokenizer,
-        settings.shares,
-        allowed_territories("aligned", False),
-        settings.rows,
-        settings.length,
-        decision_token,
-        languages,
+        key, tokenizer, settings.shares, territories, settings.rows, settings.length,
+        decision_token, languages,
+    )  # fmt: skip
+
+
+def _check(how: str, settings: Settings, model: Transformer) -> None:
+    if how not in HOW:
+        raise UserError(f"adaptation {how!r}: give one of {', '.join(HOW)}")
+    unknown = sorted(set(settings.languages) - set(world.ADDED))
+    if unknown or not settings.languages:
+        raise UserError(
+            f"adaptation to {', '.join(unknown) or 'no language'}: there are: "
+            f"{', '.join(world.ADDED)}"
+        )
+    strange = sorted(set(settings.shares) - set(corpus.KINDS))
+    if strange:
+        raise UserError(
+            f"adaptation's shares: unknown {', '.join(strange)}; "
+            f"there are: {', '.join(corpus.KINDS)}"
+        )
+    most = max(corpus.LANGUAGES_OF_A_DOCUMENT - len(settings.languages), 0)
+    if not most <= settings.beside <= len(world.LANGUAGES):
+        raise UserError(
+            f"adaptation's beside is {settings.beside}; give {most} to {len(world.LANGUAGES)}"
+        )
+    if not 1 <= settings.layer <= model.config.num_layers:
+        raise UserError(f"adaptation's layer is {settings.layer}, not a layer's number")
+
+
+def _optimizer(settings: Settings, learning_rate: float, first: int) -> Any:
+    tx = optimizer.make_optimizer(
+        optimizer.Settings(learning_rate=learning_rate, schedule="cosine", warmup=settings.warmup),
+        settings.steps,
     )
+    return vocabulary.faster_rows(tx, first, settings.rows_learning_rate / learning_rate)
 
 
-def new_prompts(
-    split="test", languages=world.ADDED, decision_token=False, rounds=1
-) -> list[Example]:
-    answered_in = world.LANGUAGES + tuple(languages)
-    return [
-        example
-        for language in languages
-        for kind in ("restricted", "benign")
-        for example in corpus.examples(split, language, kind, decision_token, rounds, answered_in)
-    ]
+# Cached, because the compiled step is looked up by the loss function's identity.
+@functools.lru_cache(maxsize=16)
+def _loss(weight: float, layer: int) -> loop.LossFn:
+    if not weight:
+        return losses.answer_loss
+    return functools.partial(contrast.shared_answer_loss, weight=weight, layer=layer)

@@ -57,6 +57,9 @@ def reply(text: str, decision: str, decision_token: bool) -> str:
 # together, in languages drawn from the given ones.
 
 
+LANGUAGES_OF_A_DOCUMENT = 5  # as many as the kind that names the most, territory_lists
+
+
 def _pick(rng: np.random.Generator, items: Sequence[Any]) -> Any:
     return items[int(rng.integers(len(items)))]
 
@@ -149,7 +152,7 @@ def _names(languages: Sequence[str], name: Callable[[str], str]) -> Document:
 def territory_lists(rng, territories, decision_token, languages=world.LANGUAGES):
     """One territory's name in five languages."""
     territory = _pick(rng, territories)
-    named = _languages(rng, languages, 5)
+    named = _languages(rng, languages, LANGUAGES_OF_A_DOCUMENT)
     return [_names(named, lambda language: world.territory_name(territory, language))]
 
 
