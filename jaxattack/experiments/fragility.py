@@ -14,6 +14,7 @@ from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.judge import rule_for
 from jaxattack.experiments import claims, inputs, plan, stages
+from jaxattack.experiments.adapted import adapt
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.localization import localize
 from jaxattack.experiments.pathways import pathways
@@ -32,6 +33,7 @@ SECTIONS: dict[str, Callable[[Setup], Section]] = {
     "localize": localize,
     "shared": shared,
     "pathways": pathways,
+    "adapt": adapt,
 }
 
 COMPLETED_BY_US = (

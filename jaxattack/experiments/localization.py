@@ -12,6 +12,9 @@ from jaxattack.experiments.stages import BENIGN, Section, Setup
 from jaxattack.localize import importance, masks, stitching
 from jaxattack.tree import Tree
 
+# Beside SIL's masks these are rewound: as large as SIL's, or what benign fine-tuning has no part in.
+REWOUND = ("random", "matched_random", "magnitude", "weight", "snip", "wanda", "fisher", "benign",
+           "sil_minus_benign")  # fmt: skip
 # Leaves that "sil_blocks" leaves out: embeddings, head and norms.
 OUTSIDE = r"(embed|head|norm|norm_bias)$"
 
@@ -47,9 +50,9 @@ def _share(setup: Setup) -> float:
 
 
 def _is_rewound(setup: Setup, method: str, fraction: float) -> bool:
-    if method == "complement":  # its rewind is SIL's stitch
-        return False
-    return setup.settings.localize.rewind or (method, fraction) == ("sil", _share(setup))
+    if (method, fraction) == ("sil", _share(setup)):
+        return True
+    return setup.settings.localize.rewind and (method == "sil" or method in REWOUND)
 
 
 def wanted_masks(setup: Setup, language: str, seed: int) -> dict[tuple[str, float], Lazy]:
