@@ -26,7 +26,7 @@ def get_config(which: str = "organism") -> config_dict.ConfigDict:
     """Returns the settings for the organism, a name in MODELS, a hub id or a directory."""
     config = defaults()  # `jaxattack --config=configs/fragility.py --help` lists them
     config.seeds = (0, 1, 2)
-    config.localize.fractions = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
+    config.localize.fractions = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)
     if which == "organism":
         return organism(config)
     return real(config, MODELS.get(which, which))

@@ -12,7 +12,7 @@ from jaxattack.experiments.stages import BENIGN, Section, Setup
 from jaxattack.localize import importance, masks, stitching
 from jaxattack.tree import Tree
 
-# Beside SIL's masks these are rewound: as large as SIL's, or what benign fine-tuning has no part in.
+# Rewound beside SIL's: masks as large as SIL's, and what benign fine-tuning has no part in.
 REWOUND = ("random", "matched_random", "magnitude", "weight", "snip", "wanda", "fisher", "benign",
            "sil_minus_benign")  # fmt: skip
 # Leaves that "sil_blocks" leaves out: embeddings, head and norms.

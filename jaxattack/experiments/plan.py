@@ -14,6 +14,7 @@ from jax.sharding import AbstractMesh
 
 from jaxattack import sharding, tree
 from jaxattack.experiments.settings import Settings
+from jaxattack.experiments.stages import CALIBRATION_BATCH
 from jaxattack.models.config import ModelConfig
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
@@ -63,29 +64,33 @@ def held(shape: Shape, itemsize: int) -> int:
 
 
 def memory(
-    shape: Shape, tokens: Tokens, batch: int, asked: int, spread: bool
+    shape: Shape, tokens: Tokens, batch: int, asked: int, scored: int
 ) -> dict[str, dict[str, int]]:
     """Bytes on one device by kind of stage and by what holds them."""
     c, mesh = shape.config, shape.mesh
+    chunk = tokens.row * c.vocab_size * 4  # logits of a row
     item = 2 if "16" in shape.dtype else 4
     weights, wide = held(shape, item), held(shape, 4)
     rows = _shared(batch, mesh)
-    # One example's gradient: whole on every device that has a row, or split like the weights.
-    gradient = tree.size(shape.abstract) * item if spread else weights
+    matrix = max(  # the largest of one layer, whose gradient by a single example is held
+        math.prod(leaf.shape[1:] if name.startswith("layers/") else leaf.shape)
+        for name, leaf in tree.named_leaves(shape.abstract).items()
+        if name not in ("embed", "head")
+    )
     return {
         "attack": {
             "weights, before and after": 2 * weights,
             "gradient and updates, float32": 2 * wide,
             "two moments, float32": 2 * wide,
             "activations": rows * _activations(shape, tokens.row, item),
-            "logits of a chunk": min(rows * tokens.row * c.vocab_size * 4, 2 << 30),
+            "logits of a chunk": min(rows * chunk, 2 << 30),
         },
         "gradients": {
             "weights": weights,
             "accumulator, float32": wide,
-            "gradient": gradient,
-            "activations": _activations(shape, tokens.row, item),
-            "logits of a chunk": tokens.row * c.vocab_size * 4,
+            "gradient of one matrix": matrix * 4,
+            "activations": _shared(scored, mesh) * _activations(shape, tokens.row, item),
+            "logits of a chunk": min(_shared(scored, mesh) * chunk, 2 << 30),
         },
         "masks": {"scores, attack vector, weights": 2 * wide + 2 * weights, "mask": held(shape, 1)},
         "measure": {
@@ -193,7 +198,7 @@ def estimate(
     ]
     batch = settings.attack.batch_size // settings.attack.accumulate
     asked = settings.measure.batch_size
-    for kind, parts in memory(shape, tokens, batch, asked, settings.localize.spread).items():
+    for kind, parts in memory(shape, tokens, batch, asked, CALIBRATION_BATCH).items():
         listed = ", ".join(f"{what} {size(held)}" for what, held in parts.items())
         lines.append(f"{kind:<10}{size(sum(parts.values())):>8} = {listed}")
     left = [stage for stage in stages if not stage.folder.is_dir()]

@@ -84,7 +84,6 @@ class Localize:
     scope: str = "global"
     exclude: str = ""  # regular expression of leaves that are never selected
     examples: int = 128
-    spread: bool = True  # False for models whose gradient fits no single device
     controls: tuple[str, ...] = CONTROLS
     ways: tuple[str, ...] = WAYS
     rewind: bool = True  # beside every stitch the rewind

@@ -214,13 +214,12 @@ def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = 
 
     One moment a stage, so that scoring needs memory for one accumulator.
     """
-    options = setup.settings.localize
 
     def write(folder: pathlib.Path) -> None:
         rows = encode_pairs(setup.subject.tokenizer, examples, setup.settings.attack.max_length)
         sums, count = scores.gradient_moments(
             setup.model, setup.memo.load(at), batches.in_order(rows, CALIBRATION_BATCH),
-            losses.answer_loss, f"gradients {examples[0].language}", options.spread, (moment,),
+            losses.answer_loss, f"gradients {examples[0].language}", moments=(moment,),
         )  # fmt: skip
         if not count:
             raise UserError("no calibration example has a token to predict")
@@ -231,7 +230,7 @@ def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = 
     inputs = {
         "at": at.lineage, "pairs": fingerprint(examples), "moment": moment,
         "max_length": setup.settings.attack.max_length, "mesh": setup.settings.mesh,
-        "spread": options.spread, "dtype": setup.settings.dtype,
+        "dtype": setup.settings.dtype,
     }  # fmt: skip
     label = f"{examples[0].language}-{moment}"
     work = {"rows": len(examples)}
