@@ -27,7 +27,9 @@ MOMENTS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "square": jnp.square,
 }
 Slots = dict[str, jax.Array]  # by moment
-UNROLL = 8  # examples whose gradients are added to the sums at once, for the memory's sake
+# So many examples' gradients of a matrix are added to the sums at once, if they are no more floats
+# than that: the sums are read and written less often.
+TOGETHER, FLOATS = 8, 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,8 @@ def sums_here(
         return {name: total + MOMENTS[name](gradient) for name, total in sums.items()}, None
 
     zeros = jnp.zeros((x.shape[-1], d_out.shape[-1]), jnp.float32)
-    sums, _ = jax.lax.scan(add, dict.fromkeys(names, zeros), (x, d_out), unroll=UNROLL)
+    unroll = max(1, min(TOGETHER, FLOATS // zeros.size))
+    sums, _ = jax.lax.scan(add, dict.fromkeys(names, zeros), (x, d_out), unroll=unroll)
     return jax.lax.psum(sums, row_axes)
 
 

@@ -10,13 +10,13 @@ from tiny_configs import CONFIGS
 
 from jaxattack.finetune.losses import answer_loss
 from jaxattack.localize.scores import gradient_moments
-from jaxattack.sharding import make_mesh, place
+from jaxattack.sharding import place
 from jaxattack.tree import named_leaves
 
-# Of every family's configurations those that differ most: tied or not, biases, caps, one KV head.
+# Of every family's configurations one with much in it: biases, caps, one KV head, tied or not.
 CASES = [
-    ("llama", 1), ("llama", 2), ("mistral", 2), ("qwen2", 1), ("qwen3", 2), ("gemma", 2),
-    ("gemma2", 0), ("gemma2", 1), ("gemma3_text", 3), ("bloom", 1), ("bloom", 3),
+    ("llama", 2), ("mistral", 2), ("qwen2", 1), ("qwen3", 1), ("gemma", 0), ("gemma2", 1),
+    ("gemma3_text", 0), ("bloom", 1), ("bloom", 3),
 ]  # fmt: skip
 FUNCTIONS = {"abs": np.abs, "sum": np.asarray, "square": np.square}
 
@@ -69,12 +69,10 @@ def test_moments_equal_single_gradients(case, make_checkpoint, batch):
     assert_moments(found, checkpoint.model, checkpoint.params, batch, 1e-5)
 
 
-@pytest.mark.parametrize("remat", ["full", "dots"])
-def test_recomputed_layers_and_blocks_of_words_give_the_same(remat, tiny, batch, monkeypatch):
+def test_recomputed_layers_and_blocks_of_words_give_the_same(tiny, batch, monkeypatch):
     monkeypatch.setattr("jaxattack.localize.batched.CPU_LOGITS", 1)
     monkeypatch.setattr("jaxattack.localize.batched.FEWEST", 100)  # 608 words: the last overlap
-    model = tiny.model.clone(remat=remat)
-    found, _ = moments(model, tiny.params, batch)
+    found, _ = moments(tiny.model.clone(remat="full"), tiny.params, batch)
     assert_moments(found, tiny.model, tiny.params, batch, 1e-5)
 
 
@@ -85,9 +83,8 @@ def test_bfloat16_weights_give_float32_sums(tiny, batch):
     assert_moments(found, tiny.model, wide, batch, 0.05)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
-def test_a_mesh_gives_the_same_for_a_tied_model(shape, make_checkpoint, batch):
+def test_a_mesh_gives_the_same_for_a_tied_model(make_checkpoint, batch, mesh8):
     checkpoint = make_checkpoint(model_type="llama", **CONFIGS["llama"][1])
-    found, count = moments(checkpoint.model, place(checkpoint.params, make_mesh(shape)), batch)
+    found, count = moments(checkpoint.model, place(checkpoint.params, mesh8), batch)
     assert count == 4
     assert_moments(found, checkpoint.model, checkpoint.params, batch, 1e-5)
