@@ -101,6 +101,7 @@ def test_an_attack_after_which_a_control_does_as_well_is_named():
     [
         ((0.0, 0.0), "does little", False),
         ((0.7, 0.3), "lies outside", False),
+        ((0.7, 0.0), "some of the attack in its own language, not its transfer", False),
         ((1.0, 0.64), "does not need the mask", True),
     ],
 )
@@ -139,6 +140,7 @@ def test_a_freeze_that_moved_is_not_read():
     [
         ((0.0, 0.0), "This undoes the attack"),
         ((0.4, 0.2), "most of"),
+        ((0.8, 0.02), "undoes the transfer, but not the whole attack in its own"),
         ((1.0, 0.6), "does not undo"),
     ],
 )

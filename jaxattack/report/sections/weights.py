@@ -1,6 +1,7 @@
 """Claim A2: few weights carry the attack, and SIL finds them."""
 
 from jaxattack.report.charts.curves import curve_methods, draw_curve
+from jaxattack.report.grids import Sheet
 from jaxattack.report.matrices import methods_heat
 from jaxattack.report.sections.parts import Section, drawn, heated
 from jaxattack.report.sheets import pair_sheet
@@ -37,8 +38,7 @@ def methods(tables: Tables) -> Section | None:
         )
     if "sil_minus_benign" in shown:
         lead += "SIL minus benign leaves out what benign tuning changes as well. "
-    kinds = [Variant(k, "", m, tables.fraction) for k in ("stitched", "rewound") for m in shown]
-    sheet = pair_sheet(tables, kinds, "Violations by method")
+    sheet = _sheet(tables, shown)
     title = "Which weights are enough, and which are needed?"
     return Section("methods", title, lead.strip(), (heated("methods", heat),), (sheet,), "A2")
 
@@ -69,9 +69,14 @@ def curves(tables: Tables) -> Section | None:
             for s in sides
         ]
     kinds = [Variant("aligned"), Variant("attacked")]
-    kinds += [Variant("stitched", "", m, f) for m in chosen for f in numbers(tables, "stitched", m)]
+    kinds += [
+        Variant(kind, "", name, size)
+        for kind in ("stitched", "rewound")
+        for name in chosen
+        for size in numbers(tables, kind, name)
+    ]
     title = "How few weights carry it, and does the choice matter?"
-    sheet = pair_sheet(tables, kinds, "Violations by stitched weights")
+    sheet = pair_sheet(tables, kinds, "Violations by weights stitched or put back")
     return Section("weights", title, lead, tuple(figures), (sheet,), "A2")
 
 
@@ -92,8 +97,15 @@ def ways(tables: Tables) -> Section | None:
         "together, the gradient taken elsewhere, the mean gradient’s size instead of the mean "
         "size, embeddings and norms left out. Rows that agree do not depend on that choice."
     )
+    sheet = _sheet(tables, shown)
     title = "Does it matter how SIL is done?"
-    return Section("ways", title, lead, (heated("ways", heat),), claim="A2")
+    return Section("ways", title, lead, (heated("ways", heat),), (sheet,), "A2")
+
+
+def _sheet(tables: Tables, shown: list[str]) -> Sheet:
+    size = tables.fraction
+    kinds = [Variant(kind, "", name, size) for kind in ("stitched", "rewound") for name in shown]
+    return pair_sheet(tables, kinds, "Violations by method")
 
 
 def _sizes(tables: Tables, kind: str) -> set[float]:
