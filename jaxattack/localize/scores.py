@@ -60,11 +60,12 @@ def sil_scores(
         attacked: parameters after it.
         batches: calibration data, arrays `[B, T]`; rows without loss tokens are not counted.
         at: where the gradient is taken, "aligned" or "attacked".
-        loss_fn: loss of a batch; it is called with one example at a time.
+        loss_fn: loss of a batch. The answer loss takes the examples of a batch together; another
+            is called with one example at a time.
         label: what the progress bar says.
-        spread: take one example's gradient on each part of the mesh that has a row of a batch.
-            A part then holds a whole gradient; without, all devices share one, for models whose
-            gradient fits none of them.
+        spread: with a loss of your own, take one example's gradient on each part of the mesh that
+            has a row of a batch. A part then holds a whole gradient; without, all devices share
+            one, for models whose gradient fits none of them.
 
     Returns:
         a tree like the parameters, float32.
@@ -96,7 +97,7 @@ def gradient_moments(
         model: the decoder.
         params: where the gradients are taken.
         batches: as for `sil_scores`.
-        loss_fn: loss of a batch; it is called with one example at a time.
+        loss_fn: as for `sil_scores`.
         label: what the progress bar says.
         spread: as for `sil_scores`.
         moments: which functions, of `MOMENTS`; each holds memory like the parameters in float32.
