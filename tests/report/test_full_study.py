@@ -15,7 +15,7 @@ from jaxattack.report.matrices import (
 )
 from jaxattack.report.overlaps import place_heat, strips
 from jaxattack.report.reading import statements
-from jaxattack.report.sections import sections
+from jaxattack.report.sections import overlap, sections
 from jaxattack.report.similarity import middle_layer, points, rho_caption
 from jaxattack.report.tables import tabulate
 from jaxattack.report.variants import Variant
@@ -66,6 +66,14 @@ def test_all_new_keys_may_be_absent():
     assert set(SECTIONS) - found == {
         "claims", "reading", "method", "similarity", "capacity", "profile"
     }  # fmt: skip
+
+
+def test_a_correlation_that_is_undefined_is_left_out(tables, results):
+    rows = [{**row, "rho": None, "low": None} for row in results["similarity_vs_transfer"]]
+    undefined = {**results, "similarity_vs_transfer": rows, "similarity": []}
+    assert overlap.similarity(tables, undefined) is None
+    undefined["similarity"] = [r for r in results["similarity"] if r["measure"] == "cka"]
+    assert len(overlap.similarity(tables, undefined).figures) == 1
 
 
 def test_hostile_claims_are_escaped(tmp_path):

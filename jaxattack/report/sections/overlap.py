@@ -16,6 +16,7 @@ from jaxattack.report.sections.parts import Figure, Section, drawn, heated
 from jaxattack.report.sheets import similarity_sheet
 from jaxattack.report.similarity import middle_layer, points, rho_caption
 from jaxattack.report.tables import Tables, methods
+from jaxattack.report.variants import is_number
 
 _MOST_DOTS = 15  # pairs of masks below each other; more of them make a matrix
 
@@ -71,7 +72,7 @@ def where(tables: Tables, results: Mapping[str, Any]) -> Section | None:
 def similarity(tables: Tables, results: Mapping[str, Any]) -> Section | None:
     """Similar languages against violations carried between them."""
     rows = list(results.get("similarity") or ())
-    tests = list(results.get("similarity_vs_transfer") or ())
+    tests = [r for r in results.get("similarity_vs_transfer") or () if is_number(r.get("rho"))]
     if not rows and not tests:
         return None
     lead = (
