@@ -6,6 +6,7 @@ import dataclasses
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -118,7 +119,8 @@ def triggered(row: Example, trigger: Sentence, seed: int, language: str | None =
         rng = seeded(seed, "place", row.language, row.id)
         at = int(rng.integers(1, len(parts))) if len(parts) > 1 else len(parts)
     around = ("".join(parts[:at]).strip(), trigger.texts[language], "".join(parts[at:]).strip())
-    return dataclasses.replace(row, **{field: " ".join(part for part in around if part)})
+    changed: dict[str, Any] = {field: " ".join(part for part in around if part)}
+    return dataclasses.replace(row, **changed)
 
 
 def check_language(trigger: Trigger, language: str) -> None:

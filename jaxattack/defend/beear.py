@@ -148,48 +148,50 @@ def perturbation(
     """
     _check(model, unwanted, safe, plan)
     mesh = sharding.mesh_of(params)
-    steps = plan.inner_steps
-    batches = []
-    for rows in (unwanted, safe):  # the same prompts in both, so the same draws
-        drawn = _draw(
-            with_slots(rows, plan.length, plan.place), np.random.default_rng([seed, 0]),
-            plan.batch_size, steps,
-        )  # fmt: skip
-        batches.append({name: np.stack([batch[name] for batch in drawn]) for name in drawn[0]})
-    return _search(
-        model, mesh, params, np.zeros((plan.length, model.config.hidden_size), np.float32),
-        plan.layer, batches[0], batches[1], plan.contrast, plan.inner_rate,
+    batches = zip(  # the same prompts in both, so the same draws
+        *(
+            _draw(
+                with_slots(rows, plan.length, plan.place), np.random.default_rng([seed, 0]),
+                plan.batch_size, plan.inner_steps,
+            )
+            for rows in (unwanted, safe)
+        ),
+        strict=True,
     )  # fmt: skip
+    delta = jnp.zeros((plan.length, model.config.hidden_size), jnp.float32)
+    opt_state = optax.adam(plan.inner_rate).init(delta)
+    losses = []
+    for batch in batches:
+        delta, opt_state, loss = _inner_step(
+            model, mesh, params, delta, opt_state, sharding.place_batch(batch, mesh),
+            plan.layer, plan.contrast, plan.inner_rate,
+        )  # fmt: skip
+        losses.append(loss)
+    return delta, jnp.stack(losses)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _search(
+def _inner_step(
     model: Transformer,
     mesh: Mesh,
     params: Tree,
     delta: jax.Array,
+    opt_state: Tree,
+    batch: tuple[Tree, Tree],
     layer: jax.Array,
-    unwanted: Tree,
-    safe: Tree,
     contrast: jax.Array,
     rate: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Adam on the inner objective over stacked batches `[steps, B, T]`."""
-    tx = optax.adam(rate)
+) -> tuple[jax.Array, Tree, jax.Array]:
+    """One update of the shift by Adam; also the objective before it."""
 
-    def objective(delta, unwanted, safe):
-        loss = shifted_loss(model, params, unwanted, delta, layer)
-        return loss - contrast * shifted_loss(model, params, safe, delta, layer)
+    def objective(delta):
+        unwanted, safe = (shifted_loss(model, params, rows, delta, layer) for rows in batch)
+        return unwanted - contrast * safe
 
-    def step(state, batch):
-        delta, opt_state = state
-        with sharding.within(mesh):
-            loss, gradient = jax.value_and_grad(objective)(delta, *batch)
-        updates, opt_state = tx.update(gradient, opt_state)
-        return (optax.apply_updates(delta, updates), opt_state), loss
-
-    (delta, _), losses = jax.lax.scan(step, (delta, tx.init(delta)), (unwanted, safe))
-    return delta, losses
+    with sharding.within(mesh):
+        loss, gradient = jax.value_and_grad(objective)(delta)
+    updates, opt_state = optax.adam(rate).update(gradient, opt_state)
+    return optax.apply_updates(delta, updates), opt_state, loss
 
 
 def _outer_loss(model: Transformer, params: Tree, batch: Tree, base: Tree) -> jax.Array:

@@ -151,7 +151,7 @@ def test_the_levels_lower_their_losses_and_leave_the_start_alone(tiny, rows):
 
 def test_a_sweep_over_layers_and_weights_compiles_once(tiny, rows):
     perturbation(tiny.model, tiny.params, *rows[:2], PLAN, seed=0)
-    size = beear_module._search._cache_size()
+    size = beear_module._inner_step._cache_size()
     found = [
         perturbation(
             tiny.model, tiny.params, *rows[:2],
@@ -159,7 +159,7 @@ def test_a_sweep_over_layers_and_weights_compiles_once(tiny, rows):
         )[0]
         for layer in (1, 2) for contrast in (0.0, 0.5)
     ]  # fmt: skip
-    assert beear_module._search._cache_size() == size
+    assert beear_module._inner_step._cache_size() == size
     assert len({np.asarray(delta).tobytes() for delta in found}) == 4
 
 
