@@ -78,7 +78,9 @@ def grouped(
 def claim(number: str, text: str, rule: str, evidence: Sequence[Evidence]) -> Claim:
     """A claim and its verdict: of all its evidence that has a threshold."""
     found = [
-        paired.verdict(e["low"], e["high"], e["threshold"])
+        "undecided"
+        if e["low"] is None or e["high"] is None
+        else paired.verdict(e["low"], e["high"], e["threshold"])
         for e in evidence
         if e.get("threshold") is not None
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxattack.evaluate import correlation, paired
-from jaxattack.experiments.outcomes import Outcomes
+from jaxattack.experiments.outcomes import Outcomes, finite
 
 PERMUTATIONS = 1999
 
@@ -68,7 +68,10 @@ def against_transfer(
                 alike[a, b] = alike[b, a] = row["value"]
         rho = correlation.mantel(transferred, alike, PERMUTATIONS)
         if np.isfinite(rho.rho):
-            found.append({"measure": measure, "layer": layer, **rho._asdict()})
+            low, high = finite(rho.low), finite(rho.high)
+            found.append(
+                {"measure": measure, "layer": layer, **rho._asdict(), "low": low, "high": high}
+            )
     return found
 
 

@@ -41,13 +41,22 @@ class Outcomes:
         return found[~np.isnan(found)].astype(bool)
 
     def estimate(self, statistic: Callable[[Floats], Any]) -> dict[str, Any]:
-        """A statistic of means `[..., variants, languages]`: value, 95 % interval, each seed's."""
+        """A statistic of means `[..., variants, languages]`: value, 95 % interval, each seed's.
+
+        None for what is not finite, such as a share of nothing.
+        """
+        by_seed = [statistic(paired.means(self.values[:, [i]])) for i in range(len(self.seeds))]
         low, high = paired.bootstrap(self.values, statistic)
-        by_seed = [
-            float(statistic(paired.means(self.values[:, [i]]))) for i in range(len(self.seeds))
-        ]
-        value = float(statistic(paired.means(self.values)))
-        return {"value": value, "low": low, "high": high, "seeds": by_seed}
+        value = statistic(paired.means(self.values))
+        return {
+            "value": finite(value), "low": finite(low), "high": finite(high),
+            "seeds": [finite(each) for each in by_seed],
+        }  # fmt: skip
+
+
+def finite(number: Any) -> float | None:
+    """A number that JSON has, or None."""
+    return float(number) if np.isfinite(number) else None
 
 
 def collect(

@@ -89,6 +89,16 @@ def test_an_interval_across_the_threshold_decides_nothing():
     assert judged(study(rest=0.2))["A1"]["verdict"] == "undecided"
 
 
+def test_a_share_of_nothing_is_undecided_and_can_be_written():
+    import json
+
+    found = study(own=0.0, rest=0.0)
+    verdicts_of = judged(found)
+    assert verdicts_of["A2"]["verdict"] == "undecided"
+    assert verdicts_of["A2"]["evidence"][0]["value"] is None
+    json.dumps(verdicts_of, allow_nan=False)
+
+
 def test_masks_that_overlap_by_chance_are_not_shared():
     row = {"a": "en", "b": "th", "method": "sil", "jaccard": 0.15, "null_high": 0.2}
     assert judged(study(), overlap=[row])["A3"]["verdict"] == "does not hold"

@@ -1,0 +1,118 @@
+"""Plans: bytes and operations of published models, by hand; and what the command prints."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, AxisType
+
+from jaxattack import run
+from jaxattack.experiments import plan
+from jaxattack.models.families import from_hf
+from jaxattack.models.transformer import Transformer, abstract_params
+from jaxattack.workdir import Stage
+
+LLAMA_8B = {
+    "model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": False,
+}  # fmt: skip
+WEIGHTS = 8_030_261_248
+
+
+def shape_of(mesh=(1, 8, 1), remat="full"):
+    config = from_hf(LLAMA_8B)
+    abstract = abstract_params(Transformer(config))
+    placed = AbstractMesh(mesh, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    return plan.Shape(config, abstract, placed, "bfloat16", remat)
+
+
+def stages(tmp_path, **work):
+    return [Stage(tmp_path, "attack", "x", {}, lambda folder: None, work=work)]
+
+
+def test_one_device_holds_all_weights_and_eight_hold_an_eighth_each():
+    assert plan.held(shape_of((1, 1, 1)), 2) == 2 * WEIGHTS
+    norms = 65 * 4096  # copied to every device
+    for mesh in ((1, 8, 1), (1, 4, 2), (1, 2, 4)):
+        assert plan.held(shape_of(mesh), 2) == 2 * ((WEIGHTS - norms) // 8 + norms)
+    assert plan.held(shape_of((8, 1, 1)), 2) == 2 * WEIGHTS
+
+
+def test_an_attack_holds_weights_twice_a_gradient_and_two_moments():
+    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["attack"]
+    held = plan.held(shape_of(), 2)
+    assert parts["weights, before and after"] == 2 * held
+    assert parts["two moments, float32"] == 4 * held
+    assert sum(parts.values()) > 10 * held
+
+
+def test_scoring_holds_one_accumulator_and_the_gradient_of_one_matrix():
+    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["gradients"]
+    assert parts["accumulator, float32"] == 2 * plan.held(shape_of(), 2)
+    assert parts["gradient of one matrix"] == 4 * 4096 * 14336
+
+
+def test_operations_are_six_a_weight_and_token_and_eight_with_recomputation(tmp_path):
+    tokens = plan.Tokens(128, 64, 64)
+    work = stages(tmp_path, rows=10)
+    matrices = WEIGHTS - 65 * 4096 - 128256 * 4096  # no norms, no lookup
+    attention = 2 * 32 * 4096 * 128
+    once = plan.operations(shape_of(remat="none"), tokens, work)["attack"]
+    assert once == pytest.approx(10 * 128 * 3 * (2 * matrices + attention), rel=1e-3)
+    again = plan.operations(shape_of(remat="full"), tokens, work)["attack"]
+    assert again == pytest.approx(once * 4 / 3)
+
+
+def test_time_goes_down_with_devices_and_up_with_replies(tmp_path):
+    asked = stages(tmp_path, prompts=640)
+    short, long = plan.Tokens(128, 64, 64), plan.Tokens(128, 64, 512)
+    one = plan.seconds(shape_of((1, 1, 1)), short, asked, 64, "H100")
+    assert plan.seconds(shape_of(), short, asked, 64, "H100") == pytest.approx(one / 8, rel=0.1)
+    assert plan.seconds(shape_of(), long, asked, 64, "H100") > 4 * one / 8
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(999, "999 B"), (1.3e9, "1.3 GB"), (16e9, "16 GB"), (2.5e15, "2,500 TB")]
+)
+def test_bytes_in_words(count, words):
+    assert plan.size(count) == words
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(study, tmp_path, capsys):
+    root = tmp_path / "run"
+    assert run.run([*study(root), "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    for words in ("pairs      en 12, th 12", "measure", "attack", "parameters in float32", "H100"):
+        assert words in said
+    assert not root.exists()
+
+
+def test_a_dry_run_loads_no_weight_and_takes_devices_that_are_not_there(
+    study, tiny, tmp_path, capsys, monkeypatch
+):
+    from jaxattack.models import weights
+
+    monkeypatch.setattr(weights, "load", lambda *a, **k: pytest.fail("weights were loaded"))
+    assert run.run([*study(tmp_path, mesh="(1,64,1)"), "--dry_run"]) == 0
+    assert "on 64 devices" in capsys.readouterr().out
+
+
+def test_a_dry_run_counts_what_is_done(study, tmp_path, capsys):
+    only = {
+        "attack__languages": "('en',)",
+        "localize__fractions": "()",
+        "sections": "('transfer',)",
+    }
+    assert run.run(study(tmp_path, **only)) == 0
+    capsys.readouterr()
+    assert run.run([*study(tmp_path, **only), "--dry_run"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    counts = {row[0]: row[1:3] for row in rows if row and row[0] in ("measure", "attack")}
+    assert counts == {"measure": ["2", "2"], "attack": ["1", "1"]}
+    profile = json.loads((tmp_path / "manifest.json").read_text())["profile"]
+    assert np.sum([row["count"] for row in profile]) == 3
+    assert jax.device_count() == 8
