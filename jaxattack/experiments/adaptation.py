@@ -49,8 +49,8 @@ class Settings:
     steps: int = 200
     rows: int = 40
     length: int = 64
-    learning_rate: float = 2e-3  # of all weights
-    lora_learning_rate: float = 4e-3  # of adapters
+    learning_rate: float = 5e-4  # of all weights
+    lora_learning_rate: float = 2e-3  # of adapters
     rows_learning_rate: float = 1e-2  # of the new tokens' rows, which start as means of old ones
     warmup: float = 0.1
     rank: int = 16

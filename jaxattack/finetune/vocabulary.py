@@ -62,10 +62,10 @@ def extend_tokenizer(
     backend = tokenizer.backend_tokenizer
     state = json.loads(backend.to_str())
     part = state["model"]
-    if part["type"] != "BPE" or part.get("byte_fallback") or "ByteLevel" not in json.dumps(state):
+    if part["type"] != "BPE" or "ByteLevel" not in json.dumps(state["pre_tokenizer"]):
         raise UserError(
-            f"new tokens need a tokenizer with byte-level BPE; this one's model is {part['type']}"
-            f"{' with byte fallback' if part.get('byte_fallback') else ''}"
+            f"more tokens need a tokenizer with byte-level BPE, and this one's model is "
+            f"{part['type']} without bytes; adapt the checkpoint elsewhere and give it as it is"
         )
     kept = _words(backend, keep)
     banned = {pair for word in kept for pair in itertools.pairwise(word)}

@@ -35,8 +35,8 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
     Raises:
         UserError: the mask or the attack vector is of another architecture.
     """
+    tree.check_same_shapes("the mask", mask, "the attack vector", tau)
     mask, tau = widen(mask, base), widen(tau, base)
-    tree.check_same_shapes("the mask", mask, "the model", base)
     tree.check_same_shapes("the attack vector", tau, "the model", base)
     return jax.tree.map(
         lambda m, weight, delta: jnp.where(
@@ -50,12 +50,17 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
 
 def widen(narrow: Tree, base: Tree) -> Tree:
     """A mask or attack vector with rows of zeros for the tokens that only the base knows."""
-    grown = dict(narrow)
-    for name in ("embed", "head"):
-        if name in narrow and name in base:
-            more = base[name].shape[0] - narrow[name].shape[0]
-            grown[name] = jnp.pad(narrow[name], ((0, max(more, 0)), (0, 0)))
-    return sharding.place(grown, sharding.mesh_of(base))
+    wide = tree.named_leaves(base)
+
+    def pad(name: str, leaf: jax.Array) -> jax.Array:
+        like = wide.get(name)
+        if name not in ("embed", "head") or like is None or leaf.shape[1:] != like.shape[1:]:
+            return leaf
+        more = max(len(like) - len(leaf), 0)
+        padded = jnp.concatenate([leaf, jnp.zeros((more, *leaf.shape[1:]), leaf.dtype)])
+        return sharding.place({name: padded}, sharding.mesh_of(base))[name]
+
+    return tree.map_named(pad, narrow)
 
 
 def moved(before: Tree, after: Tree, mask: Tree) -> tuple[int, int]:
