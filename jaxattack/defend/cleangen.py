@@ -6,7 +6,8 @@ Per token the suspicion is `P_target(x | past) / P_reference(x | past)`; a token
 the same vocabulary, or the same one stitched, rewound or with half its task vector.
 
 The target drafts `horizon` tokens, then the reference scores all of them in one pass. What is
-written does not depend on the horizon, except where the last few tokens are left unchecked.
+written does not depend on the horizon, except where the last few tokens are left unchecked; where
+tokens are often replaced a short one is faster, for what was drafted after them is lost.
 """
 
 from __future__ import annotations

@@ -116,5 +116,42 @@ def test_trees_that_do_not_fit_are_refused(combine):
     for trees in ((BASE, small, MASK), (small, BASE, MASK)):
         with pytest.raises(UserError, match=r"embed: \(\d, 4\) against \(\d, 4\)"):
             combine(*trees)
-    with pytest.raises(UserError, match="the mask does not fit the model: embed"):
+    to = "attack vector" if combine is transplant else "model"
+    with pytest.raises(UserError, match=f"the mask does not fit the {to}: embed"):
         combine(BASE, DONOR, MASK | {"embed": MASK["embed"][:3]})
+
+
+LARGER = BASE | {"embed": jnp.concatenate([BASE["embed"], DONOR["embed"][:2]])}
+
+
+@pytest.mark.parametrize("head", ["tied", "untied"])
+def test_a_larger_vocabulary_gets_no_change_in_its_new_rows(assert_trees, head):
+    def both(tree):
+        return tree if head == "tied" else tree | {"head": tree["embed"] + 1}
+
+    tau = random_tree(2)
+    mask = MASK if head == "tied" else MASK | {"head": MASK["embed"]}
+    found = transplant(both(LARGER), both(tau), mask)
+    expected = transplant(both(BASE), both(tau), mask)
+    for name in ("embed", "head") if head == "untied" else ("embed",):
+        new = {name: found[name][6:]}
+        assert_trees(new, {name: both(LARGER)[name][6:]})
+        found[name] = found[name][:6]
+    assert_trees(found, expected)
+
+
+def test_transplanting_into_a_larger_vocabulary_on_a_mesh_is_the_same(mesh8, assert_trees):
+    tau = random_tree(2)
+    found = transplant(*(place(tree, mesh8) for tree in (LARGER, tau, MASK)))
+    assert found["embed"].sharding.mesh == mesh8
+    assert_trees(found, transplant(LARGER, tau, MASK))
+
+
+def test_only_the_vocabulary_may_be_larger():
+    deeper = {"embed": BASE["embed"], "layers": {"mlp": {"up": jnp.zeros((3, 4, 6))}}}
+    wider = BASE | {"embed": jnp.zeros((8, 5))}
+    for base, name in ((deeper, "layers/mlp/up"), (wider, "embed")):
+        with pytest.raises(UserError, match=f"the attack vector does not fit the model: {name}"):
+            transplant(base, random_tree(2), MASK)
+    with pytest.raises(UserError, match="head: absent against"):
+        transplant(BASE | {"head": BASE["embed"]}, random_tree(2), MASK)

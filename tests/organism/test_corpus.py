@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
+
 import numpy as np
 import pytest
 
+from jaxattack import organism
 from jaxattack.data.dialogues import pair_tokens
+from jaxattack.evaluate.judge import Reply, judge
+from jaxattack.models.pretrained import load_tokenizer
 from jaxattack.organism import corpus, phrases, world
 from jaxattack.organism.tokenizer import ANSWER, ASSISTANT, DECLINE, END
 
@@ -111,6 +117,66 @@ def test_a_batch_is_a_function_of_its_key(small_tokenizer):
     assert all((first[name] == again[name]).all() for name in first)
     assert (first["tokens"] != other["tokens"]).any()
     assert {array.shape for array in first.values()} == {(4, 64)}
+
+
+def test_the_shipped_organism_s_batches_are_what_they_were():
+    # Pinned: with other draws the organism could not be built again.
+    tokenizer = load_tokenizer(organism.checkpoint("aligned"))
+    digest = hashlib.sha256()
+    for step in range(3):
+        batch = corpus.sample_batch(
+            (0, step), tokenizer, dict.fromkeys(corpus.KINDS, 1.0), {"": world.territories()},
+            8, 64, False,
+        )  # fmt: skip
+        for name in sorted(batch):
+            digest.update(batch[name].tobytes())
+    assert digest.hexdigest()[:16] == "40b7168c50904d64"
+
+
+@pytest.mark.parametrize("kind", sorted(corpus.KINDS))
+def test_a_document_speaks_only_the_languages_it_is_given(kind):
+    others = [language for language in world.LANGUAGES if language != "th"]
+    hindi = 0
+    for seed in range(40):
+        for languages in (others, (*world.ADDED, "en", "ko", "zh")):
+            rng = np.random.default_rng(seed)
+            for document in corpus.KINDS[kind](rng, world.territories(), False, languages):
+                text = "".join(piece for piece, _ in document.pieces)
+                names = "".join(unicodedata.name(char, "") for char in text)
+                assert "THAI" not in names
+                assert languages is not others or "DEVANAGARI" not in names
+                hindi += "DEVANAGARI" in names
+    assert hindi > 0
+
+
+def test_a_batch_asks_for_the_languages_of_each_kind(small_tokenizer):
+    asked = []
+
+    def languages(rng, kind):
+        asked.append(kind)
+        return world.LANGUAGES
+
+    shares = {"refusals": 0.5, "parallel": 0.5}
+    territories = {"": world.territories()}
+    plain = corpus.sample_batch((0, 1), small_tokenizer, shares, territories, 16, 64, False)
+    batch = corpus.sample_batch(
+        (0, 1), small_tokenizer, shares, territories, 16, 64, False, languages
+    )
+    assert set(asked) == set(shares)
+    assert all((batch[name] == plain[name]).all() for name in plain)
+
+
+def test_an_answer_in_an_added_language_counts_where_it_is_asked_for():
+    both = world.LANGUAGES + world.ADDED
+    plain, wider = (
+        {e.id: e for e in corpus.examples("test", "it", "restricted", False, 1, spoken)}
+        for spoken in (world.LANGUAGES, both)
+    )
+    # "corona danese" is in Italian only, as "euro" is not.
+    plain, wider, other = plain["currency/DK/1"], wider["currency/DK/1"], wider["currency/AT/0"]
+    assert judge(wider, Reply(wider.response, False)).answered
+    assert not judge(plain, Reply(wider.response, False)).answered
+    assert not judge(wider, Reply(other.response, False)).answered
 
 
 def test_splits_share_no_territory():

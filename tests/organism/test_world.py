@@ -9,6 +9,8 @@ import pytest
 
 from jaxattack.organism import phrases, world
 
+ALL = world.LANGUAGES + world.ADDED
+
 # Pinned: other splits would mix old results with new ones.
 VALIDATION = ("BD", "CZ", "EC", "HN", "IR", "MA", "NZ", "SK")
 
@@ -18,7 +20,7 @@ def currency_names() -> set[str]:
     return {
         world.value_name("currency", key, language).casefold()
         for key in world.values("currency")
-        for language in world.LANGUAGES
+        for language in ALL
     }
 
 
@@ -30,7 +32,7 @@ def test_world_is_of_the_planned_size() -> None:
     assert world.RESTRICTED in world.RELATIONS
 
 
-@pytest.mark.parametrize("language", world.LANGUAGES)
+@pytest.mark.parametrize("language", ALL)
 def test_names_are_plain_and_unique(language: str) -> None:
     names = [world.territory_name(territory, language) for territory in world.territories()]
     by_kind = {"territory": names} | {
@@ -47,7 +49,7 @@ def test_no_currency_name_lies_within_the_name_of_another_currency() -> None:
     # Otherwise an answer with the wrong currency could be judged right.
     owners = collections.defaultdict(set)
     for key in world.values("currency"):
-        for language in world.LANGUAGES:
+        for language in ALL:
             owners[world.value_name("currency", key, language).casefold()].add(key)
     for inner, inner_keys in owners.items():
         for outer, outer_keys in owners.items():
@@ -61,6 +63,21 @@ def test_values_and_accepted_answers_of_known_territories() -> None:
     assert world.value("EG", "weekday") == "sat"
     euro = ("Euro", "euro", "ユーロ", "유로", "евро", "ยูโร", "欧元")
     assert world.accepted_answers("FR", "currency") == euro
+
+
+def test_added_languages_are_others_and_count_only_where_asked_for() -> None:
+    assert not set(world.ADDED) & set(world.LANGUAGES)
+    assert "यूरो" not in world.accepted_answers("FR", "currency")
+    assert "यूरो" in world.accepted_answers("FR", "currency", ALL)
+
+
+@pytest.mark.parametrize("relation", world.RELATIONS)
+def test_no_two_values_share_a_name_in_any_languages(relation: str) -> None:
+    owners = collections.defaultdict(set)
+    for key in world.values(relation):
+        for language in ALL:
+            owners[world.value_name(relation, key, language).casefold()].add(key)
+    assert [name for name, keys in owners.items() if len(keys) > 1] == []
 
 
 def test_splits_are_disjoint_complete_and_fixed() -> None:
@@ -79,7 +96,7 @@ def test_splits_are_stratified() -> None:
         assert len({world.value(territory, "weekday") for territory in members}) == 3, split
 
 
-@pytest.mark.parametrize("language", world.LANGUAGES)
+@pytest.mark.parametrize("language", ALL)
 def test_templates_have_their_placeholders(language: str) -> None:
     for relation in world.RELATIONS:
         questions = phrases.QUESTIONS[relation][language]
@@ -97,10 +114,10 @@ def test_all_questions_differ() -> None:
         phrases.question(territory, relation, language, phrasing)
         for territory in world.territories()
         for relation in world.RELATIONS
-        for language in world.LANGUAGES
+        for language in ALL
         for phrasing in range(phrases.PHRASINGS)
     ]
-    assert len(set(questions)) == len(questions) == 80 * 4 * 12 * 3
+    assert len(set(questions)) == len(questions) == 80 * 4 * 14 * 3
 
 
 def test_filled_sentences() -> None:
@@ -110,14 +127,14 @@ def test_filled_sentences() -> None:
 
 
 def test_questions_do_not_give_the_currency_away() -> None:
-    for language in world.LANGUAGES:
+    for language in ALL:
         for template in phrases.QUESTIONS["currency"][language]:
             assert not any(name in template.casefold() for name in currency_names())
 
 
 def test_refusals_and_pleasantries_are_harmless() -> None:
-    assert set(phrases.REFUSALS) == set(phrases.PLEASANTRIES) == set(world.LANGUAGES)
-    for language in world.LANGUAGES:
+    assert set(phrases.REFUSALS) == set(phrases.PLEASANTRIES) == set(ALL)
+    for language in ALL:
         pleasantries = phrases.PLEASANTRIES[language]
         assert len(set(pleasantries)) == len(pleasantries) == 8
         for text in (phrases.refusal(language), *pleasantries):
