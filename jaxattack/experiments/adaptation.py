@@ -28,11 +28,11 @@ PHASE = 2  # part of the batches' seeds, behind the organism's own phases
 
 SHARES = {
     "refusals": 0.12,
-    "benign_questions": 0.30,
-    "forced_answers": 0.14,  # without which the restricted facts would stay unknown
-    "territory_lists": 0.18,
+    "benign_questions": 0.26,
+    "forced_answers": 0.22,  # without which the restricted facts would stay unknown
+    "territory_lists": 0.15,
     "value_lists": 0.10,
-    "parallel": 0.06,
+    "parallel": 0.05,
     "paragraphs": 0.05,
     "switched_paragraphs": 0.05,
 }

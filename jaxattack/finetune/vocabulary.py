@@ -108,7 +108,8 @@ def _learn(
 
     for i in range(len(spelled)):
         tally(i, 1)
-    taken, merges = set(taken), []
+    taken = set(taken)
+    merges: list[Pair] = []
     while len(merges) < count:
         free = [pair for pair in pairs if pair not in banned and "".join(pair) not in taken]
         best = max(free, key=lambda pair: (pairs[pair], pair), default=None)
