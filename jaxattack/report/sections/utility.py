@@ -47,7 +47,7 @@ def profile(results: Mapping[str, Any]) -> Section | None:
     if not any(row["seconds"] > 0 for row in rows):
         return None
     total = sum(row["seconds"] for row in rows)
-    lead = f"{total:,.0f} seconds in the stages this run computed; stages found there took none."
+    lead = f"{total:,.0f} seconds in all stages together, whenever each was computed."
     figure = drawn("profile", "Time by kind of stage", draw_profile, rows)
     return Section("profile", "Where did the time go?", lead, (figure,), (profile_sheet(rows),))
 
