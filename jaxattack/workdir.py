@@ -24,7 +24,7 @@ from jaxattack.errors import UserError
 
 # Rooms whose code decides what a stage holds; the report and the command line do not.
 _ROOMS = (
-    "data", "evaluate", "experiments", "finetune", "localize", "models", "organism",
+    "data", "defend", "evaluate", "experiments", "finetune", "localize", "models", "organism",
     "checkpoint.py", "sharding.py", "tree.py",
 )  # fmt: skip
 
