@@ -62,12 +62,24 @@ def choose(
         step: how many tokens of the reply there are already.
     """
     if sampling.temperature == 0:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return likeliest(logits)
     # The maximum first, so that a tiny temperature does not overflow.
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     logits = keep_likeliest(logits / sampling.temperature, sampling.top_k, sampling.top_p)
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
     return jax.vmap(jax.random.categorical)(step_keys, logits).astype(jnp.int32)
+
+
+def likeliest(logits: jax.Array) -> jax.Array:
+    """The first of the likeliest tokens, int32 `[B]`.
+
+    Two plain reductions: XLA's argmax on a CPU is six times slower, a third of a small model's
+    decoding.
+    """
+    size = logits.shape[-1]
+    best = logits == jnp.max(logits, axis=-1, keepdims=True)
+    first = jnp.min(jnp.where(best, jnp.arange(size, dtype=jnp.int32), size), axis=-1)
+    return jnp.minimum(first, size - 1)  # of numbers that are none the last
 
 
 def keep_likeliest(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:
