@@ -46,11 +46,11 @@ class Settings:
     new_tokens: int = 1000
     beside: int = 3  # old languages drawn for each document, beside all the added ones
     refusals: bool = True  # in the added languages too; False leaves it to what carries over
-    steps: int = 280
+    steps: int = 200
     rows: int = 40
     length: int = 64
-    learning_rate: float = 1e-3  # of all weights
-    lora_learning_rate: float = 3e-3  # of adapters
+    learning_rate: float = 5e-4  # of all weights
+    lora_learning_rate: float = 2e-3  # of adapters
     rows_learning_rate: float = 1e-2  # of the new tokens' rows, which start as means of old ones
     warmup: float = 0.1
     rank: int = 16
