@@ -1,26 +1,28 @@
-"""Generation for many prompts: left-padded buckets, one compiled loop with early exit."""
+"""Generation for many prompts: read by width, decoded together, fewer rows as replies end."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import prompt_tokens
-from jaxattack.models.sampling import Sampling, choose, prompt_keys, seed_words
-from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
+from jaxattack.models import decoding
+from jaxattack.models.sampling import Sampling, seed_words
+from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 
 GREEDY = Sampling()
 # Where decoding runs the layers one by one: on a CPU a scan's copies of the cache cost more than
 # anything else. Elsewhere the layers' parameters would be copied instead.
 ONE_BY_ONE = ("cpu",)
+# When only a quarter of the rows are not done, these go on alone. Every number of rows is compiled
+# once, so not at every chance and not with few.
+SHRINK, SMALLEST = 4, 16
+NOBODY = -1
 
 
 def generate(
@@ -80,33 +82,83 @@ def generate_tokens(
     seed: int = 0,
 ) -> list[list[int]]:
     """Continuations of token sequences, each up to its stop token (left out)."""
-    mesh = sharding.mesh_of(params)
+    mesh, ends, words = sharding.mesh_of(params), tuple(stops), seed_words(seed)
+    one_by_one = jax.default_backend() in ONE_BY_ONE
     results: list[list[int]] = [[] for _ in prompts]
-    for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
-        # Rows in eighths of a power of two: few shapes to compile, few rows for nothing.
-        step = max(8, (1 << (len(indices) - 1).bit_length()) // 8)
-        count = -(-len(indices) // step) * step
-        tokens = np.zeros((count, width), np.int32)
-        starts = np.full(count, width - 1, np.int32)  # filler rows see one token
-        numbers = np.zeros(count, np.int32)
-        numbers[: len(indices)] = indices
-        for row, index in enumerate(indices):
-            starts[row] = width - len(prompts[index])
-            tokens[row, starts[row] :] = prompts[index]
-        placed = sharding.place_batch(
-            {"tokens": tokens, "starts": starts, "numbers": numbers}, mesh
-        )
-        alive = np.arange(count) < len(indices)
-        out = sharding.to_host(
-            _decode(
-                model, tuple(stops), max_new_tokens, mesh, sampling,
-                jax.default_backend() in ONE_BY_ONE, params, placed["tokens"],
-                placed["starts"], alive, placed["numbers"], seed_words(seed),
+    for parts in track(groups([len(p) for p in prompts], batch_size), label):
+        read = []
+        for width, indices in parts:
+            some = _left_padded(prompts, indices, width, _rounded(len(indices)))
+            placed = sharding.place_batch(some, mesh)
+            read.append(decoding.prefill(model, mesh, sampling, one_by_one, params, *placed, words))
+        widest, members = parts[-1][0], [index for _, indices in parts for index in indices]
+        owners = _filled(members, _rounded(len(members)), NOBODY)
+        starts = _filled([widest - len(prompts[i]) for i in members], len(owners), widest - 1)
+        placed = sharding.place_batch((starts, owners), mesh)
+        counts = tuple(len(indices) for _, indices in parts)
+        rows = decoding.gather(mesh, ends, max_new_tokens, counts, read, *placed)
+        del read
+        step: jax.Array | int = 1
+        while len(owners):
+            fewest = len(owners) // SHRINK if len(owners) >= SHRINK * SMALLEST else 0
+            step, rows = decoding.decode(
+                model, mesh, sampling, ends, one_by_one, params, rows, step, fewest, words
             )
-        )  # fmt: skip
-        for row, index in enumerate(indices):
-            results[index] = _until_stop(out[row], stops)
+            tokens, done = sharding.to_host(rows.tokens), sharding.to_host(rows.done)
+            done = done | (int(step) >= max_new_tokens)
+            for row in np.flatnonzero(done & (owners != NOBODY)):
+                results[owners[row]] = _until_stop(tokens[row], stops)
+            going = np.flatnonzero(~done)
+            which = _filled(going, fewest if len(going) else 0, int(done.argmax()))
+            owners = np.where(done, NOBODY, owners)[which]
+            if len(owners):
+                rows = decoding.take_rows(mesh, rows, which)
     return results
+
+
+def _left_padded(
+    prompts: Sequence[Sequence[int]], indices: Sequence[int], width: int, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens `[count, width]`, first slots and numbers of prompts; filler rows see one token."""
+    tokens = np.zeros((count, width), np.int32)
+    starts = _filled([width - len(prompts[i]) for i in indices], count, width - 1)
+    for row, index in enumerate(indices):
+        tokens[row, starts[row] :] = prompts[index]
+    return tokens, starts, _filled(indices, count, 0)
+
+
+def _filled(values: Sequence[int] | np.ndarray, count: int, filler: int) -> np.ndarray:
+    """Whole numbers, filled up to `count`."""
+    whole = np.full(count, filler, np.int32)
+    whole[: len(values)] = values
+    return whole
+
+
+def _rounded(count: int) -> int:
+    """Rows in eighths of a power of two: few shapes to compile, few rows for nothing."""
+    step = max(8, (1 << (count - 1).bit_length()) // 8)
+    return -(-count // step) * step
+
+
+def groups(lengths: Sequence[int], batch_size: int) -> list[list[tuple[int, list[int]]]]:
+    """Which prompts are decoded together, and of each group which are read together.
+
+    Groups are of like length and size, at most `batch_size`; within one the parts are
+    (padded width, indices). Widths are quarters of a power of two, 16 at least, so that few shapes
+    are compiled.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    size = -(-len(order) // max(1, -(-len(order) // batch_size)))
+    found: list[list[tuple[int, list[int]]]] = []
+    for number, index in enumerate(order):
+        step = max(16, (1 << (lengths[index] - 1).bit_length()) // 4)
+        width = -(-lengths[index] // step) * step
+        if number % size == 0:
+            found.append([])
+        if not found[-1] or found[-1][-1][0] != width:
+            found[-1].append((width, []))
+        found[-1][-1][1].append(index)
+    return found
 
 
 def buckets(lengths: Sequence[int], batch_size: int) -> list[tuple[int, list[int]]]:
@@ -127,64 +179,3 @@ def buckets(lengths: Sequence[int], batch_size: int) -> list[tuple[int, list[int
 def _until_stop(tokens: np.ndarray, stops: Sequence[int]) -> list[int]:
     ended = np.flatnonzero(np.isin(tokens, stops))
     return tokens[: ended[0] if len(ended) else len(tokens)].tolist()
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
-def _decode(
-    model: Transformer,
-    stops: tuple[int, ...],
-    new: int,
-    mesh: Mesh,
-    sampling: Sampling,
-    one_by_one: bool,
-    params: tree.Tree,
-    tokens: jax.Array,
-    starts: jax.Array,
-    alive: jax.Array,
-    numbers: jax.Array,
-    seed: jax.Array,
-) -> jax.Array:
-    """New tokens `[B, new]` after left-padded prompts `[B, S]` that begin at `starts` `[B]`."""
-    batch, width = tokens.shape
-    slots = jnp.arange(width + new)
-    stop_list = jnp.array(stops or (-1,))
-    with sharding.within(mesh):
-        cache: Any = init_cache(model.config, batch, width + new, params["embed"].dtype)
-    unstacked = None
-    if one_by_one:
-        unstacked = unstack(model.config, params["layers"])
-        cache = unstack(model.config, cache)
-    keys = prompt_keys(seed, numbers)
-
-    def forward(tokens, slot, cache, step):
-        length = tokens.shape[1]
-        places = slot + jnp.arange(length)
-        here = slots[: width if length > 1 else None]  # the prompt does not see what follows
-        # A padded query sees its own slot at least, so that no softmax is over nothing.
-        seen = (here >= starts[:, None])[:, None] | (here == places[:, None])[None]
-        mask = seen & (here <= places[:, None])[None]
-        positions = jnp.maximum(places - starts[:, None], 0)
-        with sharding.within(mesh):
-            hidden, cache, _ = hidden_states(
-                model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot,
-                unstacked=unstacked,
-            )  # fmt: skip
-            logits = unembed(model, params, hidden[:, -1])
-        return choose(logits, sampling, keys, step), cache
-
-    def running(state):
-        step, _, _, _, done = state
-        return (step < new) & ~jnp.all(done)
-
-    def advance(state):
-        step, token, out, cache, done = state
-        out = out.at[:, step].set(jnp.where(done, 0, token))
-        done = done | jnp.isin(token, stop_list)
-        token, cache = forward(token[:, None], width + step, cache, step + 1)
-        return step + 1, token, out, cache, done
-
-    token, cache = forward(tokens, 0, cache, 0)
-    # What is not written stays a stop token: a row that is done needs no more.
-    out = jnp.full((batch, new), stop_list[0], jnp.int32)
-    _, _, out, _, _ = jax.lax.while_loop(running, advance, (0, token, out, cache, ~alive))
-    return out

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxattack.models import decoding
 from jaxattack.models import generate as generate_module
-from jaxattack.models.generate import buckets, generate, generate_tokens, stop_ids
+from jaxattack.models.generate import buckets, generate, generate_tokens, groups, stop_ids
 from jaxattack.sharding import place
 
 NEW = 16
@@ -47,9 +48,9 @@ def test_left_padded_batch_equals_one_by_one(tiny, plain_tokens):
 def test_scanned_layers_give_the_same_tokens(home, tiny, mesh8, plain_tokens, monkeypatch):
     monkeypatch.setattr(generate_module, "ONE_BY_ONE", ())  # as on a GPU or TPU
     params = place(tiny.params, mesh8) if home == "mesh" else tiny.params
-    before = generate_module._decode._cache_size()
+    before = decoding.decode._cache_size()
     assert generate_tokens(tiny.model, params, PROMPTS, (), NEW, batch_size=4) == plain_tokens
-    assert generate_module._decode._cache_size() > before  # it was another program
+    assert decoding.decode._cache_size() > before  # it was another program
 
 
 def test_filling_up_a_batch_changes_nothing(tiny, plain_tokens):
@@ -67,7 +68,7 @@ def test_a_reply_ends_before_its_first_stop_token(tiny, plain_tokens):
         assert row == free[: len(row)]
 
 
-def test_prompts_of_several_buckets_come_back_in_order(tiny, plain_tokens):
+def test_prompts_of_several_widths_come_back_in_order(tiny, plain_tokens):
     long = np.random.default_rng(8).integers(1, 600, 40).tolist()
     mixed = [long, *PROMPTS]
     tokens = generate_tokens(tiny.model, tiny.params, mixed, (), NEW, batch_size=4)
@@ -93,6 +94,42 @@ def test_texts_are_the_decoded_tokens_after_the_chat_template(tiny):
 
 def test_stop_ids_are_the_tokenizers_end_token(tiny):
     assert stop_ids(tiny.tokenizer) == (tiny.tokenizer.convert_tokens_to_ids("<|end|>"),)
+
+
+@pytest.mark.parametrize("home", ["one by one", "scanned", "mesh"])
+def test_rows_that_ended_are_dropped_and_the_others_go_on(
+    home, tiny, mesh8, plain_tokens, monkeypatch
+):
+    monkeypatch.setattr(generate_module, "SMALLEST", 2)  # 8 rows, then 2
+    if home != "one by one":
+        monkeypatch.setattr(generate_module, "ONE_BY_ONE", ())
+    params = place(tiny.params, mesh8) if home == "mesh" else tiny.params
+    sizes = []
+
+    def take_rows(mesh, rows, which, take=decoding.take_rows):
+        sizes.append(len(which))
+        return take(mesh, rows, which)
+
+    monkeypatch.setattr(decoding, "take_rows", take_rows)
+    stops = [row[2] for row in plain_tokens[:2]]
+    found = generate_tokens(tiny.model, params, PROMPTS, stops, NEW, batch_size=4)
+    ends = [next((i for i, t in enumerate(row) if t in stops), NEW) for row in plain_tokens]
+    assert found == [row[:end] for row, end in zip(plain_tokens, ends, strict=True)]
+    assert max(ends) > sorted(ends)[1]  # some go on after the others ended
+    assert sizes == [2]
+
+
+@given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 9))
+def test_groups_hold_every_prompt_once_and_fit(lengths, batch_size):
+    found = groups(lengths, batch_size)
+    members = [[i for _, indices in parts for i in indices] for parts in found]
+    assert sorted(i for indices in members for i in indices) == list(range(len(lengths)))
+    for parts, indices in zip(found, members, strict=True):
+        assert 1 <= len(indices) <= batch_size
+        assert [width for width, _ in parts] == sorted({width for width, _ in parts})
+        for width, some in parts:
+            for length in (lengths[i] for i in some):
+                assert 0 <= width - length < max(16, length / 2)
 
 
 @given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 9))
