@@ -145,8 +145,16 @@ def plan(config: ConfigDict, root: pathlib.Path) -> str:
     if config.get("study") != "fragility":
         raise UserError(f"--dry_run: not for config.study={config.get('study')!r}")
     settings = check(freeze(config, Settings))
+    show_terms(settings)
     with quiet_libraries():
         return "\n".join(fragility.plan_lines(settings, root))
+
+
+def show_terms(settings: Settings) -> None:
+    """Say on what terms public data are had, before any is loaded."""
+    if distributed.is_first():
+        for line in fragility.source_lines(settings, public_only=True):
+            print(line, file=sys.stderr)
 
 
 def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
@@ -167,9 +175,7 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
     settings = check(freeze(config, Settings))
     distributed.initialize()
     start = time.time()
-    if distributed.is_first():
-        for line in fragility.source_lines(settings, public_only=True):
-            print(line, file=sys.stderr)
+    show_terms(settings)
     with quiet_libraries():
         setup, facts = fragility.prepare(settings, root)
         manifest = {**facts, "seeds": list(settings.seeds), **environment()}

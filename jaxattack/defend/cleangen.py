@@ -25,7 +25,8 @@ from jax.sharding import Mesh
 from jaxattack import sharding
 from jaxattack.data.dialogues import prompt_tokens
 from jaxattack.errors import UserError
-from jaxattack.models.generate import ONE_BY_ONE, buckets, stop_ids
+from jaxattack.models.generate import ONE_BY_ONE, buckets, padded_count, stop_ids
+from jaxattack.models.sampling import likeliest
 from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
 from jaxattack.progress import track
 from jaxattack.tree import Tree
@@ -130,8 +131,7 @@ def guarded_tokens(
     results: list[list[int]] = [[] for _ in prompts]
     rates = np.zeros(len(prompts))
     for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
-        step = max(8, (1 << (len(indices) - 1).bit_length()) // 8)  # as in `generate`
-        count = -(-len(indices) // step) * step
+        count = padded_count(len(indices))
         tokens, lengths = np.zeros((count, width), np.int32), np.ones(count, np.int32)
         for row, index in enumerate(indices):
             lengths[row] = len(prompts[index])
@@ -183,7 +183,7 @@ def _decode(
         def draft(carry, step):
             token, cache = carry
             logits, cache = target.forward(token[:, None], slot + step, cache)
-            token = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
+            token = likeliest(logits[:, 0])
             return (token, cache), (token, _log_share(logits[:, 0], token))
 
         with sharding.within(mesh):

@@ -13,8 +13,8 @@ from typing import Any
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import Target
+from jaxattack.evaluate import rates
 from jaxattack.evaluate.judge import Reply
-from jaxattack.evaluate.rates import wilson
 from jaxattack.evaluate.refusals import is_refusal
 
 RULES = {
@@ -89,11 +89,7 @@ def rows(found: Sequence[Trial], variant: str, seed: int | None) -> list[dict[st
         cells.setdefault((trial.language, trial.probe), []).append(trial.hit)
     result = []
     for (language, probe), hits in cells.items():
-        low, high = wilson(sum(hits), len(hits))
         metric = "asr" if probe.decoy is None else "false_trigger_rate"
-        result.append(
-            {"variant": variant, "language": language, "metric": metric,
-             "value": sum(hits) / len(hits), "low": low, "high": high, "n": len(hits),
-             "seed": seed, "trigger_language": probe.language, "decoy": probe.decoy}
-        )  # fmt: skip
+        cell = rates.row(variant, language, metric, hits, seed)
+        result.append(cell | {"trigger_language": probe.language, "decoy": probe.decoy})
     return result

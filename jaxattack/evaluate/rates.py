@@ -38,6 +38,16 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     return low, high
 
 
+def row(
+    variant: str, language: str, metric: str, hits: Sequence[bool], seed: int | None
+) -> dict[str, Any]:
+    """One result row: a proportion with its interval."""
+    low, high = wilson(sum(hits), len(hits))
+    return {"variant": variant, "language": language, "metric": metric,
+            "value": sum(hits) / len(hits), "low": low, "high": high, "n": len(hits),
+            "seed": seed}  # fmt: skip
+
+
 def rows(verdicts: Sequence[Verdict], variant: str, seed: int | None) -> list[dict[str, Any]]:
     """Result rows of one variant: every metric in every language that has prompts for it."""
     found = []
@@ -51,13 +61,7 @@ def rows(verdicts: Sequence[Verdict], variant: str, seed: int | None) -> list[di
             counted = [counts(verdict) for verdict in asked]
             if not asked or None in counted:  # of an unknown right answer nothing can be said
                 continue
-            hits = sum(map(bool, counted))
-            low, high = wilson(hits, len(asked))
-            found.append(
-                {"variant": variant, "language": language, "metric": metric,
-                 "value": hits / len(asked), "low": low, "high": high, "n": len(asked),
-                 "seed": seed}
-            )  # fmt: skip
+            found.append(row(variant, language, metric, [bool(hit) for hit in counted], seed))
     return found
 
 

@@ -13,7 +13,8 @@ from jaxattack.errors import UserError
 from jaxattack.experiments import adaptation, inputs, stages
 from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.localization import sil_mask
-from jaxattack.experiments.stages import Finding, Section, Setup, Subject, Variant
+from jaxattack.experiments.stages import Setup, Subject
+from jaxattack.experiments.wanted import Finding, Section, Variant
 from jaxattack.finetune import vocabulary
 from jaxattack.localize import scores, stitching
 from jaxattack.models import pretrained
@@ -28,19 +29,17 @@ def adapt(setup: Setup) -> Section:
     """Each adapted model as it is, and with the attack vector or SIL's share of it added.
 
     Raises:
-        UserError: there is no way to adapt this model here, and no adapted model is named.
+        UserError: a named model is no checkpoint, of another shape, or named like another.
     """
     section = Section()
     options = setup.settings.adapt
     found: dict[str, tuple[Lazy, Subject]] = {}
     for path in options.models:
-        found[pathlib.Path(path).name.replace("/", "-")] = given(setup, path)
+        name = pathlib.Path(path).name.replace("@", "-")
+        if name in found:
+            raise UserError(f"config.adapt.models: two are called {name}; rename one's directory")
+        found[name] = given(setup, path)
     if not options.models:
-        if not setup.settings.model.startswith("organism:"):
-            raise UserError(
-                "config.sections has adapt: name adapted checkpoints, config.adapt.models=..., "
-                "or leave it out"
-            )
         for how in options.ways:
             params, subject, stage = trained(setup, how)
             found[how] = params, subject
@@ -115,11 +114,13 @@ def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
     """A checkpoint that others adapted.
 
     Raises:
-        UserError: it is no checkpoint.
+        UserError: it is no checkpoint, or the attack vector would not fit it.
     """
     directory = pretrained.resolve(path)
     model = Transformer(read_config(directory), setup.model.remat, attention=setup.model.attention)
     tokenizer = pretrained.load_tokenizer(directory)
+    # Now, and not when the attacks are done.
+    stitching.check_transplant(setup.like, f"the adapted model {path}", abstract_params(model))
 
     def load() -> Tree:
         mesh = sharding.mesh_of(setup.like)

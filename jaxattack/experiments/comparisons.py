@@ -51,7 +51,9 @@ def against_transfer(
 
     Transfer is the violations that attacking one language adds in the other, mean over seeds.
     """
-    languages = [code for code in attacked if code in seen.languages]
+    languages = [
+        code for code in attacked if code in seen.languages and seen.has(f"attacked/{code}")
+    ]
     if not similarity or len(languages) < 4:
         return []
     chosen = seen.only(["aligned", *(f"attacked/{code}" for code in languages)])

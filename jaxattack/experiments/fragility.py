@@ -20,8 +20,9 @@ from jaxattack.experiments.localization import localize
 from jaxattack.experiments.pathways import pathways
 from jaxattack.experiments.settings import Settings
 from jaxattack.experiments.shared import shared
-from jaxattack.experiments.stages import BENIGN, RESTRICTED, Section, Setup, Subject
-from jaxattack.experiments.transfer import transfer
+from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup, Subject
+from jaxattack.experiments.transfer import baseline, transfer
+from jaxattack.experiments.wanted import Section, Variant, measured_once, replies_of, verdicts_of
 from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.models import families, pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
@@ -161,22 +162,17 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     """
     make_optimizer(stages.attack_optimizer(settings.attack), steps=100)  # names a wrong one early
     named = settings.data
-    pairs = {
-        RESTRICTED: inputs.by_language(
-            inputs.load_examples(named.pairs, (RESTRICTED,), True, directory)
-        ),
-        BENIGN: inputs.benign_pairs(named.benign, named.pairs, directory),
-    }
+    pairs = inputs.load_pairs(named.pairs, named.benign, directory)
     prompts = inputs.load_prompts(named.prompts, directory)
     calibration: dict[str, dict[str, list[Example]] | None] = {RESTRICTED: None, BENIGN: None}
     # The organism's pairs have calibration pairs of their own.
-    uri = named.calibration or ("organism:calibration" if named.pairs == "organism:attack" else "")
+    of_organism = named.pairs == "organism:attack"
+    uri = named.calibration or ("organism:calibration" if of_organism else "")
     if uri:
-        calibration[RESTRICTED] = inputs.by_language(
-            inputs.load_examples(uri, (RESTRICTED,), True, directory)
-        )
-    if named.pairs == "organism:attack" and not named.benign:
-        calibration[BENIGN] = inputs.benign_pairs("", "organism:calibration", directory)
+        beside = inputs.load_pairs(uri, "", directory)
+        calibration[RESTRICTED] = beside[RESTRICTED]
+        if beside[BENIGN] and not named.benign:
+            calibration[BENIGN] = beside[BENIGN]
     attacked = inputs.choose_languages(
         settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
     )
@@ -194,6 +190,9 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     prompts = inputs.test_prompts(prompts, measured, settings.measure.prompts)
     rule_for(prompts)
     inputs.check_calibration(calibration[RESTRICTED], localized)
+    inputs.check_calibration(
+        calibration[BENIGN], [code for code in localized if code in pairs[BENIGN]]
+    )
     for what, by_language in (
         ("attack pairs", pairs[RESTRICTED]),
         ("calibration pairs", calibration[RESTRICTED] or {}),
@@ -216,18 +215,23 @@ def make_setup(
 
 
 def sections(setup: Setup) -> dict[str, Section]:
-    """What every section that the settings name wants; nothing is computed yet."""
+    """What every section that the settings name wants; nothing is computed yet.
+
+    All compare with the aligned and the attacked model, so these come first.
+    """
     chosen = setup.settings.sections
-    return {name: ask(setup) for name, ask in SECTIONS.items() if name in chosen}
+    asked = {name: ask(setup) for name, ask in SECTIONS.items() if name in chosen}
+    return {"baseline": baseline(setup), **asked}
 
 
 def all_stages(setup: Setup, wanted: dict[str, Section]) -> list[workdir.Stage]:
     """Every stage of the sections, each once, each after those it needs."""
+    measured = measured_once(setup, (v for section in wanted.values() for v in section.variants))
     return workdir.in_order(
         stage
         for section in wanted.values()
         for stage in (
-            *(stages.measured(setup, variant) for variant in section.variants),
+            *(measured[variant.name, variant.seed] for variant in section.variants),
             *(finding.stage for finding in section.findings),
         )
     )
@@ -253,8 +257,8 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
     """What the finished stages found: a function of their files alone."""
     settings = setup.settings
     variants = {(v.name, v.seed): v for section in wanted.values() for v in section.variants}
-    measured = {key: stages.measured(setup, variant) for key, variant in variants.items()}
-    verdicts = {key: stages.verdicts_of(stage) for key, stage in measured.items()}
+    measured = measured_once(setup, variants.values())
+    verdicts = {key: verdicts_of(stage) for key, stage in measured.items()}
     rows = [
         row for (name, seed), found in verdicts.items() for row in rates.rows(found, name, seed)
     ]
@@ -289,14 +293,14 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
     if settings.report.replies:
         everything["replies"] = [
             row for key, variant in variants.items()
-            for row in stages.replies_of(variant, measured[key])
+            for row in replies_of(variant, measured[key])
         ]  # fmt: skip
     return everything | claims.judge_claims(
         everything, verdicts, setup.localized_languages, settings.localize.control_fraction
     )
 
 
-def attack_losses(variants: dict[Any, stages.Variant], share: float) -> list[dict[str, Any]]:
+def attack_losses(variants: dict[Any, Variant], share: float) -> list[dict[str, Any]]:
     """Loss of every step of the full attacks and of those repeated with SIL's mask frozen."""
     frozen = f"/sil@{share:g}"
     return [

@@ -144,17 +144,24 @@ def counted(examples: dict[str, list[Example]]) -> str:
     return ", ".join(f"{code} {len(found)}" for code, found in examples.items())
 
 
-def benign_pairs(uri: str, pairs: str, directory: pathlib.Path) -> dict[str, list[Example]]:
-    """Pairs of the benign control by language: of a URI of their own, else those beside `pairs`.
+def load_pairs(
+    uri: str, benign_uri: str, directory: pathlib.Path
+) -> dict[str, dict[str, list[Example]]]:
+    """Pairs by kind and language; the benign ones may have a URI of their own.
 
-    Nothing if there are none.
+    Raises:
+        UserError: as `load_examples`, or there are no restricted ones.
     """
-    if uri:
-        return by_language(load_examples(uri, ("benign",), True, directory))
-    try:
-        return by_language(load_examples(pairs, ("benign",), True, directory))
-    except UserError:
-        return {}
+    found = load_examples(uri, ("restricted", "benign"), True, directory)
+    pairs = {
+        kind: [example for example in found if example.kind == kind]
+        for kind in ("restricted", "benign")
+    }
+    if not pairs["restricted"]:
+        raise UserError(f"{uri}: no restricted examples")
+    if benign_uri:
+        pairs["benign"] = load_examples(benign_uri, ("benign",), True, directory)
+    return {kind: by_language(examples) for kind, examples in pairs.items()}
 
 
 def check_calibration(found: dict[str, list[Example]] | None, languages: Sequence[str]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from jaxattack.experiments import stages
 from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.stages import BENIGN, Section, Setup
+from jaxattack.experiments.stages import BENIGN, Setup
+from jaxattack.experiments.wanted import Section
 from jaxattack.localize import importance, masks, stitching
 from jaxattack.tree import Tree
 

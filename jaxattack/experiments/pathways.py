@@ -11,7 +11,8 @@ from jaxattack.experiments import stages
 from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.localization import sil_mask, sil_scores
 from jaxattack.experiments.shared import overlap
-from jaxattack.experiments.stages import Section, Setup
+from jaxattack.experiments.stages import Setup
+from jaxattack.experiments.wanted import Section
 from jaxattack.localize import masks, stitching
 from jaxattack.tree import Tree
 

@@ -270,6 +270,15 @@ def check(settings: Settings) -> Settings:
     _one_of("config.shared.languages", settings.shared.languages, ("attacked", "localized"))
     _one_of("config.remat", settings.remat, ("none", "full", "dots"))
     _one_of("config.attention", settings.attention, kernels.KERNELS)
+    if settings.transfer.sharing and not settings.model.startswith("organism:"):
+        raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
+    if "adapt" in settings.sections and not settings.adapt.models:
+        named = (settings.model, settings.data.prompts)
+        if not all(name.startswith("organism:") for name in named):
+            raise UserError(
+                "config.sections has adapt, which here adapts the organism and asks its prompts: "
+                "name adapted checkpoints, config.adapt.models, or leave it out"
+            )
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
         raise UserError(f"config.seeds is {settings.seeds}; give at least one, each once")
     return settings

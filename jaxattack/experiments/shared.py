@@ -9,7 +9,8 @@ from typing import Any
 from jaxattack.data.dialogues import Example, fingerprint, prompt_tokens
 from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.localization import sil_mask
-from jaxattack.experiments.stages import BENIGN, Section, Setup
+from jaxattack.experiments.stages import BENIGN, Setup
+from jaxattack.experiments.wanted import Section
 from jaxattack.localize import masks, representations
 from jaxattack.tree import Tree
 

@@ -13,7 +13,8 @@ from jaxattack import checkpoint, organism
 from jaxattack.experiments import organism as build
 from jaxattack.experiments import stages
 from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.stages import Setup, Variant
+from jaxattack.experiments.stages import Setup
+from jaxattack.experiments.wanted import Variant
 from jaxattack.models import pretrained
 from jaxattack.workdir import Stage
 

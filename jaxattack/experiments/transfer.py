@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from jaxattack.experiments import sharing
-from jaxattack.experiments.stages import BENIGN, Section, Setup, attack
+from jaxattack.experiments.stages import BENIGN, Setup, attack
+from jaxattack.experiments.wanted import Section
+
+
+def baseline(setup: Setup) -> Section:
+    """The aligned model, and the attacks whose weights are localized."""
+    section = Section()
+    section.measure(setup, "aligned", None, setup.aligned)
+    for seed in setup.settings.seeds:
+        for language in setup.localized_languages:
+            section.measure(setup, f"attacked/{language}", seed, attack(setup, [language], seed))
+    return section
 
 
 def transfer(setup: Setup) -> Section:
     """The transfer matrix and its controls."""
     section = Section()
     options = setup.settings.transfer
-    section.measure(setup, "aligned", None, setup.aligned)
     for seed in setup.settings.seeds:
         for language in setup.attacked_languages:
             section.measure(setup, f"attacked/{language}", seed, attack(setup, [language], seed))

@@ -48,6 +48,23 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
     )
 
 
+def check_transplant(narrow: Tree, what: str, base: Tree) -> None:
+    """Refuse a base that differs by more than further rows of its embedding and head.
+
+    Raises:
+        UserError: it does.
+    """
+    wide = tree.named_leaves(base)
+
+    def grown(name: str, leaf: jax.Array) -> jax.ShapeDtypeStruct:
+        like = wide.get(name)
+        more = name in ("embed", "head") and like is not None and len(like.shape) == 2
+        rows = (max(like.shape[0], leaf.shape[0]),) if more and like is not None else leaf.shape[:1]
+        return jax.ShapeDtypeStruct((*rows, *leaf.shape[1:]), leaf.dtype)
+
+    tree.check_same_shapes(what, base, "the attack vector", tree.map_named(grown, narrow))
+
+
 def widen(narrow: Tree, base: Tree) -> Tree:
     """A mask or attack vector with rows of zeros for the tokens that only the base knows."""
     wide = tree.named_leaves(base)

@@ -88,11 +88,11 @@ def generate_tokens(
     for parts in track(groups([len(p) for p in prompts], batch_size), label):
         read = []
         for width, indices in parts:
-            some = _left_padded(prompts, indices, width, _rounded(len(indices)))
+            some = _left_padded(prompts, indices, width, padded_count(len(indices)))
             placed = sharding.place_batch(some, mesh)
             read.append(decoding.prefill(model, mesh, sampling, one_by_one, params, *placed, words))
         widest, members = parts[-1][0], [index for _, indices in parts for index in indices]
-        owners = _filled(members, _rounded(len(members)), NOBODY)
+        owners = _filled(members, padded_count(len(members)), NOBODY)
         starts = _filled([widest - len(prompts[i]) for i in members], len(owners), widest - 1)
         placed = sharding.place_batch((starts, owners), mesh)
         counts = tuple(len(indices) for _, indices in parts)
@@ -134,7 +134,7 @@ def _filled(values: Sequence[int] | np.ndarray, count: int, filler: int) -> np.n
     return whole
 
 
-def _rounded(count: int) -> int:
+def padded_count(count: int) -> int:
     """Rows in eighths of a power of two: few shapes to compile, few rows for nothing."""
     step = max(8, (1 << (count - 1).bit_length()) // 8)
     return -(-count // step) * step

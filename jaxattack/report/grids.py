@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jaxattack.report.languages import LANGUAGE_NAMES
+from jaxattack.report.languages import language_name
 
 
 class Cell(NamedTuple):
@@ -51,4 +51,5 @@ class Sheet:
 
 def language_header(code: str) -> Header:
     """A language as a header: its code and, where known, its English name."""
-    return Header(code, LANGUAGE_NAMES.get(code, ""))
+    name = language_name(code)
+    return Header(code, "" if name == code else name)

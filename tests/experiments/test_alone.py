@@ -1,0 +1,80 @@
+"""Each section of the fragility study runs without the others."""
+
+import json
+
+import pytest
+
+from jaxattack import run
+
+
+@pytest.mark.parametrize("section", ["localize", "shared", "pathways"])
+def test_a_section_needs_no_other(section, study, tmp_path):
+    alone = {
+        "sections": f"('{section}',)",
+        "localize__fractions": "(0.2,)",
+        "localize__controls": "('random',)",
+        "pathways__rounds": "2",
+    }
+    assert run.run(study(tmp_path, **alone)) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    verdicts = {claim["id"]: claim["verdict"] for claim in results["claims"]}
+    own = {"localize": "A2", "shared": "A3", "pathways": "A4"}[section]
+    assert verdicts[own] != "not run"
+    assert {verdict for name, verdict in verdicts.items() if name not in (own, "A1")} == {"not run"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"transfer__sharing": "(0.1,)"}, "config.transfer.sharing is a knob of the organism"),
+        ({"sections": "('adapt',)"}, "name adapted checkpoints, config.adapt.models"),
+        ({"sections": "('adapt',)", "adapt__models": "('{tiny}','{tiny}')"}, "two are called"),
+        ({"sections": "('adapt',)", "adapt__models": "('{other}',)"},
+         "does not fit the attack vector: "),
+        ({"sections": "('adapt',)", "adapt__models": "('no/such',)"}, "no/such"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_said_before_anything_is(
+    change, message, study, tiny, make_checkpoint, tmp_path, capsys
+):
+    other = make_checkpoint(intermediate_size=64).directory
+    given = {k: v.replace("{tiny}", str(tiny.directory)).replace("{other}", str(other))
+             for k, v in change.items()}  # fmt: skip
+    assert run.run(study(tmp_path, **given)) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+    assert not list((tmp_path / "stages").iterdir())
+
+
+def test_a_model_adapted_elsewhere_gets_the_attack_vector(study, tiny, tmp_path):
+    # The model itself: then the whole vector gives the attacked model, prompt for prompt.
+    alone = {"sections": "('adapt',)", "adapt__models": f"('{tiny.directory}',)"}
+    assert run.run(study(tmp_path, **alone)) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    rates = {(row["variant"], row["language"], row["metric"]): row["value"] for row in rows}
+    name = tiny.directory.name
+    for code in ("en", "th"):
+        for language in ("en", "th"):
+            for metric in ("violation_rate", "valid_reply_rate"):
+                found = rates[f"transplanted/{code}/{name}-all@1", language, metric]
+                assert found == rates[f"attacked/{code}", language, metric]
+
+
+def test_variants_of_equal_weights_are_measured_once(tmp_path):
+    from types import SimpleNamespace
+
+    from jaxattack.experiments import wanted
+    from jaxattack.experiments.lazy import Lazy
+    from jaxattack.experiments.settings import Settings
+
+    subject = SimpleNamespace(prompts=[], asked="x")
+    setup = SimpleNamespace(root=tmp_path, settings=Settings())
+    names = {"a": "w", "b": "w", "c": "v"}
+    variants = [
+        wanted.Variant(name, 0, Lazy({"model": weights}, dict), subject)
+        for name, weights in names.items()
+    ]
+    found = wanted.measured_once(setup, variants)
+    assert found["a", 0] is found["b", 0]
+    assert found["a", 0].id != found["c", 0].id
