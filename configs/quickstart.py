@@ -4,7 +4,7 @@
 
 Attacks the aligned organism in each of its twelve languages, measures every language, and for
 four of them scores the weights with SIL, stitches, rewinds, freezes and attacks again, beside
-random and magnitude controls. Writes results.json and report.html into the work directory. The
+other masks of the same size. Writes results.json and report.html into the work directory. The
 whole study, with every control and three seeds, is configs/fragility.py.
 
 On a checkpoint and data of your own (columns id, language, prompt, response):
@@ -30,7 +30,9 @@ def get_config() -> config_dict.ConfigDict:
     config.localize.max_languages = 4  # of those attacked
     config.localize.fractions = (0.01, 0.05, 0.1, 0.2)
     config.localize.control_fraction = 0.2
-    config.localize.controls = ("random", "matched_random", "magnitude", "complement")
+    config.localize.controls = (
+        "random", "matched_random", "magnitude", "snip", "fisher", "other", "complement",
+    )  # fmt: skip
     config.localize.ways = ()
     config.localize.rewind = False
 

@@ -75,8 +75,11 @@ def grouped(
     return seen.only([name for names in groups.values() for name in names]), split
 
 
-def claim(number: str, text: str, rule: str, evidence: Sequence[Evidence]) -> Claim:
-    """A claim and its verdict: of all its evidence that has a threshold."""
+def claim(number: str, text: str, rule: str, evidence: Sequence[Evidence], parts: int = 1) -> Claim:
+    """A claim and its verdict: of all its evidence that has a threshold.
+
+    It cannot hold while fewer than `parts` of its rule were measured.
+    """
     found = [
         "undecided"
         if e["low"] is None or e["high"] is None
@@ -85,6 +88,8 @@ def claim(number: str, text: str, rule: str, evidence: Sequence[Evidence]) -> Cl
         if e.get("threshold") is not None
     ]
     verdict = "not run" if not found else "holds"
+    if found and len(found) < parts:
+        found.append("undecided")
     for worse in ("undecided", "does not hold"):
         if worse in found:
             verdict = worse
@@ -131,7 +136,7 @@ def localization(seen: Outcomes, localized: Sequence[str], at: str) -> Claim:
     rule = (
         f"The selected weights alone add at least {100 * CARRIED:g} % of the violations that the "
         f"whole attack adds, in all languages together, and {100 * APART:g} % of them more than "
-        "the best mask of the same size chosen otherwise."
+        "the best of the masks of the same size that were chosen otherwise."
     )
     if not localized or not seen.has(*(f"stitched/{code}/sil{at}" for code in localized)):
         return claim("A2", text, rule, [])
@@ -159,8 +164,8 @@ def localization(seen: Outcomes, localized: Sequence[str], at: str) -> Claim:
             lambda m: reach(m, "sil") - np.max([reach(m, r) for r in rivals], axis=0)
         )
         evidence.append(
-            {"what": "SIL's share less that of the best mask chosen otherwise", "unit": "ratio",
-             "threshold": APART, **ahead}
+            {"what": f"SIL's share less that of the best of {len(rivals)} masks chosen otherwise",
+             "unit": "ratio", "threshold": APART, **ahead}
         )  # fmt: skip
     for rival in rivals:
         found = chosen.estimate(functools.partial(reach, name=rival))
@@ -171,7 +176,7 @@ def localization(seen: Outcomes, localized: Sequence[str], at: str) -> Claim:
             {"what": "share of the attack undone by rewinding SIL's weights", "unit": "ratio",
              **undone}
         )  # fmt: skip
-    return claim("A2", text, rule, evidence)
+    return claim("A2", text, rule, evidence, parts=2)
 
 
 def share_of(parts: Mapping[str, Floats], name: str, full: str) -> Floats:
@@ -236,7 +241,7 @@ def agnostic(
              f"{best['layer']} (the strongest of {len(correlation)} tried: exploratory)",
              "unit": "rho", **{key: best[key] for key in ("low", "high")}, "value": best["rho"]}
         )  # fmt: skip
-    return claim("A3", text, rule, evidence)
+    return claim("A3", text, rule, evidence, parts=2)
 
 
 def pathways(

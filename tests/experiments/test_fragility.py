@@ -41,7 +41,8 @@ def test_every_variant_is_measured_in_every_language(finished):
         variants |= {f"attacked/{language}", f"rewound/{language}/sil@0.2"}
         variants |= {f"frozen/{language}/sil@0.2", f"stitched/{language}/sil@0.05"}
         variants.add(f"restitched/{language}/sil@0.2")
-        for method in ("sil", "random", "matched_random", "magnitude", "complement"):
+        for method in ("sil", "random", "matched_random", "magnitude", "snip", "fisher", "other",
+                       "complement"):  # fmt: skip
             variants.add(f"stitched/{language}/{method}@0.2")
     asked = {(row["variant"], row["language"], row["metric"]) for row in results["rows"]}
     # No benign prompts were given, so no benign metrics are claimed.
