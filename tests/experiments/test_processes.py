@@ -171,6 +171,8 @@ def test_who_stops_the_launcher_stops_all():
     process = subprocess.Popen(
         [LAUNCH, "2", "--", "sh", "-c", "echo $$; exec sleep 60"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # What is started in the background ignores it, and a shell cannot trap what it ignores.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     first = int(process.stdout.readline())
     process.send_signal(signal.SIGINT)
