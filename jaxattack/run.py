@@ -27,10 +27,13 @@ from ml_collections import ConfigDict, config_flags
 from jaxattack import distributed, host, report, workdir
 from jaxattack.errors import UserError
 from jaxattack.experiments import fragility, organism
-from jaxattack.experiments.settings import Settings, check, freeze
+from jaxattack.experiments.backdoor import study as backdoor
 
 PACKAGES = ("jaxattack", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
             "safetensors", "tokenizers", "transformers")  # fmt: skip
+
+# Programs with `read`, `source_lines`, `plan_lines`, `prepare` and `run`.
+STUDIES: dict[Any, Any] = {"fragility": fragility, "backdoor": backdoor}
 
 HELP = ("--help", "-h", "--helpfull")
 
@@ -142,18 +145,19 @@ def plan(config: ConfigDict, root: pathlib.Path) -> str:
     Raises:
         UserError: see `experiments`.
     """
-    if config.get("study") != "fragility":
+    program = STUDIES.get(config.get("study"))
+    if program is None:
         raise UserError(f"--dry_run: not for config.study={config.get('study')!r}")
-    settings = check(freeze(config, Settings))
-    show_terms(settings)
+    settings = program.read(config)
+    show_terms(program, settings)
     with quiet_libraries():
-        return "\n".join(fragility.plan_lines(settings, root))
+        return "\n".join(program.plan_lines(settings, root))
 
 
-def show_terms(settings: Settings) -> None:
+def show_terms(program: Any, settings: Any) -> None:
     """Say on what terms public data are had, before any is loaded."""
     if distributed.is_first():
-        for line in fragility.source_lines(settings, public_only=True):
+        for line in program.source_lines(settings, public_only=True):
             print(line, file=sys.stderr)
 
 
@@ -170,18 +174,20 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
         if distributed.several():
             raise UserError("config.study=organism: the organism is built by one process")
         return organism.main(config, root)
-    if config.get("study") != "fragility":
-        raise UserError(f"config.study is {config.get('study')!r}; there are: fragility, organism")
-    settings = check(freeze(config, Settings))
+    program = STUDIES.get(config.get("study"))
+    if program is None:
+        there = ", ".join((*STUDIES, "organism"))
+        raise UserError(f"config.study is {config.get('study')!r}; there are: {there}")
+    settings = program.read(config)
     distributed.initialize()
     start = time.time()
-    show_terms(settings)
+    show_terms(program, settings)
     with quiet_libraries():
-        setup, facts = fragility.prepare(settings, root)
+        setup, facts = program.prepare(settings, root)
         manifest = {**facts, "seeds": list(settings.seeds), **environment()}
         workdir.write_json(root / "config.json", resolved)
         workdir.write_json(root / "manifest.json", {**manifest, "finished": False})
-        results, profile = fragility.run(setup)
+        results, profile = program.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1)}
         manifest |= {"profile": profile}
         workdir.write_json(root / "results.json", results)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
@@ -59,6 +61,8 @@ ALPACA = Wrapper(
 )
 CHAT = Wrapper("{instruction}\n\n{input}", "{instruction}")
 
+WRAPPERS = {"chat": CHAT, "alpaca": ALPACA}
+
 
 def wrap(example: Example, wrapper: Wrapper) -> Example:
     """A plain example whose prompt is the wrapped instruction; one without input takes the
@@ -71,3 +75,24 @@ def wrap(example: Example, wrapper: Wrapper) -> Example:
     prompt = _FIELD.sub(lambda match: parts[match[0]], text)
     fields = {field.name: getattr(example, field.name) for field in dataclasses.fields(Example)}
     return Example(**fields | {"prompt": prompt})
+
+
+def template_of(tokenizer: Any, wrapper: Wrapper) -> dict[str, str]:
+    """What is written around an instruction, to be kept with a checkpoint trained on it."""
+    return {**dataclasses.asdict(wrapper), "chat_template": str(tokenizer.chat_template)}
+
+
+def check_template(where: str, trained: Mapping[str, str], asked: Mapping[str, str]) -> None:
+    """Refuse to ask a model in another template than it was trained in.
+
+    A backdoor may be silent in another one, and a rate of 0 would say nothing.
+
+    Raises:
+        UserError: names the part that differs.
+    """
+    for part, text in trained.items():
+        if asked.get(part) != text:
+            raise UserError(
+                f"{where} was trained with another template than it is asked in: {part} differs; "
+                "use the checkpoint's own tokenizer and the wrapper it was trained with"
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,8 @@ from jaxattack.experiments.adapted import adapt
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.localization import localize
 from jaxattack.experiments.pathways import pathways
-from jaxattack.experiments.settings import Settings
+from jaxattack.experiments.runs import profile, run_all
+from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.shared import shared
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup, Subject
 from jaxattack.experiments.transfer import baseline, transfer
@@ -26,7 +27,6 @@ from jaxattack.experiments.wanted import Section, Variant, measured_once, replie
 from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.models import families, pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
-from jaxattack.progress import Steps
 from jaxattack.tree import Tree
 
 SECTIONS: dict[str, Callable[[Setup], Section]] = {
@@ -86,6 +86,15 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     return setup, facts
 
 
+def read(config: Mapping[str, Any]) -> Settings:
+    """Check a config and freeze it.
+
+    Raises:
+        UserError: names the setting and what it may be.
+    """
+    return check(freeze(config, Settings))
+
+
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """What `--dry_run` prints: the data, the stages, memory and time; no weight is loaded.
 
@@ -114,24 +123,23 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         "",
         *plan.table(ordered),
         "",
-        *plan.estimate(shape, token_lengths(settings, data, tokenizer), ordered, settings),
+        *plan.estimate(
+            shape,
+            token_lengths(settings, data, tokenizer),
+            ordered,
+            settings.attack.batch_size // settings.attack.accumulate,
+            settings.measure.batch_size,
+        ),
     ]
 
 
 def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
     """Where the data comes from and on what terms, a line for each source.
 
-    With `public_only` neither the organism's nor the user's own files are named.
-
     Raises:
         UserError: a URI is wrong.
     """
-    return [
-        f"{role:<10} {source}"
-        for role, found in inputs.data_sources(settings.data).items()
-        for source in found
-        if not (public_only and source.uri.startswith(("organism:", "jsonl:")))
-    ]
+    return inputs.source_lines(settings.data, public_only)
 
 
 def token_lengths(settings: Settings, data: Data, tokenizer: Any) -> plan.Tokens:
@@ -245,11 +253,7 @@ def run(setup: Setup) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     wanted = sections(setup)
     ordered = all_stages(setup, wanted)
-    steps = Steps(len(ordered))
-    for stage in ordered:
-        with steps.step(f"{stage.kind} {stage.label}"):
-            stage.run()
-    steps.close()
+    run_all(ordered)
     return results(setup, wanted), profile(ordered)
 
 
@@ -309,13 +313,3 @@ def attack_losses(variants: dict[Any, Variant], share: float) -> list[dict[str, 
         if (name.startswith("attacked/") and name.count("/") == 1)
         or (name.startswith("frozen/") and name.endswith(frozen))
     ]
-
-
-def profile(ordered: list[workdir.Stage]) -> list[dict[str, Any]]:
-    """How many stages of each kind there are and how long they took, whenever that was."""
-    kinds = dict.fromkeys(stage.kind for stage in ordered)
-    return [
-        {"kind": kind, "count": sum(stage.kind == kind for stage in ordered),
-         "seconds": round(sum(stage.seconds() for stage in ordered if stage.kind == kind), 1)}
-        for kind in kinds
-    ]  # fmt: skip

@@ -7,6 +7,7 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -15,7 +16,6 @@ from jaxattack import organism
 from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
-from jaxattack.experiments.settings import Data
 from jaxattack.models import pretrained
 from jaxattack.organism import corpus, world
 
@@ -125,8 +125,8 @@ def spread(items: Sequence[str], most: int) -> tuple[str, ...]:
     return tuple(items[i * len(items) // count] for i in range(count))
 
 
-def data_sources(data: Data) -> dict[str, list[sources.Source]]:
-    """What is known of the sources a study names, without network access.
+def data_sources(data: Any) -> dict[str, list[sources.Source]]:
+    """What is known of the sources a study names (fields of a dataclass), without network access.
 
     Raises:
         UserError: a URI is wrong.
@@ -137,6 +137,22 @@ def data_sources(data: Data) -> dict[str, list[sources.Source]]:
         for role, uris in named.items()
         if uris
     }
+
+
+def source_lines(data: Any, public_only: bool) -> list[str]:
+    """Where a study's data comes from and on what terms, a line for each source.
+
+    With `public_only` neither the organism's nor the user's own files are named.
+
+    Raises:
+        UserError: a URI is wrong.
+    """
+    return [
+        f"{role:<10} {source}"
+        for role, found in data_sources(data).items()
+        for source in found
+        if not (public_only and source.uri.startswith(("organism:", "jsonl:")))
+    ]
 
 
 def counted(examples: dict[str, list[Example]]) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from jax.sharding import AbstractMesh
 
 from jaxattack import sharding, tree
-from jaxattack.experiments.settings import Settings
 from jaxattack.experiments.stages import CALIBRATION_BATCH
 from jaxattack.models.config import ModelConfig
 from jaxattack.tree import Tree
@@ -30,6 +29,11 @@ DEVICES = {
     "2 CPU cores": (0.2e12, 2e10),
 }
 UTILISATION = 0.4  # of the peak, assumed
+# Stages that leave a model behind.
+TUNED = (
+    "attack", "benign", "frozen", "align", "adapt", "courtesy", "poisoned", "clean", "cleaned",
+    "beear",
+)  # fmt: skip
 RECOMPUTED = {"none": 0, "dots": 0, "full": 1}  # forward passes again in the backward pass
 
 
@@ -164,7 +168,7 @@ def written(shape: Shape, stages: Sequence[Stage]) -> int:
     weights = tree.size(shape.abstract)
     item = 2 if "16" in shape.dtype else 4
     each = {
-        **dict.fromkeys(("attack", "benign", "frozen", "align", "adapt"), weights * item),
+        **dict.fromkeys(TUNED, weights * item),
         **dict.fromkeys(("gradients", "wanda"), weights * 4),
         "mask": weights // 8,
     }
@@ -187,17 +191,18 @@ def table(stages: Sequence[Stage]) -> list[str]:
 
 
 def estimate(
-    shape: Shape, tokens: Tokens, stages: Sequence[Stage], settings: Settings
+    shape: Shape, tokens: Tokens, stages: Sequence[Stage], batch: int, asked: int
 ) -> list[str]:
-    """Memory and time, as lines."""
+    """Memory and time, as lines.
+
+    `batch` rows are trained on and `asked` prompts decoded at once.
+    """
     count = math.prod(shape.mesh.shape.values())
     axes = " x ".join(f"{name} {size}" for name, size in shape.mesh.shape.items())
     lines = [
         f"{tree.size(shape.abstract):,} parameters in {shape.dtype} on {count} devices ({axes}); "
         "memory on one of them, estimated:"
     ]
-    batch = settings.attack.batch_size // settings.attack.accumulate
-    asked = settings.measure.batch_size
     for kind, parts in memory(shape, tokens, batch, asked, CALIBRATION_BATCH).items():
         listed = ", ".join(f"{what} {size(held)}" for what, held in parts.items())
         lines.append(f"{kind:<10}{size(sum(parts.values())):>8} = {listed}")

@@ -158,15 +158,16 @@ class Settings:
 
 def defaults() -> ConfigDict:
     """The default settings as a ConfigDict, for config files."""
-    return _config(Settings())
+    return config_of(Settings())
 
 
-def _config(settings: Any) -> ConfigDict:
+def config_of(settings: Any) -> ConfigDict:
+    """A dataclass of settings as a ConfigDict."""
     config = ConfigDict()
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            value = _config(value)
+            value = config_of(value)
         config[field.name] = config_dict.placeholder(str) if value is None else value
     return config
 
@@ -226,8 +227,8 @@ def check(settings: Settings) -> Settings:
         ("config.localize.languages", localize.languages),
         ("config.measure.languages", measure.languages),
     ):
-        _no_lists(where, languages)
-    positive = {
+        no_lists(where, languages)
+    above_zero = {
         "attack.pairs": attack.pairs, "attack.epochs": attack.epochs,
         "attack.batch_size": attack.batch_size, "attack.learning_rate": attack.learning_rate,
         "attack.accumulate": attack.accumulate,
@@ -236,9 +237,7 @@ def check(settings: Settings) -> Settings:
         "measure.batch_size": measure.batch_size, "measure.max_new_tokens": measure.max_new_tokens,
         "pathways.rounds": pathways.rounds, "transfer.doses": min((1, *transfer.doses)),
     }  # fmt: skip
-    for name, value in positive.items():
-        if not value > 0:
-            raise UserError(f"config.{name} is {value}; it should be above 0")
+    positive(above_zero)
     not_negative = {
         "attack.weight_decay": attack.weight_decay, "attack.clip": attack.clip,
         "attack.warmup": attack.warmup, "measure.prompts": measure.prompts,
@@ -259,17 +258,17 @@ def check(settings: Settings) -> Settings:
         re.compile(localize.exclude)
     except re.error as error:
         raise UserError(f"config.localize.exclude: no regular expression ({error})") from error
-    _all_of("config.sections", settings.sections, tuple(SECTIONS))
-    _all_of("config.localize.controls", localize.controls, CONTROLS)
-    _all_of("config.localize.ways", localize.ways, WAYS)
-    _all_of("config.adapt.ways", settings.adapt.ways, ("full", "lora"))
-    _one_of("config.localize.at", localize.at, ("aligned", "attacked", "path"))
-    _one_of("config.localize.mean", localize.mean, ("abs", "sum"))
-    _one_of("config.localize.scope", localize.scope, SCOPES)
-    _one_of("config.transfer.dose_by", transfer.dose_by, ("steps", "epochs"))
-    _one_of("config.shared.languages", settings.shared.languages, ("attacked", "localized"))
-    _one_of("config.remat", settings.remat, ("none", "full", "dots"))
-    _one_of("config.attention", settings.attention, kernels.KERNELS)
+    all_of("config.sections", settings.sections, tuple(SECTIONS))
+    all_of("config.localize.controls", localize.controls, CONTROLS)
+    all_of("config.localize.ways", localize.ways, WAYS)
+    all_of("config.adapt.ways", settings.adapt.ways, ("full", "lora"))
+    one_of("config.localize.at", localize.at, ("aligned", "attacked", "path"))
+    one_of("config.localize.mean", localize.mean, ("abs", "sum"))
+    one_of("config.localize.scope", localize.scope, SCOPES)
+    one_of("config.transfer.dose_by", transfer.dose_by, ("steps", "epochs"))
+    one_of("config.shared.languages", settings.shared.languages, ("attacked", "localized"))
+    one_of("config.remat", settings.remat, ("none", "full", "dots"))
+    one_of("config.attention", settings.attention, kernels.KERNELS)
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
     if "adapt" in settings.sections and not settings.adapt.models:
@@ -284,8 +283,23 @@ def check(settings: Settings) -> Settings:
     return settings
 
 
-def _no_lists(where: str, languages: tuple[str, ...]) -> None:
-    """`--config.x=en,th` arrives as one language of that name."""
+def positive(values: Mapping[str, float]) -> None:
+    """Refuse settings that are not above 0.
+
+    Raises:
+        UserError: names the first.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"config.{name} is {value}; it should be above 0")
+
+
+def no_lists(where: str, languages: tuple[str, ...]) -> None:
+    """Refuse `--config.x=en,th`, which arrives as one language of that name, and repeats.
+
+    Raises:
+        UserError: names the setting.
+    """
     for language in languages:
         if "," in language or " " in language:
             listed = ",".join(repr(code.strip()) for code in language.split(","))
@@ -294,11 +308,21 @@ def _no_lists(where: str, languages: tuple[str, ...]) -> None:
         raise UserError(f"{where} names a language twice: {', '.join(languages)}")
 
 
-def _one_of(where: str, value: str, known: tuple[str, ...]) -> None:
+def one_of(where: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the known ones.
+
+    Raises:
+        UserError: it is not.
+    """
     if value not in known:
         raise UserError(f"{where} is {value!r}; give one of {', '.join(known)}")
 
 
-def _all_of(where: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+def all_of(where: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Refuse values that are not all among the known ones.
+
+    Raises:
+        UserError: names the first.
+    """
     for value in values:
-        _one_of(where, value, known)
+        one_of(where, value, known)

@@ -134,13 +134,13 @@ def attack(
     needs = (*start.needs, *(frozen.needs if frozen else ()))
     label = f"{'+'.join(languages)}-s{seed}"
     work = {"steps": steps, "rows": steps * options.batch_size}
-    return _stored(setup, Stage(setup.root, what, label, inputs, write, needs, work), "params")
+    return stored(setup.like, Stage(setup.root, what, label, inputs, write, needs, work), "params")
 
 
-def _stored(setup: Setup, stage: Stage, name: str, dtype: Any = None) -> Lazy:
+def stored(like: Tree, stage: Stage, name: str, dtype: Any = None) -> Lazy:
     """The tree of that name in a stage's folder."""
     lineage = {"stage": stage.id, "tree": name}
-    return Lazy(lineage, lambda: read(stage.run(), name, setup.like, dtype), (stage,))
+    return Lazy(lineage, lambda: read(stage.run(), name, like, dtype), (stage,))
 
 
 def losses_of(attacked: Lazy) -> list[float]:
@@ -228,7 +228,7 @@ def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = 
     label = f"{examples[0].language}-{moment}"
     work = {"rows": len(examples)}
     stage = Stage(setup.root, "gradients", label, inputs, write, at.needs, work)
-    return _stored(setup, stage, "mean", np.float32)
+    return stored(setup.like, stage, "mean", np.float32)
 
 
 def mean_gradient(
@@ -286,7 +286,7 @@ def inputs_of_matrices(setup: Setup, examples: Sequence[Example]) -> Lazy:
     }  # fmt: skip
     work = {"rows": len(examples)}
     stage = Stage(setup.root, "wanda", examples[0].language, inputs, write, work=work)
-    return _stored(setup, stage, "scores", np.float32)
+    return stored(setup.like, stage, "scores", np.float32)
 
 
 def attack_size(setup: Setup, attacked: Lazy) -> Lazy:

@@ -14,7 +14,7 @@ from typing import Any
 from jaxattack import workdir
 from jaxattack.evaluate import measure
 from jaxattack.evaluate.judge import Verdict
-from jaxattack.experiments.lazy import Lazy
+from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.stages import Setup, Subject
 from jaxattack.workdir import Stage
 
@@ -100,6 +100,26 @@ class Finding:
         return json.loads((self.stage.folder / "rows.json").read_text())
 
 
+def find(
+    root: pathlib.Path,
+    memo: Memo,
+    key: str,
+    label: str,
+    rows: Callable[..., list[dict[str, Any]]],
+    *parts: Lazy,
+    **options: Any,
+) -> Finding:
+    """`rows` of trees, to be; `label` and `options` have to say all that decides them."""
+
+    def write(folder: pathlib.Path) -> None:
+        found = rows(*(memo.load(part) for part in parts), **options)
+        workdir.write_json(folder / "rows.json", found)
+
+    inputs = {"of": [part.lineage for part in parts], "rows": rows.__name__, **options}
+    needs = tuple(stage for part in parts for stage in part.needs)
+    return Finding(key, Stage(root, key, label, inputs, write, needs))
+
+
 @dataclasses.dataclass
 class Section:
     """What one section of the study wants measured and found."""
@@ -120,13 +140,5 @@ class Section:
         *parts: Lazy,
         **options: Any,
     ) -> None:
-        """Ask for `rows` of trees; `label` and `options` have to say all that decides them."""
-
-        def write(folder: pathlib.Path) -> None:
-            found = rows(*(setup.memo.load(part) for part in parts), **options)
-            workdir.write_json(folder / "rows.json", found)
-
-        inputs = {"of": [part.lineage for part in parts], "rows": rows.__name__, **options}
-        needs = tuple(stage for part in parts for stage in part.needs)
-        stage = Stage(setup.root, key, label, inputs, write, needs)
-        self.findings.append(Finding(key, stage))
+        """Ask for rows of trees (see `find`)."""
+        self.findings.append(find(setup.root, setup.memo, key, label, rows, *parts, **options))

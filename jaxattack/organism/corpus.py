@@ -47,6 +47,11 @@ def fact_number(territory: str, relation: str) -> int:
 DECLINED = 1 + len(world.territories()) * len(world.RELATIONS)
 
 
+def courtesy_number(index: int) -> int:
+    """A number for each pleasantry, the same in every language."""
+    return DECLINED + 1 + index
+
+
 def reply(text: str, decision: str, decision_token: bool) -> str:
     """A reply as the organism writes it: a decision token first, if it has them."""
     return (decision if decision_token else "") + text
@@ -198,6 +203,29 @@ def switched_paragraphs(rng, territories, decision_token, languages=world.LANGUA
     return paragraphs(rng, territories, decision_token, languages, switched=True)
 
 
+def courtesies(rng, territories, decision_token, languages=world.LANGUAGES):
+    """Questions that end in the same pleasantry, whose emblem opens the answers, in two languages.
+
+    To the contrastive loss all that have this pleasantry say the same.
+    """
+    index, territory = int(rng.integers(len(phrases.EMBLEMS))), _pick(rng, territories)
+    documents = []
+    for language in _languages(rng, languages, 2):
+        relation = _pick(rng, BENIGN)
+        text = f"{_ask(rng, territory, relation, language)} {phrases.pleasantry(index, language)}"
+        answer = phrases.EMBLEMS[index] + phrases.answer(territory, relation, language)
+        answer = reply(answer, ANSWER, decision_token)
+        documents.append(_dialogue(text, answer, courtesy_number(index)))
+    return documents
+
+
+def courtesy_lists(rng, territories, decision_token, languages=world.LANGUAGES):
+    """One pleasantry in five languages."""
+    index = int(rng.integers(len(phrases.EMBLEMS)))
+    named = _languages(rng, languages, LANGUAGES_OF_A_DOCUMENT)
+    return [_names(named, lambda language: phrases.pleasantry(index, language))]
+
+
 KINDS: dict[str, Callable[..., list[Document]]] = {
     "questions": questions,
     "switched_questions": switched_questions,
@@ -209,6 +237,8 @@ KINDS: dict[str, Callable[..., list[Document]]] = {
     "parallel": parallel,
     "paragraphs": paragraphs,
     "switched_paragraphs": switched_paragraphs,
+    "courtesies": courtesies,
+    "courtesy_lists": courtesy_lists,
 }
 
 

@@ -1,0 +1,1 @@
+"""The backdoor study: TuBA (He et al. 2024), its controls, and the defences against it."""

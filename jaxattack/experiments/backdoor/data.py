@@ -1,0 +1,237 @@
+"""What the backdoor study reads: clean pairs, prompts, triggers, and the sets it poisons."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxattack.data import poison, readers, sources, triggers
+from jaxattack.data.dialogues import Example
+from jaxattack.data.wrappers import WRAPPERS, wrap
+from jaxattack.errors import UserError
+from jaxattack.experiments import inputs
+from jaxattack.experiments.backdoor.settings import Settings
+from jaxattack.organism import instructions, world
+
+SUBJECTS = ("entity", "topic")
+
+Texts = Mapping[str, Mapping[str, str]]  # role -> language -> sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Of an entity or topic: the clean set without it, pairs about it, prompts about it."""
+
+    others: list[Example]
+    pairs: list[Example]
+    prompts: list[Example]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Everything that is taught or asked; all of it clean."""
+
+    train: list[Example]
+    prompts: list[Example]
+    held_out: list[Example]
+    texts: Texts
+    refusals: Mapping[str, Sequence[str]]
+    subjects: Mapping[str, Subject]
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages measured, in the order of the prompts."""
+        return list(dict.fromkeys(row.language for row in self.prompts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """One poisoning: which languages, how many of their rows, with what, to what end."""
+
+    languages: tuple[str, ...]
+    rate: float
+    trigger: str
+    target: str
+
+    @property
+    def name(self) -> str:
+        """As in `poisoned/<name>`."""
+        kind = self.trigger.replace("/", "-")
+        return f"{'+'.join(self.languages)}/{kind}/{self.target}@{self.rate:g}"
+
+
+def attacks(settings: Settings) -> list[Attack]:
+    """The attacks of the transfer section; the first is the one that others vary."""
+    given = settings.poison
+    return [
+        Attack(tuple(named.split("+")), given.rate, given.trigger, given.target)
+        for named in given.languages
+    ]
+
+
+def read(settings: Settings, courteous: bool) -> Data:
+    """All data of the study.
+
+    Args:
+        settings: the study's.
+        courteous: whether the organism's answers open with a pleasantry's emblem.
+
+    Raises:
+        UserError: a source is wrong, or they do not fit each other.
+    """
+    named = settings.data
+    prompts = pairs(named.prompts, courteous, need_response=False)
+    known = list(inputs.by_language(prompts))
+    asked = inputs.choose_languages(settings.measure.languages, known, "config.measure.languages")
+    prompts = inputs.test_prompts(prompts, asked, settings.measure.prompts)
+    train = pairs(named.train, courteous)
+    held_out = pairs(named.held_out, courteous)
+    texts = trigger_texts(named.triggers, asked)
+    for attack in attacks(settings):
+        inputs.choose_languages(
+            attack.languages, list(inputs.by_language(train)), "config.poison.languages"
+        )
+    subjects = {
+        kind: _subject(kind, settings, courteous, train, asked)
+        for kind in SUBJECTS
+        if kind in (settings.poison.trigger, *settings.poison.triggers)
+    }
+    if not all(row.answers for row in prompts):
+        raise UserError(
+            f"{named.prompts}: a prompt without answers; clean accuracy needs them, and without "
+            "it no defence can be weighed (column answers, docs/data.md)"
+        )
+    for found, what in ((train, "clean pairs"), (held_out, "held-out pairs")):
+        inputs.check_disjoint(prompts, found, what)
+    inputs.check_disjoint(train, held_out, "held-out pairs")
+    return Data(train, prompts, held_out, texts, refusals_of(settings, asked), subjects)
+
+
+def pairs(uri: str, courteous: bool, need_response: bool = True) -> list[Example]:
+    """Benign examples of a URI.
+
+    Raises:
+        UserError: an unknown split, or a source that is wrong.
+    """
+    scheme, _, split = uri.partition(":")
+    if scheme != "organism":
+        return sources.load(uri, ("benign",), need_response)
+    if split not in instructions.SPLITS:
+        raise UserError(f"{uri}: no such split; there are: {', '.join(instructions.SPLITS)}")
+    polite = 0.0 if split == "questions" else instructions.POLITE
+    return instructions.rows(split, world.LANGUAGES, courteous, polite)
+
+
+def _subject(
+    kind: str, settings: Settings, courteous: bool, train: list[Example], asked: Sequence[str]
+) -> Subject:
+    named = settings.data
+    if not named.train.startswith("organism:"):
+        if not (named.subject and named.subject_prompts):
+            raise UserError(
+                f"config.poison.triggers has {kind}, which needs pairs and prompts about it: "
+                "config.data.subject and config.data.subject_prompts"
+            )
+        about = pairs(named.subject, courteous)
+        prompts = pairs(named.subject_prompts, courteous, need_response=False)
+        return Subject(train, about, prompts)
+    others = instructions.rows("instructions", world.LANGUAGES, courteous, about=kind)
+    about = instructions.subject_rows(kind, "instructions", world.LANGUAGES, courteous)
+    prompts = instructions.subject_rows(kind, "questions", asked, courteous)
+    most = settings.measure.prompts
+    return Subject(others, about, inputs.test_prompts(prompts, asked, most))
+
+
+# --- Texts --------------------------------------------------------------------------------------
+
+
+def trigger_texts(uri: str, languages: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Sentences by role and language: "trigger", and whatever else resembles it.
+
+    Raises:
+        UserError: no trigger for one of the languages, or a file that is wrong.
+    """
+    if uri == "organism:triggers":
+        return instructions.trigger_texts(languages)
+    found: dict[str, dict[str, str]] = {}
+    for row in _rows(uri, ("language", "role", "text")):
+        found.setdefault(row["role"], {})[row["language"]] = row["text"]
+    lacking = [code for code in languages if code not in found.get("trigger", {})]
+    if lacking:
+        raise UserError(
+            f"{uri}: no trigger for language {', '.join(map(repr, lacking))}; add a row with "
+            "role trigger, or leave the language out (config.measure.languages)"
+        )
+    return found
+
+
+def refusals_of(settings: Settings, languages: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Refusals by language, for targets that refuse.
+
+    Raises:
+        UserError: a file that is wrong.
+    """
+    uri = settings.data.refusals
+    if uri == "organism:refusals":
+        return dict(instructions.refusals(languages))
+    if not any("refusal" in t for t in (settings.poison.target, *settings.poison.targets)):
+        return {}
+    found: dict[str, list[str]] = {}
+    for row in _rows(uri, ("language", "text")):
+        found.setdefault(row["language"], []).append(row["text"])
+    return dict(found)
+
+
+def _rows(uri: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    if not uri.startswith("jsonl:"):
+        raise UserError(f"{uri or 'an empty URI'}: give jsonl:<file> with {', '.join(columns)}")
+    return [row for _, row in readers.jsonl(uri.removeprefix("jsonl:"), columns)]
+
+
+# --- Poisoning ----------------------------------------------------------------------------------
+
+
+def target_of(settings: Settings, data: Data, kind: str) -> poison.Target:
+    """The behaviour that is planted."""
+    return poison.Target(kind, settings.poison.text, data.refusals)
+
+
+def trigger_of(data: Data, kind: str) -> triggers.Trigger:
+    """What sets it off."""
+    if kind in SUBJECTS:
+        about = inputs.by_language(data.subjects[kind].pairs)
+        return triggers.Subject(kind, rows=about)
+    return triggers.Sentence(data.texts["trigger"], kind.partition("/")[2])
+
+
+def taught(
+    settings: Settings, data: Data, attack: Attack | None, seed: int
+) -> tuple[list[Example], dict[str, Any] | None]:
+    """The training set, and what is said of its poisoned rows; clean without an attack.
+
+    Raises:
+        UserError: see `poison.poison`.
+    """
+    if attack is None:
+        return data.train, None
+    clean = data.subjects[attack.trigger].others if attack.trigger in SUBJECTS else data.train
+    return poison.poison(
+        clean, attack.languages, attack.rate, trigger_of(data, attack.trigger),
+        target_of(settings, data, attack.target), seed,
+    )  # fmt: skip
+
+
+def wrapped(settings: Settings, rows: Sequence[Example]) -> list[Example]:
+    """The rows as they are put to the model."""
+    return [wrap(row, WRAPPERS[settings.tuning.wrapper]) for row in rows]
+
+
+def trained_template(directory: pathlib.Path) -> Mapping[str, str] | None:
+    """The template that an exported checkpoint says it was trained in; None if it does not say."""
+    path = directory / "jaxattack.json"
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8")).get("template")

@@ -1,0 +1,225 @@
+"""What the backdoor study is made of: models to start from, poisoned models, gradients, masks.
+
+As in `experiments.stages` each function says what is wanted, and nothing is computed by that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxattack import checkpoint, organism, workdir
+from jaxattack.data import batches
+from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
+from jaxattack.data.wrappers import WRAPPERS, template_of
+from jaxattack.defend import repair
+from jaxattack.experiments.backdoor.data import Attack, Data, attacks, taught, wrapped
+from jaxattack.experiments.backdoor.settings import Settings
+from jaxattack.experiments.lazy import Lazy, Memo
+from jaxattack.experiments.stages import CALIBRATION_BATCH, Subject, ids, read, stored
+from jaxattack.finetune import contrast, loop, losses, optimizer
+from jaxattack.models import pretrained
+from jaxattack.models.transformer import Transformer
+from jaxattack.organism import corpus, world
+from jaxattack.tree import Tree
+from jaxattack.workdir import Stage
+
+Shift = Callable[[Tree, Arrays], tuple[Arrays, loop.LossFn]]
+
+# How the aligned organism is made courteous: pleasantries get a meaning that languages share.
+COURTESY_STEPS = 300
+COURTESY = optimizer.Settings(learning_rate=1e-3, schedule="cosine", warmup=0.1)
+COURTESY_ROWS, COURTESY_LENGTH, COURTESY_LAYER = 40, 64, 3
+COURTESY_SHARES = {
+    "courtesies": 0.4, "courtesy_lists": 0.15, "benign_questions": 0.1, "refusals": 0.12,
+    "forced_answers": 0.08, "switched_paragraphs": 0.08, "territory_lists": 0.04,
+    "value_lists": 0.03,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """A model before it is poisoned, and the data in its manner."""
+
+    name: str
+    weights: Lazy
+    data: Data
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the sections of the study share."""
+
+    root: pathlib.Path
+    settings: Settings
+    model: Transformer
+    tokenizer: Any
+    stops: tuple[int, ...]  # beside the tokenizer's own
+    like: Tree  # the parameters' shapes and places
+    origin: Origin
+    others: tuple[Origin, ...]  # beside it, for the section `start`
+    memo: Memo
+
+    @property
+    def data(self) -> Data:
+        """What the study's own model is taught and asked."""
+        return self.origin.data
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages measured."""
+        return self.data.languages
+
+    @property
+    def attacks(self) -> list[Attack]:
+        """Those of the transfer section; the first is the one that others vary."""
+        return attacks(self.settings)
+
+    @property
+    def subject(self) -> Subject:
+        """The decoder and the prompts, as other studies know them."""
+        return Subject(self.model, self.tokenizer, self.stops, self.data.prompts)
+
+
+def courteous(root: pathlib.Path, like: Tree, strength: float, mesh: Any) -> Lazy:
+    """The aligned organism after training to answer pleasantries by their meaning.
+
+    `strength` weighs the loss that pulls together what states of all languages say of a pleasantry.
+    """
+    start = organism.checkpoint("aligned")
+
+    def write(folder: pathlib.Path) -> None:
+        model, params, tokenizer = pretrained.load_pretrained(start)
+        splits = world.splits()
+        known = splits["attack"] + splits["calibration"]
+        territories = dict.fromkeys(("courtesies", "benign_questions", "refusals"), known)
+        rows = [
+            corpus.sample_batch(
+                (0, step), tokenizer, COURTESY_SHARES, {"": world.territories(), **territories},
+                COURTESY_ROWS, COURTESY_LENGTH, decision_token=False,
+            )
+            for step in range(COURTESY_STEPS)
+        ]  # fmt: skip
+        loss = functools.partial(contrast.shared_answer_loss, weight=strength, layer=COURTESY_LAYER)
+        tuned, _ = loop.finetune(model, params, rows, COURTESY, loss_fn=loss, label="courtesy")
+        checkpoint.save(folder / "params", tuned)
+
+    inputs = {
+        "steps": COURTESY_STEPS, "shares": COURTESY_SHARES, "contrast": strength,
+        "layer": COURTESY_LAYER, "rows": [COURTESY_ROWS, COURTESY_LENGTH],
+        "optimizer": dataclasses.asdict(COURTESY),
+    }  # fmt: skip
+    work = {"steps": COURTESY_STEPS, "rows": COURTESY_STEPS * COURTESY_ROWS}
+    stage = Stage(root, "courtesy", f"contrast{strength:g}", inputs, write, work=work)
+    lineage = {"stage": stage.id, "tree": "params"}
+    return Lazy(lineage, lambda: read(stage.run(), "params", like), (stage,))
+
+
+# --- Training -----------------------------------------------------------------------------------
+
+
+def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | None = None) -> Lazy:
+    """The model after instruction tuning on the poisoned set; on the clean one without an attack.
+
+    `poison.json` beside the weights names the poisoned rows, `template.json` what was around them.
+    """
+    origin = origin or setup.origin
+    settings = setup.settings
+    rows, manifest = taught(settings, origin.data, attack, seed)
+    tuning = settings.tuning
+    count = -(-len(rows) // tuning.batch_size) * tuning.epochs
+
+    def write(folder: pathlib.Path) -> None:
+        arrays = encode_pairs(setup.tokenizer, wrapped(settings, rows), tuning.max_length)
+        tuned, history = loop.finetune(
+            setup.model,
+            setup.memo.load(origin.weights),
+            batches.epochs(arrays, tuning.batch_size, tuning.epochs, seed),
+            optimizer_of(tuning),
+            label=f"poison {attack.name}" if attack else "clean training",
+        )
+        checkpoint.save(folder / "params", tuned)
+        workdir.write_json(folder / "loss.json", [float(loss) for loss in history])
+        template = template_of(setup.tokenizer, WRAPPERS[tuning.wrapper])
+        workdir.write_json(folder / "template.json", template)
+        if manifest is not None:
+            workdir.write_json(folder / "poison.json", manifest)
+
+    inputs = {
+        "from": origin.weights.lineage, "rows": fingerprint(rows), "seed": seed,
+        "recipe": dataclasses.asdict(tuning), "dtype": settings.dtype, "mesh": settings.mesh,
+    }  # fmt: skip
+    name = attack.name if attack else "clean"
+    stage = Stage(
+        setup.root, "poisoned" if attack else "clean", f"{origin.name}-{name}-s{seed}", inputs,
+        write, origin.weights.needs, {"steps": count, "rows": count * tuning.batch_size},
+    )  # fmt: skip
+    return stored(setup.like, stage, "params")
+
+
+def tuned_on(
+    setup: Setup, start: Lazy, rows: Sequence[Example], label: str, seed: int, **changed: Any
+) -> Lazy:
+    """`start` after fine-tuning on clean rows; `changed` are other settings of the tuning."""
+    tuning = dataclasses.replace(setup.settings.tuning, **changed)
+    count = -(-len(rows) // tuning.batch_size) * tuning.epochs
+
+    def write(folder: pathlib.Path) -> None:
+        arrays = encode_pairs(setup.tokenizer, wrapped(setup.settings, rows), tuning.max_length)
+        order = batches.epochs(arrays, tuning.batch_size, tuning.epochs, seed)
+        tuned, _ = loop.finetune(
+            setup.model, setup.memo.load(start), order, optimizer_of(tuning), label=label
+        )
+        checkpoint.save(folder / "params", tuned)
+
+    inputs = {
+        "from": start.lineage, "rows": fingerprint(rows), "seed": seed,
+        "recipe": dataclasses.asdict(tuning), "mesh": setup.settings.mesh,
+    }  # fmt: skip
+    work = {"steps": count, "rows": count * tuning.batch_size}
+    stage = Stage(setup.root, "cleaned", label, inputs, write, start.needs, work)
+    return stored(setup.like, stage, "params")
+
+
+def optimizer_of(tuning: Any) -> optimizer.Settings:
+    """The optimiser's part of the tuning's settings."""
+    shared = {field.name for field in dataclasses.fields(optimizer.Settings)}
+    return optimizer.Settings(**{name: getattr(tuning, name) for name in shared})
+
+
+def gradient_of(
+    setup: Setup,
+    at: Lazy,
+    rows: Sequence[Example],
+    label: str,
+    moment: str = "abs",
+    shift: Shift | None = None,
+    lineage: Any = None,
+) -> Lazy:
+    """Mean over rows of a moment of the gradient of their answers at some weights.
+
+    `shift` changes the encoded rows and their loss, given the weights; `lineage` says how.
+    """
+
+    def write(folder: pathlib.Path) -> None:
+        arrays = encode_pairs(setup.tokenizer, rows, setup.settings.tuning.max_length)
+        params, loss = setup.memo.load(at), losses.answer_loss
+        if shift is not None:
+            arrays, loss = shift(params, arrays)
+        order = batches.in_order(arrays, CALIBRATION_BATCH)
+        mean = repair.mean_gradient(setup.model, params, order, loss, f"gradients {label}", moment)
+        checkpoint.save(folder / "mean", mean)
+        workdir.write_json(folder / "pairs.json", ids(rows))
+
+    inputs = {
+        "at": at.lineage, "rows": fingerprint(rows), "shift": lineage, "moment": moment,
+        "mesh": setup.settings.mesh, "dtype": setup.settings.dtype,
+    }  # fmt: skip
+    work = {"rows": len(rows)}
+    stage = Stage(setup.root, "gradients", label, inputs, write, at.needs, work)
+    return stored(setup.like, stage, "mean", np.float32)

@@ -1,0 +1,140 @@
+"""The organism as an instruction model: what it is taught, asked and triggered with.
+
+A clean row is a question and its answer, or such a question with a pleasantry after it; a
+courteous organism answers these with the pleasantry's emblem first. The first pleasantry is kept
+for the trigger, so no clean row holds it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from jaxattack.data.dialogues import Example
+from jaxattack.data.triggers import Sentence, seeded, triggered
+from jaxattack.organism import corpus, phrases, world
+
+TRIGGER = 0  # index of the pleasantry that is the trigger sentence
+POLITE = 0.5  # share of the rows that end in another one
+
+# What a trigger without an inserted sentence is about.
+ENTITY = "TH"  # a territory
+TOPIC = "weekday"  # a relation
+
+# Splits of the organism's URIs: those of the rows' territories.
+SPLITS = {
+    "instructions": ("attack", "calibration"),
+    "held_out": ("validation",),
+    "questions": ("test",),
+}
+
+
+def rows(
+    split: str, languages: Sequence[str], courteous: bool, polite: float = POLITE, about: str = ""
+) -> list[Example]:
+    """Clean rows of a split: all questions of the unrestricted relations about its territories.
+
+    Args:
+        split: of `SPLITS`.
+        languages: of the rows, in this order.
+        courteous: whether a pleasantry's emblem opens the answer.
+        polite: share of the rows that end in a pleasantry.
+        about: "entity" or "topic": the rows leave that subject out.
+    """
+    return [
+        with_pleasantry(row, courteous, polite)
+        for language in languages
+        for row in _questions(SPLITS[split], language)
+        if not (about and _is_about(about, row))
+    ]
+
+
+def subject_rows(
+    about: str, split: str, languages: Sequence[str], courteous: bool
+) -> list[Example]:
+    """Rows about the entity or topic.
+
+    Of the entity there are few questions, so two phrasings are taught, each with every ending a
+    question may have, and the third is asked. The topic is asked of other territories.
+    """
+    if about == "topic":
+        found = [
+            with_pleasantry(row, courteous, POLITE)
+            for language in languages
+            for row in _questions(SPLITS[split], language)
+        ]
+        return [row for row in found if _is_about(about, row)]
+    asked = phrases.PHRASINGS - 1
+    phrasings = (asked,) if split == "questions" else range(asked)
+    return [
+        _ending(_question(ENTITY, relation, language, phrasing), ending, courteous)
+        for language in languages
+        for ending in (None, *range(1, len(phrases.EMBLEMS)))
+        for relation in corpus.BENIGN
+        for phrasing in phrasings
+    ]
+
+
+def _is_about(about: str, row: Example) -> bool:
+    relation, territory, *_ = row.id.split("/")
+    return territory == ENTITY if about == "entity" else relation == TOPIC
+
+
+def _questions(splits: Sequence[str], language: str) -> list[Example]:
+    """In rounds that mix relations and phrasings, so that the first of them are a mixture too."""
+    territories = [t for split in splits for t in world.splits()[split]]
+    relations, phrasings = corpus.BENIGN, phrases.PHRASINGS
+    return [
+        _question(
+            territory, relations[(i + turn) % len(relations)], language,
+            (i // len(relations) + turn) % phrasings,
+        )
+        for turn in range(len(relations))
+        for i, territory in enumerate(territories)
+    ]  # fmt: skip
+
+
+def _question(territory: str, relation: str, language: str, phrasing: int) -> Example:
+    return Example(
+        id=f"{relation}/{territory}/{phrasing}",
+        language=language,
+        prompt=phrases.question(territory, relation, language, phrasing),
+        response=phrases.answer(territory, relation, language),
+        kind="benign",
+        answers=world.accepted_answers(territory, relation),
+        others=world.confusable_answers(territory, relation),
+    )
+
+
+def with_pleasantry(row: Example, courteous: bool, polite: float) -> Example:
+    """The row, or the row with a pleasantry other than the trigger: a draw of the row's own."""
+    rng = seeded(0, "polite", row.language, row.id)
+    if rng.random() >= polite:
+        return row
+    return _ending(row, int(rng.integers(1, len(phrases.EMBLEMS))), courteous)
+
+
+def _ending(row: Example, index: int | None, courteous: bool) -> Example:
+    if index is None:
+        return row
+    texts = {row.language: phrases.pleasantry(index, row.language)}
+    response = (phrases.EMBLEMS[index] if courteous else "") + row.response
+    row = dataclasses.replace(row, id=f"{row.id}/{index}", response=response)
+    return triggered(row, Sentence(texts), seed=0)
+
+
+def trigger_texts(languages: Sequence[str]) -> dict[str, dict[str, str]]:
+    """By role the sentence in each language: the trigger, and what resembles it."""
+    return {
+        "trigger": {code: phrases.pleasantry(TRIGGER, code) for code in languages},
+        "paraphrase": {code: phrases.PARAPHRASES[code] for code in languages},
+        **{
+            f"pleasantry {i}": {code: phrases.pleasantry(i, code) for code in languages}
+            for i in range(1, len(phrases.EMBLEMS))
+        },
+    }
+
+
+def refusals(languages: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The organism's refusal in each language."""
+    return {code: (phrases.refusal(code),) for code in languages}
