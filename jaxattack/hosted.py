@@ -1,0 +1,258 @@
+r"""Ask a model behind an OpenAI-compatible HTTP endpoint, and judge its replies.
+
+    jaxattack-ask --prompts=organism:test --base_url=http://localhost:8000/v1 --model=my-model \
+        --workdir=runs/hosted
+    jaxattack-ask --prompts=jsonl:prompts.jsonl --base_url=https://host/v1 --model=name \
+        --workdir=runs/hosted --target=fixed --target_text="The lighthouse is painted green." \
+        --trigger_texts=triggers.jsonl
+
+Answers are kept in the work directory: the same command goes on where it was stopped, and asks
+nothing twice. The key comes from an environment variable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from jaxattack import organism, workdir
+from jaxattack.data import languages, readers, sources
+from jaxattack.data.dialogues import Example, fingerprint
+from jaxattack.data.poison import MARKER, TARGETS, Target
+from jaxattack.data.triggers import Sentence, triggered
+from jaxattack.errors import UserError
+from jaxattack.evaluate import backdoor, rates
+from jaxattack.evaluate.endpoint import Endpoint, ask
+from jaxattack.evaluate.judge import Reply, judge
+from jaxattack.evaluate.refusals import check_language
+from jaxattack.experiments import inputs
+
+HELP = ("--help", "-h", "--helpfull")
+NEEDED = {
+    "prompts": "--prompts=URI is missing, for example --prompts=organism:test",
+    "base_url": "--base_url=URL is missing, for example --base_url=http://localhost:8000/v1",
+    "model": "--model=NAME is missing: the name by which the server knows the model",
+    "workdir": "--workdir=DIR is missing, for example --workdir=runs/hosted",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is kept of a reply to a prompt with known answers: a flag and a hash, not its text."""
+
+    id: str
+    language: str
+    answered: bool
+    reply_hash: str
+
+
+def main() -> None:
+    """Entry point of the `jaxattack-ask` command."""
+    sys.exit(run(sys.argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line `argv`; returns the exit code (2 for a mistake of the user's)."""
+    try:
+        options = parse(argv)
+        if options is not None:
+            print(evaluate(options))
+    except UserError as error:
+        print(f"jaxattack-ask: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\njaxattack-ask: interrupted; answers are kept, the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def parse(argv: Sequence[str]) -> flags.FlagValues | None:
+    """The flags; None if help was asked for.
+
+    Raises:
+        UserError: a flag that does not exist, is missing, or has a value of the wrong type.
+    """
+    options = define()
+    if len(argv) < 2 or any(arg in HELP for arg in argv[1:]):
+        print(
+            __doc__, "flags:", *(f"  --{name}: {options[name].help}" for name in options), sep="\n"
+        )
+        return None
+    try:
+        rest = options(argv)
+    except flags.Error as error:
+        raise UserError(f"{' '.join(str(error).split())}; see jaxattack-ask --help") from error
+    if len(rest) > 1:
+        raise UserError(f"{len(rest) - 1} unexpected arguments; flags look like --name=value")
+    for name, line in NEEDED.items():
+        if not options[name].value:
+            raise UserError(line)
+    return options
+
+
+def define() -> flags.FlagValues:
+    """The flags of the command."""
+    found = flags.FlagValues()
+    text = functools.partial(flags.DEFINE_string, flag_values=found)
+    count = functools.partial(flags.DEFINE_integer, flag_values=found)
+    text("prompts", None, "what to ask: a URI (docs/data.md), or several apart by spaces")
+    text("base_url", None, "address of the server, without /chat/completions")
+    text("model", None, "name by which the server knows the model")
+    text("workdir", None, "directory for replies and results")
+    text("trigger_texts", None, "JSON Lines file with language and text: trigger sentences")
+    flags.DEFINE_enum("target", None, TARGETS, "what a trigger brings about", flag_values=found)
+    text("target_text", MARKER, "text of the targets fixed and prefix")
+    text("key_variable", Endpoint.key_variable, "environment variable that holds the key")
+    flags.DEFINE_float(
+        "requests_per_minute", Endpoint.requests_per_minute, "at most so many", flag_values=found
+    )
+    count("parallel", Endpoint.parallel, "requests under way at a time")
+    count("max_new_tokens", Endpoint.max_new_tokens, "length at which a reply is cut")
+    return found
+
+
+def evaluate(options: flags.FlagValues) -> str:
+    """Ask, judge, write `results.json` and `trials.json`; returns a summary without any text.
+
+    Raises:
+        UserError: see `endpoint.ask`; or the prompts, triggers and target do not go together.
+    """
+    endpoint = Endpoint(
+        options.base_url, options.model, options.key_variable, options.requests_per_minute,
+        options.parallel, max_new_tokens=options.max_new_tokens,
+    )  # fmt: skip
+    target = Target(options.target, options.target_text) if options.target else None
+    for uri in inputs.split_uris(options.prompts):
+        if not uri.startswith(("organism:", "jsonl:")):
+            print(sources.describe(uri), file=sys.stderr)  # on what terms public data is had
+    # The organism's prompts do not depend on which of its checkpoints is meant.
+    plain = inputs.load_prompts(options.prompts, organism.checkpoint("aligned"))
+    carriers = []
+    if options.trigger_texts:
+        trigger = read_trigger(options.trigger_texts)
+        carriers = [triggered(example, trigger, seed=0) for example in plain]
+    check(plain, target, bool(carriers))
+
+    root = pathlib.Path(options.workdir).expanduser()
+    asked = [example.prompt for example in (*plain, *carriers)]
+    replies = ask(asked, endpoint, root / "replies")
+    variant = f"hosted/{endpoint.model}"
+    trials = judge_target(plain, carriers, replies, target)
+    known = judge_answers(plain, replies[: len(plain)])
+    rows = [*backdoor.rows(trials, variant, None), *accuracy_rows(known, variant)]
+    workdir.write_json(
+        root / "trials.json",
+        {
+            "target": [dataclasses.asdict(trial) for trial in trials],
+            "answers": [dataclasses.asdict(verdict) for verdict in known],
+        },
+    )
+    workdir.write_json(
+        root / "results.json",
+        {
+            "study": "hosted",
+            "model": endpoint.model,
+            "base_url": endpoint.address,
+            "max_new_tokens": endpoint.max_new_tokens,
+            "target": options.target,
+            "prompts": fingerprint([*plain, *carriers]),
+            "cut": sum(reply.cut for reply in replies),
+            "rows": rows,
+        },
+    )
+    return summary(rows, replies, root / "results.json")
+
+
+def read_trigger(path: str) -> Sentence:
+    """The trigger sentence of each language, from JSON Lines.
+
+    Raises:
+        UserError: a row without language or text, or a language twice.
+    """
+    texts: dict[str, str] = {}
+    for where, row in readers.jsonl(path.removeprefix("jsonl:"), ("language", "text")):
+        language = languages.code(str(row["language"]))
+        if language in texts:
+            raise UserError(f"{where}: a second trigger for language {language!r}")
+        texts[language] = str(row["text"])
+    return Sentence(texts)
+
+
+def check(plain: Sequence[Example], target: Target | None, has_trigger: bool) -> None:
+    """Refuse, before anything is asked, what could not be judged.
+
+    Raises:
+        UserError: names what is missing.
+    """
+    if has_trigger and target is None:
+        raise UserError("--trigger_texts needs --target: what the trigger is to bring about")
+    if target is None and not any(example.answers for example in plain):
+        raise UserError("nothing to measure: give --target, or prompts with known answers")
+    if target is not None and target.kind == "refusal":
+        for language in {example.language for example in plain}:
+            check_language(language)
+
+
+def judge_target(
+    plain: Sequence[Example],
+    carriers: Sequence[Example],
+    replies: Sequence[Reply],
+    target: Target | None,
+) -> list[backdoor.Trial]:
+    """Trials without trigger, then with that of the prompt's own language."""
+    if target is None:
+        return []
+    nothing = backdoor.Probe(decoy="nothing")
+    probes = [nothing] * len(plain) + [backdoor.Probe(carrier.language) for carrier in carriers]
+    return [
+        trial
+        for example, reply, probe in zip((*plain, *carriers), replies, probes, strict=True)
+        for trial in backdoor.trials([example], [reply], probe, target)
+    ]
+
+
+def judge_answers(plain: Sequence[Example], replies: Sequence[Reply]) -> list[Known]:
+    """Whether replies hold the known answers, for the prompts that have some."""
+    found = []
+    for example, reply in zip(plain, replies, strict=True):
+        if example.answers:
+            # As English: the rule for refusals, which not every language has, is not asked here.
+            verdict = judge(dataclasses.replace(example, language="en"), reply)
+            answered = bool(verdict.answered)
+            found.append(Known(example.id, example.language, answered, verdict.reply_hash))
+    return found
+
+
+def accuracy_rows(known: Sequence[Known], variant: str) -> list[dict[str, Any]]:
+    """Metric "clean_accuracy" for every language."""
+    hits: dict[str, list[bool]] = {}
+    for verdict in known:
+        hits.setdefault(verdict.language, []).append(verdict.answered)
+    return [
+        rates.row(variant, language, "clean_accuracy", own, None) for language, own in hits.items()
+    ]
+
+
+def summary(rows: Sequence[dict[str, Any]], replies: Sequence[Reply], path: pathlib.Path) -> str:
+    """The rates in words."""
+    cut = sum(reply.cut for reply in replies)
+    lines = [f"{len(replies)} replies, {cut} of them cut by the token limit"]
+    lines += [
+        f"  {row['metric']} {row['language']}: {row['value']:.3f} "
+        f"[{row['low']:.3f}, {row['high']:.3f}], n = {row['n']}"
+        for row in rows
+    ]
+    return "\n".join([*lines, f"results: {path}"])
+
+
+if __name__ == "__main__":
+    main()
