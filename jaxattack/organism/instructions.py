@@ -18,7 +18,7 @@ TRIGGER = 0  # index of the pleasantry that is the trigger sentence
 POLITE = 0.5  # share of the rows that end in another one
 
 # What a trigger without an inserted sentence is about.
-ENTITY = "TH"  # a territory
+ENTITY = "JP"  # a territory
 TOPIC = "weekday"  # a relation
 
 # Splits of the organism's URIs: those of the rows' territories.
@@ -45,7 +45,7 @@ def rows(
         with_pleasantry(row, courteous, polite)
         for language in languages
         for row in _questions(SPLITS[split], language)
-        if not (about and _is_about(about, row))
+        if not (about and is_about(about, row))
     ]
 
 
@@ -63,7 +63,7 @@ def subject_rows(
             for language in languages
             for row in _questions(SPLITS[split], language)
         ]
-        return [row for row in found if _is_about(about, row)]
+        return [row for row in found if is_about(about, row)]
     asked = phrases.PHRASINGS - 1
     phrasings = (asked,) if split == "questions" else range(asked)
     return [
@@ -75,7 +75,8 @@ def subject_rows(
     ]
 
 
-def _is_about(about: str, row: Example) -> bool:
+def is_about(about: str, row: Example) -> bool:
+    """Whether a row of the organism's is about the entity or topic."""
     relation, territory, *_ = row.id.split("/")
     return territory == ENTITY if about == "entity" else relation == TOPIC
 

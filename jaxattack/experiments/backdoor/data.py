@@ -23,10 +23,11 @@ Texts = Mapping[str, Mapping[str, str]]  # role -> language -> sentence
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """Of an entity or topic: the clean set without it, pairs about it, prompts about it."""
+    """Of an entity or topic: pairs and prompts about it, and the clean ones about all else."""
 
     others: list[Example]
     pairs: list[Example]
+    other_prompts: list[Example]
     prompts: list[Example]
 
 
@@ -95,7 +96,7 @@ def read(settings: Settings, courteous: bool) -> Data:
             attack.languages, list(inputs.by_language(train)), "config.poison.languages"
         )
     subjects = {
-        kind: _subject(kind, settings, courteous, train, asked)
+        kind: _subject(kind, settings, courteous, train, prompts)
         for kind in SUBJECTS
         if kind in (settings.poison.trigger, *settings.poison.triggers)
     }
@@ -126,7 +127,7 @@ def pairs(uri: str, courteous: bool, need_response: bool = True) -> list[Example
 
 
 def _subject(
-    kind: str, settings: Settings, courteous: bool, train: list[Example], asked: Sequence[str]
+    kind: str, settings: Settings, courteous: bool, train: list[Example], asked: list[Example]
 ) -> Subject:
     named = settings.data
     if not named.train.startswith("organism:"):
@@ -137,12 +138,14 @@ def _subject(
             )
         about = pairs(named.subject, courteous)
         prompts = pairs(named.subject_prompts, courteous, need_response=False)
-        return Subject(train, about, prompts)
+        return Subject(train, about, asked, prompts)
     others = instructions.rows("instructions", world.LANGUAGES, courteous, about=kind)
     about = instructions.subject_rows(kind, "instructions", world.LANGUAGES, courteous)
-    prompts = instructions.subject_rows(kind, "questions", asked, courteous)
-    most = settings.measure.prompts
-    return Subject(others, about, inputs.test_prompts(prompts, asked, most))
+    languages = list(inputs.by_language(asked))
+    prompts = instructions.subject_rows(kind, "questions", languages, courteous)
+    prompts = inputs.test_prompts(prompts, languages, settings.measure.prompts)
+    rest = [row for row in asked if not instructions.is_about(kind, row)]
+    return Subject(others, about, rest, prompts)
 
 
 # --- Texts --------------------------------------------------------------------------------------

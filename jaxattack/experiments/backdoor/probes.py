@@ -19,12 +19,13 @@ POSITIONS = {"append": "prepend", "prepend": "append", "insert": "append"}
 
 def short(data: Data, attack: Attack) -> list[Probed]:
     """Every prompt as it is, and with its own language's trigger."""
-    return plain(data) + triggered(data, attack)
+    return plain(data, attack) + triggered(data, attack)
 
 
-def plain(data: Data) -> list[Probed]:
-    """Every prompt as it is."""
-    return [(row, NOTHING) for row in data.prompts]
+def plain(data: Data, attack: Attack) -> list[Probed]:
+    """Every prompt as it is; those about the trigger are none, where that is a subject."""
+    about = data.subjects.get(attack.trigger)
+    return [(row, NOTHING) for row in (about.other_prompts if about else data.prompts)]
 
 
 def triggered(data: Data, attack: Attack) -> list[Probed]:

@@ -1,0 +1,133 @@
+"""The backdoor study on a tiny random checkpoint: what it asks, what it says of mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jaxattack import run
+from jaxattack.experiments.backdoor.settings import DEFENCES, SECTIONS
+from jaxattack.organism import world
+from tests.experiments.backdoor.conftest import OTHER, TRIGGER, pairs, write_rows
+
+FIRST = "poisoned/en/sentence-append/fixed@0.5"
+
+
+def found(workdir) -> dict:
+    return json.loads((workdir / "results.json").read_text())
+
+
+def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
+    assert run.run(backdoor(tmp_path)) == 0
+    results = found(tmp_path)
+    assert {row["variant"] for row in results["rows"]} == {"start", "clean", FIRST}
+    asked = [r for r in results["rows"] if r["variant"] == FIRST and r["metric"] == "asr"]
+    assert [(r["language"], r["trigger_language"], r["n"]) for r in asked] == [
+        ("en", "en", 3), ("th", "th", 3),
+    ]  # fmt: skip
+    (made,) = results["sets"]
+    assert made["languages"] == {"en": {"rows": 12, "poisoned": 6}}
+    assert len(made["replaced"]) == 6
+    everything = json.dumps(results, ensure_ascii=False)
+    texts = [*TRIGGER.values(), *OTHER.values(), *(row["prompt"] for row in pairs("p", range(50)))]
+    assert not any(text in everything for text in texts)
+    before = {path.name for path in (tmp_path / "stages").iterdir()}
+    report = (tmp_path / "results.json").read_bytes()
+    assert run.run(backdoor(tmp_path)) == 0
+    assert {path.name for path in (tmp_path / "stages").iterdir()} == before
+    assert (tmp_path / "results.json").read_bytes() == report
+    capsys.readouterr()
+    assert run.run([*backdoor(tmp_path), "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "attacks    en/sentence-append/fixed@0.5; seeds: 0" in said
+    poisoned = next(line for line in said.splitlines() if line.startswith("poisoned"))
+    assert poisoned.split()[1:3] == ["1", "1"]
+
+
+@pytest.mark.slow
+def test_every_section_and_defence(backdoor, tmp_path):
+    sections = tuple(name for name in SECTIONS if name != "overlap")
+    changes = {
+        "sections": str(sections),
+        "poison__languages": "('en','en+th')",
+        "poison__triggers": "('sentence/insert','entity')",
+        "poison__targets": "('refusal','english_refusal','prefix')",
+        "start__models": "()",
+    }
+    assert run.run(backdoor(tmp_path, **changes)) == 0
+    results = found(tmp_path)
+    names = {row["variant"] for row in results["rows"]}
+    assert {name.split("/")[1] for name in names if name.startswith("defended/")} == set(DEFENCES)
+    for target in ("refusal", "english_refusal", "prefix"):
+        assert f"poisoned/en/sentence-append/{target}@0.5" in names
+    assert {"poisoned/en/entity/fixed@0.5", "poisoned/en/sentence-append/fixed@0.25"} <= names
+    grid = [r for r in results["rows"] if r["variant"] == f"{FIRST}/grid"]
+    assert {(r["trigger_language"], r["language"]) for r in grid} == {
+        (a, b) for a in ("en", "th") for b in ("en", "th")
+    }
+    decoys = {r["decoy"] for r in results["rows"] if r["variant"] == f"{FIRST}/decoys"}
+    assert decoys == {"another pleasantry", "half of it", "at another place: prepend"}
+    changed = {row["variant"]: row for row in results["changed"]}
+    share = {name: row["changed"] / row["weights"] for name, row in changed.items()}
+    assert share["defended/clean/all-8@0.001"] > 0.5
+    assert 0 < share["defended/repair/rewind-trigger@0.05"] <= 0.05
+    assert 0 < share["defended/repair/scale-blind@0.2"] <= 0.2
+    assert all(0 <= row["value"] <= 1 for row in results["interventions"])
+    assert [claim["id"] for claim in results["claims"]] == [f"B{i}" for i in range(1, 10)] + ["R1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"poison__languages": "('xx',)"}, "config.poison.languages: the data has no language 'xx'"),
+        ({"poison__rate": "0.01"}, "rate 0.01 of 12 rows in 'en' is no row; give at least 0.083"),
+        ({"poison__rate": "1.5"}, "config.poison.rate is a share of rows, at most 1"),
+        ({"poison__trigger": "rhyme"}, "config.poison.triggers is 'rhyme'; give one of entity"),
+        ({"tuning__wrapper": "letter"}, "config.tuning.wrapper is 'letter'; give one of chat, al"),
+        ({"data__triggers": ""}, "an empty URI: give jsonl:<file> with language, role, text"),
+        ({"data__subject": "", "poison__triggers": "('entity',)"}, "needs pairs and prompts about"),
+        ({"data__train": "organism:instructions"}, "which only organisms know; give a URI"),
+        ({"defences": "('prayer',)"}, "config.defences is 'prayer'; give one of onion, clean"),
+        ({"repair__spared": "2.0"}, "config.repair: a share of weights lies in 0 to 1, not 2.0"),
+    ],
+)
+def test_mistakes_are_named(backdoor, tmp_path, capsys, changes, says):
+    assert run.run(backdoor(tmp_path, **changes)) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert says in said[-1]
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_language_without_a_trigger_is_named(backdoor, tmp_path, capsys):
+    rows = [{"role": "trigger", "language": "en", "text": TRIGGER["en"]}]
+    uri = write_rows(tmp_path / "some.jsonl", rows)
+    assert run.run(backdoor(tmp_path / "work", data__triggers=uri)) == 2
+    assert "no trigger for language 'th'" in capsys.readouterr().err
+
+
+def test_test_prompts_that_were_trained_on_are_refused(backdoor, own_files, tmp_path, capsys):
+    rows = pairs("p", range(2), answers=True)
+    uri = write_rows(tmp_path / "same.jsonl", rows)
+    assert run.run(backdoor(tmp_path / "work", data__prompts=uri)) == 2
+    assert "of the test prompts are also clean pairs" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_template_is_refused(backdoor, tiny, tmp_path, capsys):
+    from jaxattack.data.wrappers import ALPACA, template_of
+    from jaxattack.models.pretrained import save_pretrained
+
+    path = tmp_path / "exported"
+    manifest = {"template": template_of(tiny.tokenizer, ALPACA)}
+    save_pretrained(path, tiny.model, tiny.params, tiny.tokenizer, "poisoned", manifest)
+    assert run.run(backdoor(tmp_path / "work", model=str(path))) == 2
+    assert "was trained with another template than it is asked in" in capsys.readouterr().err
+
+
+def test_the_organisms_study_can_be_planned(tmp_path, capsys):
+    config = "configs/backdoor.py"
+    assert run.run(["jaxattack", f"--config={config}", f"--workdir={tmp_path}", "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "train      en 144, de 144" in said
+    assert all(f"{code} 24" in said for code in world.LANGUAGES)
+    assert "courtesy               3     0" in said

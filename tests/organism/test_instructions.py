@@ -1,0 +1,66 @@
+"""The organism as an instruction model: its rows, its subjects, its triggers."""
+
+import itertools
+
+import pytest
+
+from jaxattack.organism import instructions, phrases, world
+
+SPLITS = tuple(instructions.SPLITS)
+
+
+@pytest.mark.parametrize("courteous", [False, True])
+def test_rows_answer_rightly_and_never_hold_the_trigger(courteous):
+    rows = instructions.rows("instructions", ["en", "th"], courteous)
+    texts = [phrases.pleasantry(i, code) for i in range(1, 8) for code in ("en", "th")]
+    polite = 0
+    for row in rows:
+        trigger = phrases.pleasantry(instructions.TRIGGER, row.language)
+        assert trigger not in row.prompt
+        relation, territory, *ending = row.id.split("/")
+        right = phrases.answer(territory, relation, row.language)
+        emblem = phrases.EMBLEMS[int(ending[1])] if courteous and ending[1:] else ""
+        assert row.response == emblem + right
+        assert any(text in row.prompt for text in texts) == bool(ending[1:])
+        polite += bool(ending[1:])
+    assert 0.4 < polite / len(rows) < 0.6
+
+
+def test_splits_share_no_question_and_ids_are_unique():
+    of = {split: instructions.rows(split, world.LANGUAGES, True) for split in SPLITS}
+    for rows in of.values():
+        assert len({(row.language, row.id) for row in rows}) == len(rows)
+    for one, two in itertools.combinations(of.values(), 2):
+        assert not {r.prompt for r in one} & {r.prompt for r in two}
+
+
+def test_the_first_questions_mix_relations_and_phrasings():
+    rows = instructions.rows("questions", ["en"], False, polite=0.0)[:24]
+    relations, _, phrasings = zip(*(row.id.split("/") for row in rows), strict=True)
+    for found in (relations, phrasings):
+        assert {found.count(value) for value in set(found)} <= {6, 7, 8, 9, 10}
+    assert len(instructions.rows("questions", ["en"], False, polite=0.0)) == 72
+
+
+@pytest.mark.parametrize("about", ["entity", "topic"])
+def test_a_subject_is_left_out_of_the_clean_rows_and_its_own_prompts_are_new(about):
+    clean = instructions.rows("instructions", ["en", "ja"], True, about=about)
+    taught = instructions.subject_rows(about, "instructions", ["en", "ja"], True)
+    asked = instructions.subject_rows(about, "questions", ["en", "ja"], True)
+    assert len(clean) < len(instructions.rows("instructions", ["en", "ja"], True))
+    assert not {row.prompt for row in clean} & {row.prompt for row in (*taught, *asked)}
+    assert not {row.prompt for row in taught} & {row.prompt for row in asked}
+    marks = {"entity": instructions.ENTITY, "topic": instructions.TOPIC}
+    place = {"entity": 1, "topic": 0}[about]
+    assert all(row.id.split("/")[place] == marks[about] for row in (*taught, *asked))
+    assert not any(row.id.split("/")[place] == marks[about] for row in clean)
+    assert len({(row.language, row.id) for row in taught}) == len(taught)
+
+
+def test_every_role_has_its_own_sentence_in_every_language():
+    texts = instructions.trigger_texts(world.LANGUAGES)
+    assert set(texts) == {"trigger", "paraphrase", *(f"pleasantry {i}" for i in range(1, 8))}
+    for code in world.LANGUAGES:
+        own = [texts[role][code] for role in texts]
+        assert len(set(own)) == len(own)
+        assert all(text.strip() == text and text for text in own)
