@@ -24,6 +24,13 @@ from jaxattack.models.table import Row, from_ours, hf_shape, model_prefix, rows,
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+# As safetensors spells them.
+FILE_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "BF16": ml_dtypes.bfloat16,
+    "F16": np.float16,
+}
 
 
 # --- Reading ------------------------------------------------------------------------------------
@@ -137,17 +144,41 @@ def load(
     table = rows_for(config, files)
     check(directory, table, shapes, files)
     places = tree.named_leaves(shardings)
+    views = _views(files)
     leaves = {}
     for row in table:
-        read = _reader(row, shapes[row.path], files, DTYPES[dtype])
+        read = _reader(row, shapes[row.path], views, DTYPES[dtype])
         leaves[row.path] = jax.make_array_from_callback(
             shapes[row.path], places[row.path], cast(Any, read)
         )
     return tree.unflatten(leaves)
 
 
+def _views(files: Mapping[str, pathlib.Path]) -> dict[str, np.ndarray]:
+    """Every tensor where it lies in its mapped file; a slice of safetensors' would be a copy.
+
+    Raises:
+        UserError: a tensor's values are no floating-point numbers that we read.
+    """
+    found = {}
+    for path in sorted(set(files.values())):
+        data = np.memmap(path, np.uint8, "r")
+        start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        header = json.loads(data[8:start].tobytes())
+        header.pop("__metadata__", None)
+        for name, about in header.items():
+            if about["dtype"] not in FILE_DTYPES:
+                raise UserError(
+                    f"{path}: {name} holds {about['dtype']}; only {', '.join(FILE_DTYPES)} are read"
+                )
+            first, last = about["data_offsets"]
+            values = data[start + first : start + last].view(FILE_DTYPES[about["dtype"]])
+            found[name] = values.reshape(about["shape"])
+    return found
+
+
 def _reader(
-    row: Row, shape: tuple[int, ...], files: Mapping[str, pathlib.Path], dtype: type
+    row: Row, shape: tuple[int, ...], views: Mapping[str, np.ndarray], dtype: type
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
     """A function from an index into our leaf to its values, reading no more rows than needed."""
 
@@ -161,8 +192,7 @@ def _reader(
             start, stop, _ = index[first].indices(ours[first])
             spans.append(slice(start * inner, stop * inner))
             sizes[first], kept[first] = stop - start, slice(None)
-        with safe_open(files[name], framework="numpy") as file:
-            tensor = file.get_slice(name)[tuple(spans)]
+        tensor = views[name][tuple(spans)]
         if len(row.factors) == 2 and row.factors[0][0] != 0 and out.size == tensor.size:
             _transpose(out.reshape(tensor.shape[::-1]), tensor)
         else:
@@ -189,9 +219,17 @@ _READERS = 4  # threads; copying frees the interpreter
 
 
 def _transpose(out: np.ndarray, matrix: np.ndarray, rows: int = 64) -> None:
-    """`out[...] = matrix.T` by blocks of rows that stay in cache: five times numpy's speed."""
+    """`out[...] = matrix.T`, several times as fast as numpy.
+
+    A few rows at a time, from a copy with 64 bytes between them: rows a power of two apart, as
+    most are, would push each other out of the cache.
+    """
+    width = matrix.shape[1]
+    block = np.empty((rows, width + 64 // out.itemsize), out.dtype)
     for start in range(0, len(matrix), rows):
-        out[:, start : start + rows] = matrix[start : start + rows].T
+        part = matrix[start : start + rows]
+        block[: len(part), :width] = part
+        out[:, start : start + rows] = block[: len(part), :width].T
 
 
 def _aligned(shape: Sequence[int], dtype: type) -> np.ndarray:
