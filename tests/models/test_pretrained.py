@@ -106,6 +106,24 @@ def test_a_tied_checkpoint_may_carry_its_head_and_old_rotary_buffers(
     assert_trees(load_pretrained(directory)[1], checkpoint.params)
 
 
+@pytest.mark.parametrize("spaces", [1, 3])
+def test_a_header_of_any_length_is_read(spaces, copy, tiny, assert_trees):
+    path = copy / weights.SINGLE
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:end] + b" " * spaces
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
+    assert_trees(load_pretrained(copy)[1], tiny.params)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 5), (130, 64)])
+def test_a_transposed_copy_has_every_entry(shape):
+    matrix = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    out = np.full(shape[::-1], np.nan, np.float32)
+    weights._transpose(out, matrix)
+    np.testing.assert_array_equal(out, matrix.T)
+
+
 # --- Errors of loading --------------------------------------------------------------------------
 
 
@@ -137,6 +155,15 @@ def transpose(name):
 def test_weights_that_do_not_fit_are_named(copy, change, words):
     edit_weights(copy / weights.SINGLE, change)
     with pytest.raises(UserError, match=words):
+        load_pretrained(copy)
+
+
+def test_weights_that_are_no_floats_are_named(copy):
+    name = "model.norm.weight"
+    edit_weights(
+        copy / weights.SINGLE, lambda tensors: tensors.update({name: tensors[name].astype(np.int8)})
+    )
+    with pytest.raises(UserError, match=r"model\.norm\.weight holds I8; only F64, F32"):
         load_pretrained(copy)
 
 
