@@ -73,3 +73,25 @@ def pack(documents: list[dict[str, np.ndarray]], rows: int, length: int) -> Arra
         packed["positions"][row, span] = np.arange(size)
         used[row] += size
     return packed
+
+
+def packed(batches: list[Arrays], multiple: int = 8) -> list[Arrays]:
+    """The same batches with several examples in a row where they fit; all of one shape.
+
+    The number of rows is a multiple of `multiple`, or as large as it was.
+
+    Every example keeps its tokens, loss mask and positions and sees nothing of its neighbours, so
+    a batch's loss stays what it was.
+    """
+    found = []
+    for batch in batches:
+        lengths = (batch["segment_ids"] > 0).sum(axis=1)
+        documents = [
+            {name: batch[name][i, : lengths[i]] for name in ("tokens", "loss_mask")}
+            for i in np.argsort(-lengths, kind="stable")
+            if lengths[i]
+        ]
+        found.append(pack(documents, *batch["tokens"].shape))
+    used = max(int((batch["segment_ids"] > 0).any(axis=1).sum()) for batch in found)
+    rows = min(-(-used // multiple) * multiple, len(found[0]["tokens"]))
+    return [{name: array[:rows] for name, array in batch.items()} for batch in found]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattack.data.batches import epochs, in_order, pack, take
+from jaxattack.data.batches import epochs, in_order, pack, packed, take
+from jaxattack.finetune.losses import answer_loss
 
 
 def numbered(count):
@@ -111,3 +112,48 @@ def test_packing_is_first_fit_in_the_order_given(rows):
     expected = [[1] * 6 + [3] * 4, [2] * 5, [4] * 9][:rows]
     actual = [[token // 100 for token in row if token] for row in packed["tokens"].tolist()]
     assert actual == expected
+
+
+def ragged(lengths, width):
+    """Rows of these lengths, right-padded, that know their number."""
+    rows = {
+        "tokens": np.zeros((len(lengths), width), np.int32),
+        "loss_mask": np.zeros((len(lengths), width), np.float32),
+        "segment_ids": np.zeros((len(lengths), width), np.int32),
+    }
+    for i, length in enumerate(lengths):
+        rows["tokens"][i, :length] = 1 + (np.arange(length) + 37 * i) % 500
+        rows["loss_mask"][i, length // 2 : length] = 1
+        rows["segment_ids"][i, :length] = 1
+    return rows
+
+
+@given(st.lists(st.integers(2, 16), min_size=1, max_size=20), st.integers(1, 7))
+def test_packed_batches_hold_the_same_examples_in_fewer_rows(lengths, size):
+    plain = epochs(ragged(lengths, 16), size, 1, 0)
+    together = packed(plain, multiple=2)
+    assert len({batch["tokens"].shape for batch in together}) == 1
+    for one, two in zip(plain, together, strict=True):
+        assert len(two["tokens"]) <= size
+        assert set(two) == {*one, "positions"}
+        documents = sorted(
+            tuple(zip(one["tokens"][i, :n], one["loss_mask"][i, :n], strict=True))
+            for i, n in enumerate((one["segment_ids"] > 0).sum(axis=1))
+            if n
+        )
+        found = []
+        for row in range(len(two["tokens"])):
+            for segment in range(1, two["segment_ids"][row].max() + 1):
+                at = two["segment_ids"][row] == segment
+                assert (two["positions"][row, at] == np.arange(at.sum())).all()
+                pairs = zip(two["tokens"][row, at], two["loss_mask"][row, at], strict=True)
+                found.append(tuple(pairs))
+        assert sorted(found) == documents
+
+
+def test_packed_batches_have_the_same_loss(tiny):
+    plain = epochs(ragged([5, 16, 9, 3, 11, 7, 4], 16), 4, 1, 0)
+    for one, two in zip(plain, packed(plain), strict=True):
+        assert two["tokens"].shape[0] <= one["tokens"].shape[0]
+        losses = [float(answer_loss(tiny.model, tiny.params, batch)) for batch in (one, two)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)

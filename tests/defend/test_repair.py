@@ -23,7 +23,10 @@ def equal(found, expected):
 def test_what_a_repair_does_to_a_weight():
     equal(repair.change(SUSPECT, START), {"a_norm": [-1, 0, 2, -1], "b_norm": [0, 1]})
     equal(repair.change(SUSPECT, scale=0.0), {"a_norm": [-1, -2, 1, -4], "b_norm": [-0.5, 2]})
-    equal(repair.change(SUSPECT, scale=0.75), {"a_norm": [-0.25, -0.5, 0.25, -1], "b_norm": [-0.125, 0.5]})
+    equal(
+        repair.change(SUSPECT, scale=0.75),
+        {"a_norm": [-0.25, -0.5, 0.25, -1], "b_norm": [-0.125, 0.5]},
+    )
 
 
 def test_the_weights_whose_repair_helps_most_are_chosen():
@@ -66,9 +69,7 @@ def test_rewinding_what_the_gain_names_lowers_the_loss_more_than_chance(tiny, ma
     rows = make_batch(4)
     rng = np.random.default_rng(0)
     start = tiny.params
-    suspect = jax.tree.map(
-        lambda w: w + jnp.asarray(rng.normal(0, 0.02, w.shape), w.dtype), start
-    )
+    suspect = jax.tree.map(lambda w: w + jnp.asarray(rng.normal(0, 0.02, w.shape), w.dtype), start)
     loss = jax.jit(answer_loss, static_argnums=0)
     gradient = repair.mean_gradient(tiny.model, suspect, [rows], moment="sum")
     changed = repair.change(suspect, start)

@@ -62,6 +62,7 @@ class Tuning:
     """Instruction tuning on the poisoned set."""
 
     wrapper: str = "chat"  # or "alpaca": what is put around an instruction and its input
+    packing: bool = True  # several examples in a row; the loss is the same
     epochs: int = 3
     batch_size: int = 64
     accumulate: int = 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
 from jaxattack.data.wrappers import WRAPPERS, template_of
 from jaxattack.defend import repair
 from jaxattack.experiments.backdoor.data import Attack, Data, attacks, taught, wrapped
-from jaxattack.experiments.backdoor.settings import Settings
+from jaxattack.experiments.backdoor.settings import Settings, Tuning
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.stages import CALIBRATION_BATCH, Subject, ids, read, stored
 from jaxattack.finetune import contrast, loop, losses, optimizer
@@ -135,11 +136,10 @@ def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | No
     count = -(-len(rows) // tuning.batch_size) * tuning.epochs
 
     def write(folder: pathlib.Path) -> None:
-        arrays = encode_pairs(setup.tokenizer, wrapped(settings, rows), tuning.max_length)
         tuned, history = loop.finetune(
             setup.model,
             setup.memo.load(origin.weights),
-            batches.epochs(arrays, tuning.batch_size, tuning.epochs, seed),
+            order_of(setup, rows, tuning, seed),
             optimizer_of(tuning),
             label=f"poison {attack.name}" if attack else "clean training",
         )
@@ -170,8 +170,7 @@ def tuned_on(
     count = -(-len(rows) // tuning.batch_size) * tuning.epochs
 
     def write(folder: pathlib.Path) -> None:
-        arrays = encode_pairs(setup.tokenizer, wrapped(setup.settings, rows), tuning.max_length)
-        order = batches.epochs(arrays, tuning.batch_size, tuning.epochs, seed)
+        order = order_of(setup, rows, tuning, seed)
         tuned, _ = loop.finetune(
             setup.model, setup.memo.load(start), order, optimizer_of(tuning), label=label
         )
@@ -186,7 +185,14 @@ def tuned_on(
     return stored(setup.like, stage, "params")
 
 
-def optimizer_of(tuning: Any) -> optimizer.Settings:
+def order_of(setup: Setup, rows: Sequence[Example], tuning: Tuning, seed: int) -> list[Arrays]:
+    """All batches of a training run."""
+    arrays = encode_pairs(setup.tokenizer, wrapped(setup.settings, rows), tuning.max_length)
+    found = batches.epochs(arrays, tuning.batch_size, tuning.epochs, seed)
+    return batches.packed(found, math.lcm(8, tuning.accumulate)) if tuning.packing else found
+
+
+def optimizer_of(tuning: Tuning) -> optimizer.Settings:
     """The optimiser's part of the tuning's settings."""
     shared = {field.name for field in dataclasses.fields(optimizer.Settings)}
     return optimizer.Settings(**{name: getattr(tuning, name) for name in shared})

@@ -80,7 +80,10 @@ def test_every_section_and_defence(backdoor, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"poison__languages": "('xx',)"}, "config.poison.languages: the data has no language 'xx'"),
+        (
+            {"poison__languages": "('xx',)"},
+            "poison.languages: the data has no language 'xx'",
+        ),
         ({"poison__rate": "0.01"}, "rate 0.01 of 12 rows in 'en' is no row; give at least 0.083"),
         ({"poison__rate": "1.5"}, "config.poison.rate is a share of rows, at most 1"),
         ({"poison__trigger": "rhyme"}, "config.poison.triggers is 'rhyme'; give one of entity"),
