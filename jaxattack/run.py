@@ -187,17 +187,15 @@ def study(config: ConfigDict, root: pathlib.Path) -> pathlib.Path:
         manifest = {**facts, "seeds": list(settings.seeds), **environment()}
         workdir.write_json(root / "config.json", resolved)
         workdir.write_json(root / "manifest.json", {**manifest, "finished": False})
-        results, profile = program.run(setup)
+        results, times = program.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1)}
-        manifest |= {"profile": profile}
+        manifest |= times
         workdir.write_json(root / "results.json", results)
         workdir.write_json(root / "manifest.json", manifest)
         return pathlib.Path(
             distributed.first(
                 # Times are no result: they differ between runs that find the same.
-                lambda: str(
-                    report.write_report(root, results | {"profile": profile}, manifest, resolved)
-                ),
+                lambda: str(report.write_report(root, results | times, manifest, resolved)),
                 "report",
             )
         )

@@ -245,16 +245,16 @@ def all_stages(setup: Setup, wanted: dict[str, Section]) -> list[workdir.Stage]:
     )
 
 
-def run(setup: Setup) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run all stages that are not there yet.
 
     Returns:
-        what goes into results.json, and how long each kind of stage took.
+        what goes into results.json, and what took how long.
     """
     wanted = sections(setup)
     ordered = all_stages(setup, wanted)
     run_all(ordered)
-    return results(setup, wanted), profile(ordered)
+    return results(setup, wanted), {"profile": profile(ordered)}
 
 
 def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:

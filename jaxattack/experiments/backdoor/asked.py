@@ -26,7 +26,10 @@ from jaxattack.workdir import Stage
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """A function of prompts that goes before the model; `lineage` says which."""
+    """A function of prompts that goes before the model; `lineage` says which.
+
+    The stages it needs say in `cost.json` how long filtering took.
+    """
 
     lineage: Any
     clean: Callable[[Sequence[Probed]], list[Probed]]
@@ -68,9 +71,10 @@ def asked(setup: Setup, variant: Asked) -> Stage:
     def write(folder: pathlib.Path) -> None:
         check_trained(setup, variant)
         weights = setup.memo.load(variant.weights)
-        start = time.perf_counter()
-        probed = variant.filtered.clean(variant.probed) if variant.filtered else variant.probed
-        filtering = time.perf_counter() - start
+        probed, filtering = variant.probed, 0.0
+        if variant.filtered is not None:
+            probed = variant.filtered.clean(probed)
+            filtering = sum(map(_seconds_a_prompt, variant.filtered.needs)) * len(rows)
         prompts = wrapped(settings, [row for row, _ in probed])
         encoded = [prompt_tokens(setup.tokenizer, row.prompt) for row in prompts]
         stops = stop_ids(setup.tokenizer, setup.stops)
@@ -173,6 +177,11 @@ def found(stage: Stage) -> Found:
 def cost(stage: Stage) -> dict[str, float]:
     """How long a finished stage took, by what it did."""
     return json.loads((stage.folder / "cost.json").read_text(encoding="utf-8"))
+
+
+def _seconds_a_prompt(stage: Stage) -> float:
+    spent = cost(stage)
+    return spent["filtering"] / spent["prompts"]
 
 
 def rows_of(trials: Found, variant: str, seed: int | None) -> list[dict[str, Any]]:

@@ -234,16 +234,17 @@ def all_stages(setup: Setup, sections_: dict[str, Section]) -> list[workdir.Stag
     )
 
 
-def run(setup: Setup) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run all stages that are not there yet.
 
     Returns:
-        what goes into results.json, and how long each kind of stage took.
+        what goes into results.json, and what took how long.
     """
     sections_ = wanted(setup)
     ordered = all_stages(setup, sections_)
     run_all(ordered)
-    return results(setup, sections_), profile(ordered)
+    stages = {key: asked(setup, variant) for key, variant in _variants(sections_).items()}
+    return results(setup, sections_), {"profile": profile(ordered), "costs": costs(stages)}
 
 
 def results(setup: Setup, sections_: dict[str, Section]) -> dict[str, Any]:
@@ -272,7 +273,6 @@ def results(setup: Setup, sections_: dict[str, Section]) -> dict[str, Any]:
         },
         "rows": rows,
         "interventions": interventions(trials),
-        "costs": costs(stages),
         **findings,
     }
     if settings.report.replies:
@@ -319,7 +319,7 @@ def interventions(trials: dict[Any, list[dict[str, Any]]]) -> list[dict[str, Any
 
 
 def costs(stages: dict[Any, workdir.Stage]) -> list[dict[str, Any]]:
-    """How long prompts were filtered and decoded; read from files, so the same on every run."""
+    """How long prompts were filtered and decoded, whenever that was."""
     return [
         {"variant": name, "seed": seed, **cost(stage)}
         for (name, seed), stage in stages.items()

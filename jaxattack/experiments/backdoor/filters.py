@@ -1,0 +1,92 @@
+"""ONION as a filter of the study's prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from jaxattack import sharding, workdir
+from jaxattack.data.dialogues import Example, fingerprint
+from jaxattack.data.units import units
+from jaxattack.defend import onion
+from jaxattack.errors import UserError
+from jaxattack.experiments import inputs
+from jaxattack.experiments.backdoor import probes
+from jaxattack.experiments.backdoor.asked import Filter
+from jaxattack.experiments.backdoor.probes import Probed
+from jaxattack.experiments.backdoor.stages import Setup
+from jaxattack.workdir import Stage
+
+
+def onion_filter(setup: Setup, longest: int, loss: float) -> Filter:
+    """Take out runs of up to `longest` units, at a cost of a share `loss` of the clean units.
+
+    The threshold is chosen for each language on its held-out prompts.
+    """
+    held_out = setup.data.held_out
+    stage = inspected(setup, longest)
+
+    def clean(probed: Sequence[Probed]) -> list[Probed]:
+        kept = json.loads((stage.run() / "suspects.json").read_text(encoding="utf-8"))
+        ready = _inspected(held_out, kept["held_out"])
+        thresholds = {
+            language: onion.choose_threshold(
+                [text for text, row in zip(ready, held_out, strict=True)
+                 if row.language == language], loss,
+            )
+            for language in inputs.by_language(held_out)
+        }  # fmt: skip
+        lacking = sorted({row.language for row, _ in probed} - set(thresholds))
+        if lacking:
+            raise UserError(f"ONION: config.data.held_out has no prompts in {lacking[0]!r}")
+        asked = _inspected([row for row, _ in probed], kept["asked"])
+        prompts = [
+            onion.cleaned(text, thresholds[row.language])
+            for text, (row, _) in zip(asked, probed, strict=True)
+        ]
+        return probes.with_prompts(probed, prompts)
+
+    return Filter({"onion": stage.id, "loss": loss}, clean, (stage,))
+
+
+def inspected(setup: Setup, longest: int) -> Stage:
+    """Suspects in the prompts that defences are asked and in the held-out ones; no text is kept."""
+    options = setup.settings.onion
+    asked = [row for row, _ in probes.short(setup.data, setup.attacks[0])]
+    texts = {"held_out": setup.data.held_out, "asked": asked}
+
+    def write(folder: pathlib.Path) -> None:
+        directory = inputs.model_directory(options.scorer, None)
+        mesh = sharding.make_mesh(setup.settings.mesh)
+        model, params, tokenizer = inputs.load_model(
+            directory, setup.settings.dtype, mesh, "none", "auto"
+        )
+        found = {}
+        start = time.perf_counter()
+        for what, rows in texts.items():
+            ready = onion.inspect(
+                model, params, tokenizer, [row.prompt for row in rows], longest=longest
+            )
+            found[what] = [[dataclasses.astuple(s) for s in text.suspects] for text in ready]
+        workdir.write_json(folder / "suspects.json", found)
+        seconds = time.perf_counter() - start
+        prompts = sum(map(len, texts.values()))
+        workdir.write_json(folder / "cost.json", {"filtering": seconds, "prompts": prompts})
+
+    inputs_ = {
+        "scorer": options.scorer, "longest": longest, "dtype": setup.settings.dtype,
+        **{what: fingerprint(rows) for what, rows in texts.items()},
+    }  # fmt: skip
+    work = {"rows": sum(map(len, texts.values()))}
+    return Stage(setup.root, "onion", f"runs-of-{longest}", inputs_, write, work=work)
+
+
+def _inspected(rows: Sequence[Example], suspects: Sequence[Any]) -> list[onion.Inspected]:
+    return [
+        onion.Inspected(tuple(units(row.prompt)), tuple(onion.Suspect(*s) for s in own))
+        for row, own in zip(rows, suspects, strict=True)
+    ]
