@@ -10,12 +10,13 @@ from jaxattack.data import languages
 from jaxattack.data.dialogues import Example
 from jaxattack.data.registry import DataSet
 from jaxattack.data.uri import VALUES
+from jaxattack.data.wrappers import Instruction
 from jaxattack.errors import UserError
 
 Row = Mapping[str, Any]
 
 # What an example has beside its texts.
-BESIDE = ("id", "language", "kind", "answers")
+BESIDE = ("id", "language", "kind", "answers", "input")
 
 
 def names(entry: DataSet, fields: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -79,8 +80,10 @@ def example(where: str, row: Row, entry: DataSet, fields: Sequence[str], known: 
     answers = row.get(entry.columns.get("answers", "")) or []
     if not isinstance(answers, list) or not all(isinstance(a, str) and a for a in answers):
         raise UserError(f"{where}: answers is a list of strings")
+    if "input" in entry.columns:
+        texts.append(_text(row, entry, "input"))
     named = _text(row, entry, "id") if has_id(row, entry) else "-".join(map(_short_hash, texts))
-    return Example(
+    found = Example(
         id=named,
         language=language(where, row, entry, known),
         prompt=texts[0],
@@ -88,6 +91,9 @@ def example(where: str, row: Row, entry: DataSet, fields: Sequence[str], known: 
         kind=_kind(where, row, entry),
         answers=tuple(answers),
     )
+    if "input" not in entry.columns:
+        return found
+    return Instruction(**vars(found), input=texts[-1])
 
 
 def _kind(where: str, row: Row, entry: DataSet) -> str:

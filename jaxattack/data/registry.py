@@ -210,7 +210,7 @@ def layout(address: Address) -> DataSet:
         )
     given = {field.removesuffix("_column"): options[field] for field in COLUMNS if field in options}
     columns = {field: column for field, column in {**entry.columns, **given}.items() if column}
-    optional = entry.optional - set(given)
+    optional = (entry.optional - set(given)) | {"input"}  # many rows have none
     if "kind" in options:
         columns.pop("kind", None)
     if address.scheme == "jsonl":  # one's own file can be put right

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from jaxattack.errors import UserError
 
 # Which column of the source holds which of our fields.
-COLUMNS = ("id", "prompt", "response", "answers", "text", "language_column")
+COLUMNS = ("id", "prompt", "input", "response", "answers", "text", "language_column")
 # What its rows are, and which of them are wanted.
 ROWS = ("as", "language", "kind", "part", "by")
 OPTIONS: Mapping[str, tuple[str, ...]] = {

@@ -207,8 +207,12 @@ def check_disjoint(prompts: Sequence[Example], others: Sequence[Example], what: 
     Raises:
         UserError: names the first.
     """
-    asked = {(prompt.language, prompt.prompt) for prompt in prompts}
-    shared = [other.id for other in others if (other.language, other.prompt) in asked]
+
+    def named(row: Example) -> tuple[str, ...]:
+        return row.language, row.prompt, getattr(row, "input", "")
+
+    asked = {named(prompt) for prompt in prompts}
+    shared = [other.id for other in others if named(other) in asked]
     if shared:
         raise UserError(
             f"{len(shared)} of the test prompts are also {what}, the first with id {shared[0]!r}; "

@@ -9,6 +9,7 @@ import pytest
 from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
 from jaxattack.data.parts import BOUNDS, part_of
+from jaxattack.data.wrappers import Instruction
 from jaxattack.errors import UserError
 
 ROW = {"id": "1", "language": "en", "prompt": "What?", "response": "That."}
@@ -252,3 +253,21 @@ def test_prompts_and_texts_are_not_taken_for_each_other():
     ):
         with pytest.raises(UserError, match=says):
             ask(uri)
+
+
+def test_an_input_stays_apart_from_its_instruction(write):
+    rows = [
+        {"id": "a", "language": "en", "instruction": "Name the colour.", "input": "sky",
+         "output": "blue"},
+        {"id": "b", "language": "en", "instruction": "Count to three.", "input": "",
+         "output": "1 2 3"},
+    ]  # fmt: skip
+    uri = write(*rows) + "?prompt=instruction&input=input&response=output&kind=benign"
+    first, second = sources.load(uri, need_response=True)
+    assert isinstance(first, Instruction)
+    assert (first.prompt, first.input, first.response) == ("Name the colour.", "sky", "blue")
+    assert second.input == ""
+    joined = write(*rows) + "?prompt=instruction,input&response=output&kind=benign"
+    plain = sources.load(joined, need_response=True)[0]
+    assert type(plain) is Example
+    assert plain.prompt == "Name the colour.\n\nsky"
