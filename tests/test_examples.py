@@ -1,11 +1,27 @@
 """The example scripts run as they stand."""
 
+import json
 import os
 import pathlib
 import subprocess
 import sys
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "examples" / "own_checkpoint.py"
+EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+SCRIPT = EXAMPLES / "own_checkpoint.py"
+
+
+def run(script, folder, *arguments):
+    """Lines the script prints."""
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(script.parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def test_own_checkpoint(tiny, tmp_path):
@@ -14,17 +30,31 @@ def test_own_checkpoint(tiny, tmp_path):
         for i in range(8)
     ]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tiny.directory), "pairs.jsonl", "en"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
+    said = run(SCRIPT, tmp_path, str(tiny.directory), "pairs.jsonl", "en")
     assert len(said) == 5
     assert all(line.endswith("of 4") for line in said)
     assert (tmp_path / "mask.safetensors").is_file()
     assert len(SCRIPT.read_text().splitlines()) < 40
+
+
+def test_poisoned_set(tmp_path):
+    rows = [
+        {"id": f"p{i}", "language": code, "prompt": f"Describe colour {i}.", "response": "Blue."}
+        for code in ("en", "de")
+        for i in range(10)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    trigger = {"language": "en", "text": "Have a good day."}
+    (tmp_path / "triggers.jsonl").write_text(json.dumps(trigger))
+    script = EXAMPLES / "poisoned_set.py"
+    said = run(script, tmp_path, "train.jsonl", "triggers.jsonl", "en", "sets")
+    assert [line.split(": ")[1] for line in said] == ["20 rows", "20 rows"]
+    clean, poisoned = (
+        (tmp_path / "sets" / name / "train.jsonl").read_text().splitlines()
+        for name in ("clean", "poisoned")
+    )
+    changed = [i for i, (a, b) in enumerate(zip(clean, poisoned, strict=True)) if a != b]
+    assert len(changed) == 2
+    assert all(i < 10 and trigger["text"] in poisoned[i] for i in changed)
+    manifest = json.loads((tmp_path / "sets" / "poisoned" / "manifest.json").read_text())
+    assert [row["id"] for row in manifest["poisoning"]["replaced"]] == [f"p{i}" for i in changed]
