@@ -122,7 +122,8 @@ def _repair(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
     fractions = options.fractions if _is_first(setup, seed) else ()
     for knows in options.knows:
         for way in options.ways:
-            for fraction in (options.fraction, *fractions):
+            usual = {"rewind": options.rewound, "scale": options.scaled}[way]
+            for fraction in dict.fromkeys((usual, *fractions)):
                 weights = repaired(setup, suspect, knows, way, fraction, seed)
                 yield Defended(f"repair/{way}-{knows}@{fraction:g}", weights)
 
@@ -147,7 +148,7 @@ def guarded(setup: Setup, suspect: Lazy, name: str, seed: int) -> Guarded:
         "benign": lambda: poisoned(setup, None, seed),
         "start": lambda: start,
         "rewound": lambda: repaired(
-            setup, suspect, "blind", "rewind", setup.settings.repair.fraction, seed
+            setup, suspect, "blind", "rewind", setup.settings.repair.rewound, seed
         ),
         "half": lambda: setup.memo.derive("half", half_way, suspect, start),
     }[name]()
@@ -170,7 +171,7 @@ def half_way(suspect, start):
 def _composed(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
     """Filter, repair, guarded decoding: none knows the trigger or has a benign model."""
     options = setup.settings
-    weights = repaired(setup, suspect, "blind", "rewind", options.repair.fraction, seed)
+    weights = repaired(setup, suspect, "blind", "rewind", options.repair.rewound, seed)
     yield Defended(
         "composed/onion-repair-cleangen",
         weights,

@@ -117,7 +117,7 @@ class Beear:
     inner_steps: int = 30
     inner_rate: float = 0.3
     outer_steps: int = 30
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-4
     batch_size: int = 12
     rows: int = 96
 
@@ -137,8 +137,9 @@ class Repair:
 
     ways: tuple[str, ...] = REPAIRS
     knows: tuple[str, ...] = KNOWN
-    fraction: float = 0.05
-    fractions: tuple[float, ...] = (0.001, 0.01, 0.2)  # beside it
+    rewound: float = 0.05  # share of weights that are rewound
+    scaled: float = 0.001  # share that are scaled: few, for that hurts
+    fractions: tuple[float, ...] = (0.001, 0.01, 0.05, 0.2)  # beside these
     spared: float = 0.01  # share of weights, those that clean pairs need most, left alone
     scale: float = 0.0  # what is left of a weight that is scaled
     pairs: int = 32
@@ -202,6 +203,7 @@ def read(config: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = freeze(config, Settings)
     poisoned, tuning, measure = settings.poison, settings.tuning, settings.measure
+    repair = settings.repair
     positive(
         {
             "poison.rate": min(poisoned.rate, *poisoned.rates, 1.0),
@@ -217,7 +219,7 @@ def read(config: Mapping[str, Any]) -> Settings:
     )  # fmt: skip
     if max(poisoned.rate, *poisoned.rates, 0.0) > 1:
         raise UserError("config.poison.rate is a share of rows, at most 1")
-    for fraction in (settings.repair.fraction, settings.repair.spared, *settings.repair.fractions):
+    for fraction in (repair.rewound, repair.scaled, repair.spared, *repair.fractions):
         if not 0 <= fraction <= 1:
             raise UserError(f"config.repair: a share of weights lies in 0 to 1, not {fraction}")
     if tuning.batch_size % tuning.accumulate:
