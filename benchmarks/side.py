@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 
-from benchmarks import compile, generate, load, sil, train_step
+from benchmarks import cleangen, compile, generate, load, sil, train_step
 from benchmarks.row import (
     FailedError,
     Measured,
@@ -25,7 +25,9 @@ from benchmarks.row import (
     save_arrays,
 )
 
-ROWS: dict[str, Row] = train_step.ROWS | generate.ROWS | sil.ROWS | load.ROWS | compile.ROWS
+ROWS: dict[str, Row] = (
+    train_step.ROWS | generate.ROWS | cleangen.ROWS | sil.ROWS | load.ROWS | compile.ROWS
+)
 THREADS = os.cpu_count() or 1
 PREPARE = "prepare"
 
