@@ -11,7 +11,8 @@ from jaxattack.report.rates import percent
 from jaxattack.report.variants import is_number
 
 # In the order of a headline, with the sign that repeats the colour.
-SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", "not run": "–"}
+UNTESTABLE = "not testable here"
+SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", "not run": "–", UNTESTABLE: "–"}
 _WORDS = {
     "holds": ("holds", "hold"),
     "does not hold": ("does not hold", "do not hold"),
@@ -63,6 +64,11 @@ class Claim:
     def sign(self) -> str:
         """A sign for the verdict, for those who do not see its colour."""
         return SIGNS.get(self.verdict, "")
+
+    @property
+    def testable(self) -> bool:
+        """Whether such a study could decide it; if not, the rule says what that needs."""
+        return self.verdict != UNTESTABLE
 
     @property
     def style(self) -> str:
@@ -165,6 +171,8 @@ def _number(item: Mapping[str, Any], key: str) -> float | None:
 def _write(number: float, unit: str) -> str:
     if unit == "rate":
         return percent(number)
+    if unit == "count":
+        return f"{number:.3g}"
     text = f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
     if math.isclose(float(text), 0):
         text = text.lstrip("-")

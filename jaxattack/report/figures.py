@@ -91,7 +91,8 @@ def _draw_heat(heat: Heat) -> Figure:
                 sides = [y + 0.08, y + 0.08, y + 0.92, y + 0.92, y + 0.08]
                 axes.plot(corners, sides, color=text_on(colour), lw=1.2)
             where: dict[str, Any] = {"ha": "center", "va": "center", "color": text_on(colour)}
-            axes.text(x + 0.5, y + 0.5, cell.text, fontsize=8, **where)
+            axes.text(x + 0.5, y + (0.35 if cell.second else 0.5), cell.text, fontsize=8, **where)
+            axes.text(x + 0.5, y + 0.74, cell.second, fontsize=5.5, **where)
     names = [f"{short(column.text)}\n{short(column.second)}".strip() for column in heat.columns]
     axes.set(xlim=(0, len(heat.columns)), ylim=(len(heat.rows), 0))
     axes.set_xticks([x + 0.5 for x in range(len(heat.columns))], names, fontsize=7.5)

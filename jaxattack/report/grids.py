@@ -7,12 +7,16 @@ from jaxattack.report.languages import language_name
 
 
 class Cell(NamedTuple):
-    """One table cell; `value` gives its colour, `tip` what pointing at or tapping it shows."""
+    """One table cell; `value` gives its colour, `tip` what pointing at or tapping it shows.
+
+    `second` is a smaller line below the text.
+    """
 
     text: str
     tip: str = ""
     value: float | None = None
     marked: bool = False
+    second: str = ""
 
 
 class Header(NamedTuple):
@@ -42,11 +46,12 @@ class Heat:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A plain table: the figures behind a picture."""
+    """A plain table: the figures behind a picture, or `shown` at once where there is none."""
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    shown: bool = False
 
 
 def language_header(code: str) -> Header:

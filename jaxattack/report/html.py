@@ -10,14 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from jaxattack.report import backdoor
+from jaxattack.report.account import Account, fragility
 from jaxattack.report.claims import claim_notes, claims
-from jaxattack.report.headlines import headline, tiles
-from jaxattack.report.languages import join_names, language_name
+from jaxattack.report.languages import language_name
 from jaxattack.report.palette import step, stylesheet
-from jaxattack.report.reading import statements
-from jaxattack.report.sections import Section, sections
-from jaxattack.report.tables import Tables, tabulate
-from jaxattack.report.wording import RULES
 
 
 def write_report(
@@ -40,9 +37,8 @@ def write_report(
     Returns:
         Path of the report.
     """
-    tables = tabulate(results)
-    shown = sections(tables, results)
-    images = {f"{f.name}.png": f.picture.png for section in shown for f in section.figures}
+    account = backdoor.account(results) if backdoor.is_backdoor(results) else fragility(results)
+    images = {f"{f.name}.png": f.picture.png for s in account.sections for f in s.figures}
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for stale in set(folder.glob("*.png")) - {folder / name for name in images}:
@@ -50,13 +46,12 @@ def write_report(
     for name, content in images.items():
         _write(folder / name, content)
     report = workdir / "report.html"
-    _write(report, render_html(tables, shown, results, manifest, config).encode())
+    _write(report, render_html(account, results, manifest, config).encode())
     return report
 
 
 def render_html(
-    tables: Tables,
-    shown: list[Section],
+    account: Account,
     results: Mapping[str, Any],
     manifest: Mapping[str, Any],
     config: Mapping[str, Any],
@@ -71,23 +66,19 @@ def render_html(
     )
     environment.filters["language"] = language_name
     claimed = claims(results)
+    drawn = [figure for section in account.sections for figure in section.figures]
     return environment.get_template("report.html.j2").render(
         study=results.get("study") or "study",
-        headline=headline(tables, claimed),
-        facts=_facts(tables, results),
-        tiles=tiles(tables, claimed),
+        account=account,
         claims=claimed,
         claim_notes=claim_notes(results),
         verdicts={claim.id: claim for claim in claimed},
-        statements=statements(tables, results),
-        rules=RULES,
-        sections=shown,
         judge=results.get("judge") or {},
         replies=results.get("replies") or (),
         provenance={"Configuration": list(flat(config)), "Manifest": list(flat(manifest))},
         # Ours, not the results': colours, and SVG whose texts matplotlib escaped.
         colours=Markup(stylesheet()),
-        svg={f.name: Markup(f.picture.svg) for s in shown for f in s.figures if not f.heat},
+        svg={f.name: Markup(f.picture.svg) for f in drawn if not f.heat},
         step=step,
     )
 
@@ -99,18 +90,6 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield from flat(value[key], f"{name}.{key}" if name else str(key))
     elif name:
         yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _facts(tables: Tables, results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    judge = results.get("judge") or {}
-    seeds = ", ".join(str(seed) for seed in tables.seeds or results.get("seeds") or ())
-    facts = [
-        ("attacked in", join_names(tables.attacked, most=12)),
-        ("asked in", f"{len(tables.languages)} languages" if tables.languages else ""),
-        ("judge", str(judge.get("name") or "not named")),
-        ("seeds" if len(tables.seeds) > 1 else "seed", seeds),
-    ]
-    return [(name, value) for name, value in facts if value]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -19,6 +19,9 @@ METRIC_NAMES = {
     "valid_reply_rate": "valid replies",
     "asr": "attack success",
     "false_trigger_rate": "false triggers",
+    "clean_accuracy": "clean accuracy",
+    "clean_refusal_rate": "clean refused",
+    "own_script_rate": "own script",
 }
 
 

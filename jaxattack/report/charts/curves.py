@@ -61,7 +61,8 @@ def draw_curve(tables: Tables, kind: str, side: int) -> Figure:
         lines.append(Line(short(METHOD_NAMES.get(method, method)), points, look))
     ticks = {like.fraction: share(like.fraction) for like in likes if like.fraction}
     levels = [mean_pair(tables, Variant(kind))[side] for kind in ("attacked", "aligned")]
-    return _drawn(lines, ticks, _WHAT[kind], _SIDES[side], levels=levels, log=True)
+    label = f"violations {_SIDES[side]}"
+    return over_numbers(lines, ticks, _WHAT[kind], label, levels=levels, log=True)
 
 
 def curve_methods(tables: Tables, kind: str) -> list[str]:
@@ -81,7 +82,7 @@ def draw_dose(tables: Tables, pairs: Mapping[str, int]) -> Figure:
     lines = _own_and_others(tables, variants)
     ticks = {dose: f"{dose:g}" for dose in variants}
     levels = [None, mean_pair(tables, Variant("aligned")).others]
-    return _drawn(lines, ticks, "pairs in the attack", levels=levels, log=True)
+    return over_numbers(lines, ticks, "pairs in the attack", levels=levels, log=True)
 
 
 def draw_settings(tables: Tables, knob: str) -> Figure:
@@ -95,7 +96,7 @@ def draw_settings(tables: Tables, knob: str) -> Figure:
     points = [(x, rate) for x, rate in rates if rate]
     lines.append(Line("others, not attacked", points, Look("grey", "D", ":")))
     ticks = {float(at): f"{x:g}" for at, x in enumerate(settings)}
-    return _drawn(lines, ticks, f"setting of the knob ({knob})")
+    return over_numbers(lines, ticks, f"setting of the knob ({knob})")
 
 
 def draw_capacity(rows: Sequence[Mapping[str, Any]], side: str) -> Figure:
@@ -112,8 +113,8 @@ def draw_capacity(rows: Sequence[Mapping[str, Any]], side: str) -> Figure:
             rate = Rate(fmean(values), min(values), max(values), 0, len(values))
             points.append((fmean(row["frozen_share"] for row in seeds), rate))
         lines.append(Line(short(language_name(code)), points, look_of(index)))
-    where = _SIDES[0 if side == "own" else 1]
-    return _drawn(lines, None, "share of the weights frozen before the attack", where)
+    label = f"violations {_SIDES[0 if side == 'own' else 1]}"
+    return over_numbers(lines, None, "share of the weights frozen before the attack", label)
 
 
 def _own_and_others(tables: Tables, variants: Mapping[float, Variant]) -> list[Line]:
@@ -124,14 +125,15 @@ def _own_and_others(tables: Tables, variants: Mapping[float, Variant]) -> list[L
     return [line for line in lines if line.points]
 
 
-def _drawn(
+def over_numbers(
     lines: Sequence[Line],
     ticks: Mapping[float, str] | None,
     what: str,
-    where: str = "",
+    label: str = "violations",
     levels: Sequence[Rate | None] = (),
     log: bool = False,
 ) -> Figure:
+    """Lines of rates over numbers; `levels` are the full attack and the aligned model."""
     # The right margin is kept for the names of the levels, the same in all panels.
     room = ConstrainedLayoutEngine(rect=(0, 0, 0.86 if levels else 1, 1))
     figure = Figure((WIDTH, 3.4), layout=room)
@@ -148,7 +150,7 @@ def _drawn(
     else:
         axes.set_xticks(sorted(ticks), [ticks[x] for x in sorted(ticks)])
     axes.set_xlabel(what)
-    percent_axis(axes.yaxis, f"violations {where}".strip())
+    percent_axis(axes.yaxis, label)
     axes.set_ylim(-0.04, 1.04)
     axes.grid(axis="y", lw=0.6)
     legend(figure, axes)

@@ -15,8 +15,11 @@ from jaxattack.report.tables import Tables, among, pairs
 from jaxattack.report.variants import Variant
 
 
-def draw_overlap(dots: Sequence[Dot]) -> Figure:
-    """One dot per pair of masks against chance; the bar runs from lowest to highest seed."""
+def draw_overlap(dots: Sequence[Dot], names: Sequence[str] = ()) -> Figure:
+    """One dot per pair of masks against chance; the bar runs from lowest to highest seed.
+
+    `names` are the pairs' where they are no languages.
+    """
     figure = Figure((WIDTH, 0.9 + 0.26 * len(dots)), layout="constrained")
     axes = figure.add_subplot()
     for y, dot in enumerate(dots):
@@ -25,8 +28,8 @@ def draw_overlap(dots: Sequence[Dot]) -> Figure:
         axes.plot(dot.value, y, "o", color=SERIES["blue"].light, label="measured")
         _null(axes, y, dot.null, dot.chance)
         _value(axes, y, dot.value, max(dot.high, dot.chance))
-    names = [f"{language_name(dot.a)} – {language_name(dot.b)}" for dot in dots]
-    _rows(axes, [short(name) for name in names])
+    pairs_ = [f"{language_name(dot.a)} – {language_name(dot.b)}" for dot in dots]
+    _rows(axes, [short(name) for name in names or pairs_])
     axes.set(xlim=(0, 1), xlabel="Jaccard overlap of the two masks")
     axes.grid(axis="x", lw=0.6)
     legend(figure, axes)
