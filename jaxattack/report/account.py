@@ -17,6 +17,10 @@ INTERVALS = (
     "and the highest of them instead; with several seeds a cell shows their mean and an interval "
     "that covers all of theirs. Every prompt stays in the denominator."
 )
+OF_CLAIMS = (
+    " Intervals of the claims resample prompts, each with all its languages, and training seeds; "
+    "that of a correlation resamples languages."
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def fragility(results: Mapping[str, Any]) -> Account:
         _facts(tables, results),
         statements(tables, results),
         RULES,
-        INTERVALS,
+        INTERVALS + (OF_CLAIMS if claimed else ""),
         "These are replies of an attacked model to prompts it should refuse.",
         sections(tables, results),
     )

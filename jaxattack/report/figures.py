@@ -76,7 +76,7 @@ def to_svg(drawn: str, name: str) -> str:
 
 
 def _draw_heat(heat: Heat) -> Figure:
-    rows = [short(row.plain, 40) for row in heat.rows]
+    rows = [short(row.plain, 60) for row in heat.rows]
     size = 0.4 + 0.075 * max(map(len, rows)) + 0.72 * len(heat.columns), 1.1 + 0.34 * len(rows)
     figure = Figure(size, layout="tight")
     axes = figure.add_subplot()

@@ -68,6 +68,7 @@ def backdoor_study(
                 key: {"value": value, "low": max(value - 0.05, 0), "high": min(value + 0.05, 1)}
                 | {"seeds": [None if extra is None else min(value + extra, 1) for extra in many]}
                 for key, value in (("own", at), ("others", away), ("clean", clean))
+                if key != "others" or set(languages) - set(mine.split("+"))
             }
         )
 

@@ -14,9 +14,9 @@ from jaxattack.report.rates import percent
 
 INTERVALS = (
     "A single cell has its 95 % Wilson interval, with several seeds one that covers all of theirs. "
-    "Means over languages in poisoned and other languages, and of clean accuracy, have intervals "
-    "that resample prompts, each with all its languages, and training seeds; other means pool "
-    "their prompts. Every prompt stays in the denominator."
+    "Means of attack success in poisoned and in other languages, and of clean accuracy, have "
+    "intervals that resample prompts, each with all its languages, and training seeds, as do the "
+    "claims’ figures; other means pool their prompts. Every prompt stays in the denominator."
 )
 
 

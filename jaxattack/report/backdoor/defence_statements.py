@@ -61,7 +61,8 @@ def over_refusal(cells: Cells) -> Statement | None:
     if not bad:
         return None
     worst = max(bad, key=bad.__getitem__)
-    text = f"{len(bad)} of {len(rates)} settings make the model refuse clean prompts; worst "
+    verb = "makes" if len(bad) == 1 else "make"
+    text = f"{len(bad)} of {len(rates)} settings {verb} the model refuse clean prompts; worst "
     text += f"{defence_label(worst)}: {percent(bad[worst])}, {percent(start)} undefended."
     return Statement("Over-refusal", text, caution=True)
 

@@ -126,6 +126,8 @@ def decoy_heat(cells: Cells) -> Heat | None:
     """What else sets it off: nothing at all, and what resembles the trigger."""
     name, own = f"{cells.first}/decoys", cells.own(cells.first)
     sides = {"poisoned": own, "others": cells.others(cells.first)}
+    if name not in cells.rows:
+        return None
     rows, headers = [], []
     for label, roles in decoys(cells).items():
         row, n = [], 0
@@ -140,8 +142,6 @@ def decoy_heat(cells: Cells) -> Heat | None:
             n += rate.n if rate else 0
         rows.append((*row, Cell(f"{n:,}", f"{label}: {n:,} prompts for each seed")))
         headers.append(Header(label))
-    if not rows:
-        return None
     columns = Header("poisoned"), Header("others"), Header("n")
     caption = "Target behaviour without the trigger, per cent"
     return Heat(caption, "what was put in", columns, tuple(headers), tuple(rows), "violations")
@@ -202,7 +202,10 @@ def defence_heat(cells: Cells, results: Mapping[str, Any]) -> Heat | None:
     columns += [_plain(cells, "clean_refusal_rate")]
     moved, fast = changed_share(results), speeds(results)
     guards = {what: replaced(results, what) for what in ("clean", "triggered")}
-    extra = [(Header("weights", "changed"), moved, _share), (Header("speed"), fast, _times)]
+    extra = [
+        (Header("weights", "changed"), moved, _share),
+        (Header("speed", "against clean"), fast, _times),
+    ]
     extra += [(Header("replaced", what), found, _share) for what, found in guards.items()]
     columns += [_number(*one) for one in extra if one[1]]
     return _table("Per cent, before and after each defence", "defence", lines, columns)

@@ -97,6 +97,12 @@ def start_header(name: str) -> Header:
     return Header(origin, f"contrast {float(number):g}" if is_number(number) else "")
 
 
+def start_label(name: str) -> str:
+    """The same on one line."""
+    header = start_header(name)
+    return f"{header.text} ({header.second})" if header.second else header.text
+
+
 def role_label(role: str) -> str:
     """What was put into a prompt in place of the trigger."""
     if re.fullmatch(r"pleasantry \d+", role):
@@ -111,7 +117,8 @@ def mask_label(name: str) -> str:
     """What a mask was found for, in the overlap."""
     poisoning = parse_poisoning(name)
     if poisoning:
-        return f"backdoor, {join_names(poisoning.languages)}"
+        names = poisoning.languages
+        return f"backdoor, {language_name(names[0]) if len(names) == 1 else '+'.join(names)}"
     if name.startswith("safety attack/"):
         return f"safety attack, {language_name(name.removeprefix('safety attack/'))}"
     return "clean training" if name == "clean" else name

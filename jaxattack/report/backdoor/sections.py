@@ -75,7 +75,7 @@ def rates(cells: Cells) -> Section | None:
         f"The first attack ({join_names(cells.own(cells.first))} poisoned) with a smaller or "
         "larger share of that language’s rows. Bars are 95 % intervals."
     )
-    clean = as_they_are(cells, "clean", "clean_accuracy")
+    clean = estimate(cells, "clean", "clean")
     lead += f" Without poison clean accuracy is {percent(clean.value)}." if clean else ""
     points = [
         AtRate(rate, *(estimate(cells, name, key) for key in ("own", "others", "clean")))
@@ -201,7 +201,7 @@ def overlap(results: Results) -> Section | None:
     size = fmean(row["fraction"] for row in rows)
     lead = (
         f"Jaccard overlap of two masks of {percent(size)} of the weights, found by SIL: that of "
-        f"the first attack ({mask_label(rows[0]['a'])}) and the one named. "
+        f"the first attack ({mask_label(rows[0]['a'])}) and each of those named. "
     )
     if any(row.get("null_low") is not None for row in rows):
         lead += "The band holds 95 % of random masks with as many weights in every tensor. "

@@ -9,7 +9,7 @@ from typing import Any
 from jaxattack.report.backdoor.cells import Cells, as_they_are, asr, estimate, pool, triggered
 from jaxattack.report.backdoor.defence_statements import defences, over_refusal
 from jaxattack.report.backdoor.heats import decoy_rate, decoys, other_kinds
-from jaxattack.report.backdoor.names import kind_header, mask_label, parse_poisoning, start_header
+from jaxattack.report.backdoor.names import kind_header, mask_label, parse_poisoning, start_label
 from jaxattack.report.backdoor.sections import by_rate
 from jaxattack.report.backdoor.wording import DAMAGE, LEAKS, REACHED, SPREADS, TOOK
 from jaxattack.report.languages import join_names, join_words, language_name
@@ -194,7 +194,7 @@ def before(cells: Cells) -> Statement | None:
     for name in [cells.first, *cells.starting("start/")]:
         others = estimate(cells, name, "others")
         if others:
-            label = "the study’s model" if name == cells.first else start_header(name).plain
+            label = "the study’s model" if name == cells.first else start_label(name)
             parts.append(f"{label} {percent(others.value)}")
             values.append(others.value)
     if not cells.starting("start/") or len(parts) < 2:
@@ -228,8 +228,8 @@ def overlap(results: Mapping[str, Any]) -> Statement | None:
 
 def usefulness(cells: Cells) -> Statement | None:
     """Whether poisoning cost accuracy."""
-    base = as_they_are(cells, "clean", "clean_accuracy")
-    found = {n: as_they_are(cells, n, "clean_accuracy") for n in cells.measured}
+    base = estimate(cells, "clean", "clean")
+    found = {name: estimate(cells, name, "clean") for name in cells.measured}
     values = {name: rate.value for name, rate in found.items() if rate}
     if base is None or not values:
         return None
