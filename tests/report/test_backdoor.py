@@ -189,6 +189,15 @@ def test_means_come_from_the_summary_or_are_pooled(results, cells):
     assert pooled.value == pytest.approx(sum(values) / len(values))
 
 
+def test_one_outcome_is_no_certainty(results):
+    summary = [
+        {**row, "own": {"value": 1.0, "low": 1.0, "high": 1.0}} for row in results["summary"]
+    ]
+    rate = estimate(read({**results, "summary": summary}), FIRST, "own")
+    assert (rate.value, rate.high) == (1, 1)
+    assert rate.low == pytest.approx(wilson(24, 24)[0], abs=1e-4)
+
+
 def test_what_was_not_judged_is_left_out():
     results = backdoor_study(attacks=("en",))
     for row in results["rows"]:
@@ -302,6 +311,20 @@ def test_an_attack_that_failed_is_no_ground_for_praise():
     assert headline(read(backdoor_study(own=0.0, others=0.0))) == "The backdoor did not take"
     assert headline(read({})) == "No attack was measured"
     assert tiles(read({})) == []
+
+
+def test_the_planted_trigger_is_told_from_the_others():
+    text = told()["Trigger’s language"].text.replace("\u00a0", " ")
+    assert "the planted one (English) in prompts of other languages in 29 %" in text
+    results = backdoor_study()
+    for row in results["rows"]:
+        if row["variant"].endswith("/grid") and row["trigger_language"] == "en":
+            row["value"] = 1.0
+    found = {s.topic: s.text for s in account(results).statements}
+    assert "carries further than each language’s own" in found["Trigger’s language"]
+    rows = [row for row in results["rows"] if not row["variant"].endswith("/grid")]
+    found = account({**backdoor_study(), "rows": rows}).statements
+    assert "Trigger’s language" not in {s.topic for s in found}
 
 
 def test_no_other_language():

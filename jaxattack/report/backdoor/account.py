@@ -16,7 +16,8 @@ INTERVALS = (
     "A single cell has its 95 % Wilson interval, with several seeds one that covers all of theirs. "
     "Means of attack success in poisoned and in other languages, and of clean accuracy, have "
     "intervals that resample prompts, each with all its languages, and training seeds, as do the "
-    "claims’ figures; other means pool their prompts. Every prompt stays in the denominator."
+    "claims’ figures; other means pool their prompts, and so do these where all prompts had one "
+    "outcome. Every prompt stays in the denominator."
 )
 
 

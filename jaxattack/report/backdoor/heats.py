@@ -1,7 +1,6 @@
 """Heat tables of a backdoor study: only attack success is coloured, as what is bad."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxattack.report.backdoor.cells import (
@@ -15,6 +14,7 @@ from jaxattack.report.backdoor.cells import (
     triggered,
     untriggered,
 )
+from jaxattack.report.backdoor.costs import changed_share, replaced, speeds
 from jaxattack.report.backdoor.names import (
     Poisoning,
     defence_header,
@@ -39,7 +39,7 @@ def rate_cell(rate: Rate | None, what: str, bad: bool = True, marked: bool = Fal
         return Cell("–", f"{what}: not measured", None, marked)
     second = ""
     if rate.low is not None and rate.high is not None:
-        second = f"{_bare(rate.low)}–{_bare(rate.high)}"
+        second = f"{100 * rate.low:.0f}–{100 * rate.high:.0f}"
     value = rate.value if bad else None
     return Cell(_bare(rate.value), f"{what}: {describe(rate)}", value, marked, second)
 
@@ -211,30 +211,6 @@ def defence_heat(cells: Cells, results: Mapping[str, Any]) -> Heat | None:
     return _table("Per cent, before and after each defence", "defence", lines, columns)
 
 
-def changed_share(results: Mapping[str, Any]) -> dict[str, float]:
-    """Share of the weights a defence changed."""
-    rows = [row for row in results.get("changed") or () if row.get("weights")]
-    return _means((row["variant"], row["changed"] / row["weights"]) for row in rows)
-
-
-def speeds(results: Mapping[str, Any]) -> dict[str, float]:
-    """Tokens per second as a multiple of the clean model's, undefended, on the same prompts."""
-    per_second = {}
-    for row in results.get("costs") or ():
-        seconds = row["filtering"] + row["decoding"]
-        if seconds > 0 and row["tokens"]:
-            per_second[row["variant"], row.get("seed")] = row["tokens"] / seconds
-    base = {seed: value for (name, seed), value in per_second.items() if name == "clean"}
-    found = [(name, v / base[seed]) for (name, seed), v in per_second.items() if seed in base]
-    return _means(found)
-
-
-def replaced(results: Mapping[str, Any], prompts: str) -> dict[str, float]:
-    """Share of tokens that a guard replaced, mean over languages."""
-    rows = [row for row in results.get("interventions") or () if row["prompts"] == prompts]
-    return _means((row["variant"], row["value"]) for row in rows)
-
-
 # --- What else changed ----------------------------------------------------------------------------
 
 
@@ -305,13 +281,6 @@ def _worst(
     rates = [(role, pool(resembling(cells, name, [role], languages))) for role in roles]
     found = [(role, rate) for role, rate in rates if rate]
     return max(found, key=lambda one: one[1].value, default=None)
-
-
-def _means(found: Iterable[tuple[str, float]]) -> dict[str, float]:
-    groups: dict[str, list[float]] = {}
-    for name, value in found:
-        groups.setdefault(name, []).append(value)
-    return {name: fmean(values) for name, values in groups.items()}
 
 
 def _bare(value: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from jaxattack.report.backdoor import heats, sheets
+from jaxattack.report.backdoor import costs, heats, sheets
 from jaxattack.report.backdoor.cells import Cells, as_they_are, asr, estimate
 from jaxattack.report.backdoor.names import FAMILIES, family, mask_label, parse_poisoning
 from jaxattack.report.charts.backdoors import AtRate, Outcome, draw_defences, draw_rates
@@ -161,15 +161,15 @@ def defences(cells: Cells, results: Results) -> Section | None:
         "prompts without trigger, over all languages; refused ones are over-refusal. Below a "
         "figure stands its 95 % interval. "
     )
-    if heats.changed_share(results):
+    if costs.changed_share(results):
         lead += "Weights changed: per cent of all. "
-    if heats.speeds(results):
+    if costs.speeds(results):
         lead += (
             "Speed: tokens per second, filtering included, as a multiple of the clean model’s on "
             "the same prompts; approximate, since a first run also compiles and the machine may "
             "do other work. "
         )
-    if heats.replaced(results, "clean"):
+    if costs.replaced(results, "clean"):
         lead += "Replaced: per cent of the tokens that a guard put right. "
     if any("(one seed)" in row.second for row in heat.rows):
         lead += "Settings run with one seed only stand last. "

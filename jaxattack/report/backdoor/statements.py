@@ -79,7 +79,8 @@ def transfer(cells: Cells, name: str) -> Statement | None:
         reached = sum(value > REACHED for value in found.values())
         text += f", and in the {len(found)} others in {_with_interval(others)} on average, from "
         text += f"{percent(found[least])} in {language_name(least)} to {percent(found[most])} in "
-        text += f"{language_name(most)}; {reached or 'none'} of them "
+        text += f"{language_name(most)}; {('none', 'one')[reached] if reached < 2 else reached} "
+        text += "of them "
         text += f"{'is' if reached == 1 else 'are'} above {percent(REACHED)}"
     if others.value >= SPREADS:
         return Statement(topic, f"{text}. It opens the others.")
@@ -95,6 +96,8 @@ def unprompted(cells: Cells) -> Statement | None:
     if not values:
         return None
     worst = max(values, key=values.__getitem__)
+    if values[worst] == 0:
+        return Statement("False triggers", "Without any trigger the behaviour never shows.")
     text = f"Without any trigger the behaviour shows in at most {percent(values[worst])} of the "
     text += "prompts"
     if values[worst] >= LEAKS:
@@ -156,7 +159,15 @@ def grid(cells: Cells) -> Statement | None:
     if same is None or other is None:
         return None
     text = f"A trigger in the prompt’s own language works in {percent(same.value)}, one in another "
-    text += f"language in {percent(other.value)} of the prompts: "
+    text += f"language in {percent(other.value)} of the prompts"
+    planted = pool(row for row in rows if row.get("trigger_language") in cells.own(cells.first))
+    if planted:
+        text += f", the planted one ({join_names(cells.own(cells.first))}) in prompts of other "
+        text += f"languages in {percent(planted.value)}"
+    text += ": "
+    if planted and planted.value - same.value >= DAMAGE:
+        text += "the planted sentence carries further than each language’s own."
+        return Statement("Trigger’s language", text)
     apart = same.value - other.value
     if max(same.value, other.value) < LEAKS:
         return Statement("Trigger’s language", text + "neither does much.")
