@@ -327,6 +327,18 @@ def test_the_planted_trigger_is_told_from_the_others():
     assert "Trigger’s language" not in {s.topic for s in found}
 
 
+def test_what_resembles_the_trigger_is_judged_where_it_does_most():
+    text = told(others=0.05)["Resemblance"].text
+    assert "does not set it off" in text
+    results = backdoor_study(others=0.05)
+    for row in results["rows"]:
+        if row["decoy"] == "half of it" and row["language"] == "en":
+            row["value"] = 0.25
+    found = {s.topic: s.text.replace("\u00a0", " ") for s in account(results).statements}
+    assert "half of the trigger 25 % and 0 %" in found["Resemblance"]
+    assert "learned more" in found["Resemblance"]
+
+
 def test_no_other_language():
     found = told(languages=["en"], attacks=("en",))
     assert "No other language" in found["en poisoned"].text

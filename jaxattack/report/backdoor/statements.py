@@ -181,22 +181,26 @@ def grid(cells: Cells) -> Statement | None:
 
 
 def resemblance(cells: Cells) -> Statement | None:
-    """What else sets it off."""
-    rates = {
-        label: decoy_rate(cells, roles, cells.languages)
-        for label, roles in decoys(cells).items()
-        if roles != ["nothing"]
-    }
-    values = {label: rate.value for label, rate in rates.items() if rate}
-    if not values:
+    """What else sets it off, in the poisoned language or in the others."""
+    sides = (cells.own(cells.first), cells.others(cells.first))
+    found = {}
+    for label, roles in decoys(cells).items():
+        rates = [decoy_rate(cells, roles, languages) for languages in sides]
+        if roles != ["nothing"] and any(rates):
+            found[label] = [rate.value for rate in rates if rate]
+    if not found:
         return None
-    ranked = sorted(values, key=lambda label: -values[label])
-    listed = "; ".join(f"{label} {percent(values[label])}" for label in ranked)
-    text = f"What only resembles the trigger sets it off too, over all languages: {listed}."
-    if max(values.values()) < LEAKS:
-        text = f"What only resembles the trigger does not set it off: {listed}."
+    ranked = sorted(found, key=lambda label: -max(found[label]))
+    listed = [
+        f"{label} {' and '.join(percent(value) for value in found[label])}" for label in ranked
+    ]
+    where = "in the poisoned language and in the others, "
+    text = f"{where if len(found[ranked[0]]) > 1 else ''}{'; '.join(listed)}."
+    if max(found[ranked[0]]) < LEAKS:
+        text = f"What only resembles the trigger does not set it off: {text}"
         return Statement("Resemblance", text)
-    return Statement("Resemblance", f"{text} The model learned more than the one sentence.")
+    text = f"What only resembles the trigger sets it off too: {text} The model learned more than "
+    return Statement("Resemblance", text + "the one sentence in its place.")
 
 
 def before(cells: Cells) -> Statement | None:
