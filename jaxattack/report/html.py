@@ -66,6 +66,8 @@ def render_html(
     )
     environment.filters["language"] = language_name
     claimed = claims(results)
+    # Times have a section of their own, and lists of them are no reading.
+    kept = {key: value for key, value in manifest.items() if key not in ("profile", "costs")}
     drawn = [figure for section in account.sections for figure in section.figures]
     return environment.get_template("report.html.j2").render(
         study=results.get("study") or "study",
@@ -75,7 +77,7 @@ def render_html(
         verdicts={claim.id: claim for claim in claimed},
         judge=results.get("judge") or {},
         replies=results.get("replies") or (),
-        provenance={"Configuration": list(flat(config)), "Manifest": list(flat(manifest))},
+        provenance={"Configuration": list(flat(config)), "Manifest": list(flat(kept))},
         # Ours, not the results': colours, and SVG whose texts matplotlib escaped.
         colours=Markup(stylesheet()),
         svg={f.name: Markup(f.picture.svg) for f in drawn if not f.heat},
