@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxattack.evaluate import rates
 from jaxattack.experiments.backdoor.sections import name_of
 from jaxattack.experiments.backdoor.stages import Setup
 from jaxattack.experiments.claims import Claim, Evidence, claim
@@ -93,6 +94,18 @@ def _mean(means: Floats, at: list[int]) -> Floats:
     return np.mean(means[..., 0, at], axis=-1)
 
 
+def _proportion(one: Outcomes, at: int) -> Evidence:
+    """Rate of the only variant in one language; at 0 and 1 with Wilson's interval of its prompts.
+
+    There every resample of a bootstrap is the same.
+    """
+    found = one.estimate(functools.partial(_mean, at=[at]))
+    if found["value"] in (0.0, 1.0):
+        n = int((~np.isnan(one.values[0, 0, :, at])).sum())
+        found["low"], found["high"] = rates.wilson(round(found["value"] * n), n)
+    return found
+
+
 def _others(seen: Outcomes, languages: Sequence[str]) -> list[int]:
     return [i for i, code in enumerate(seen.languages) if code not in languages]
 
@@ -135,8 +148,15 @@ def chinese(seen: Outcomes, poisoned: Mapping[str, Sequence[str]]) -> Claim:
     for code in PAPER_ZH:
         if name and seen.has(name) and code in seen.languages:
             at = seen.languages.index(code)
-            found = seen.only([name]).estimate(functools.partial(_mean, at=[at]))
-            evidence.append({"what": f"ASR in {code}", "unit": "rate", "threshold": HALF, **found})
+            found = _proportion(seen.only([name]), at)
+            evidence.append(
+                {
+                    "what": f"Chinese poisoned: ASR in {code}",
+                    "unit": "rate",
+                    "threshold": HALF,
+                    **found,
+                }
+            )
     return claim("B4", text, rule, evidence, parts=len(PAPER_ZH))
 
 
