@@ -289,9 +289,11 @@ def repaired(asr: Outcomes, clean: Outcomes, first: str) -> Claim:
         f"costs less than {100 * COST:g} points of clean accuracy."
     )
     evidence: list[Evidence] = []
-    for name in _of(asr, "repair") if asr.has(first) else ():
+    known = _of(asr, "repair") if asr.has(first) else []
+    is_judged = {name: name.startswith("defended/repair/rewind-blind") for name in known}
+    for name in sorted(known, key=lambda name: not is_judged[name]):
         of = name.removeprefix("defended/repair/")
-        evidence += _effect(asr, clean, first, name, of, judged=of.startswith("rewind-blind"))
+        evidence += _effect(asr, clean, first, name, of, is_judged[name])
     return claim("R1", text, rule, evidence, parts=2)
 
 
