@@ -123,9 +123,10 @@ def test_the_shipped_organism_s_batches_are_what_they_were():
     # Pinned: with other draws the organism could not be built again.
     tokenizer = load_tokenizer(organism.checkpoint("aligned"))
     digest = hashlib.sha256()
+    kinds = [kind for kind in corpus.KINDS if not kind.startswith("courte")]  # of another organism
     for step in range(3):
         batch = corpus.sample_batch(
-            (0, step), tokenizer, dict.fromkeys(corpus.KINDS, 1.0), {"": world.territories()},
+            (0, step), tokenizer, dict.fromkeys(kinds, 1.0), {"": world.territories()},
             8, 64, False,
         )  # fmt: skip
         for name in sorted(batch):

@@ -9,7 +9,8 @@ import pytest
 from jaxattack import run
 from jaxattack.experiments.backdoor.settings import DEFENCES, SECTIONS
 from jaxattack.organism import world
-from tests.experiments.backdoor.conftest import OTHER, TRIGGER, pairs, write_rows
+
+from .own_rows import OTHER, TRIGGER, pairs, write_rows
 
 FIRST = "poisoned/en/sentence-append/fixed@0.5"
 
