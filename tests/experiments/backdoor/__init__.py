@@ -1,1 +1,1 @@
-"""Tests of the report room."""
+"""Tests of the backdoor study."""
