@@ -11,7 +11,7 @@ import jax
 
 from jaxattack import sharding, tree, workdir
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
-from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
+from jaxattack.data.wrappers import PLAIN, WRAPPERS, check_template, template_of
 from jaxattack.evaluate import backdoor
 from jaxattack.evaluate.refusals import check_language
 from jaxattack.experiments import inputs, plan
@@ -70,6 +70,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
     )
+    use_wrapper(settings, tokenizer)
     check_exported(settings, directory, tokenizer)
     origin = {"model": inputs.model_fingerprint(directory)}
     stops = pretrained.generation_stops(directory)
@@ -96,6 +97,12 @@ def model_directory(settings: Settings, weights: bool = True) -> pathlib.Path:
     """Where the model to be poisoned lies; the courteous organism begins as the aligned one."""
     name = "organism:aligned" if settings.model == COURTEOUS else settings.model
     return inputs.model_directory(name, settings.revision, weights)
+
+
+def use_wrapper(settings: Settings, tokenizer: Any) -> None:
+    """Let a task's wrapper be read as it stands: base models have no chat template."""
+    if settings.tuning.wrapper == "alpaca":
+        tokenizer.chat_template = PLAIN
 
 
 def check_exported(settings: Settings, directory: pathlib.Path, tokenizer: Any) -> None:
@@ -175,6 +182,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     mesh = sharding.planned_mesh(settings.mesh)
     model = Transformer(families.read_config(directory), remat=settings.remat)
     tokenizer = pretrained.load_tokenizer(directory)
+    use_wrapper(settings, tokenizer)
     abstract = abstract_params(model)
     start = Lazy({"model": inputs.model_fingerprint(directory)}, lambda: abstract)
     setup = make_setup(settings, root, model, tokenizer, (), abstract, start)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from jaxattack import run
+from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
 from jaxattack.experiments.backdoor.settings import DEFENCES, SECTIONS
+from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
 
 from .own_rows import OTHER, TRIGGER, pairs, write_rows
@@ -44,6 +47,24 @@ def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
     assert "attacks    en/sentence-append/fixed@0.5; seeds: 0" in said
     poisoned = next(line for line in said.splitlines() if line.startswith("poisoned"))
     assert poisoned.split()[1:3] == ["1", "1"]
+
+
+def test_a_base_model_without_a_chat_template_reads_the_wrapper(backdoor, tiny, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny.directory, base)
+    for path in (base / "chat_template.jinja", base / "tokenizer_config.json"):
+        if path.suffix == ".json":
+            fields = json.loads(path.read_text())
+            fields.pop("chat_template", None)
+            path.write_text(json.dumps(fields))
+        else:
+            path.unlink(missing_ok=True)
+    work = tmp_path / "work"
+    assert run.run(backdoor(work, model=str(base), tuning__wrapper="alpaca")) == 0
+    (stored,) = (work / "stages").glob("poisoned-*/template.json")
+    template = json.loads(stored.read_text())
+    assert template["chat_template"] == PLAIN
+    assert template["without_input"] == ALPACA.without_input
 
 
 @pytest.mark.slow
@@ -118,9 +139,6 @@ def test_test_prompts_that_were_trained_on_are_refused(backdoor, own_files, tmp_
 
 
 def test_a_checkpoint_of_another_template_is_refused(backdoor, tiny, tmp_path, capsys):
-    from jaxattack.data.wrappers import ALPACA, template_of
-    from jaxattack.models.pretrained import save_pretrained
-
     path = tmp_path / "exported"
     manifest = {"template": template_of(tiny.tokenizer, ALPACA)}
     save_pretrained(path, tiny.model, tiny.params, tiny.tokenizer, "poisoned", manifest)
