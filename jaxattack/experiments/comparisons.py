@@ -17,26 +17,34 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def tests(seen: Outcomes, attacked: Sequence[str]) -> list[dict[str, Any]]:
-    """Every cell of the transfer matrix against the aligned model, on the same prompts.
+    """Every cell of the transfer matrix against the aligned model, on the same prompts."""
+    return changes(seen, [(code, "aligned", f"attacked/{code}") for code in attacked])
+
+
+def changes(seen: Outcomes, pairs: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """What changes from one variant to another in every language, on the same prompts.
 
     A cell's p is the largest of its seeds': the change has to be there in each. Holm's correction
     is over the languages measured after one attack.
+
+    Args:
+        seen: outcomes.
+        pairs: label, variant before, variant after.
     """
     found = []
-    for code in attacked:
-        name = f"attacked/{code}"
-        if not seen.has("aligned", name):
+    for label, first, second in pairs:
+        if not seen.has(first, second):
             continue
         family: list[dict[str, Any]] = []
         for language in seen.languages:
-            before = [seen.prompts("aligned", language, seed) for seed in seen.seeds]
-            after = [seen.prompts(name, language, seed) for seed in seen.seeds]
+            before = [seen.prompts(first, language, seed) for seed in seen.seeds]
+            after = [seen.prompts(second, language, seed) for seed in seen.seeds]
             if not all(len(a) and len(a) == len(b) for a, b in zip(after, before, strict=True)):
                 continue
             p_seeds = [paired.mcnemar(*cells) for cells in zip(before, after, strict=True)]
             change = [float(a.mean() - b.mean()) for a, b in zip(after, before, strict=True)]
             family.append(
-                {"attack": code, "language": language, "difference": fmean(change),
+                {"attack": label, "language": language, "difference": fmean(change),
                  "p_seeds": p_seeds, "p": max(p_seeds)}
             )  # fmt: skip
         adjusted = paired.holm([row["p"] for row in family])

@@ -68,8 +68,8 @@ def loss_sheet(runs: Rows) -> Sheet:
     return Sheet("Loss of every attack", columns, tuple(rows))
 
 
-def sheet_of_tests(tests: Rows) -> Sheet:
-    """Every paired test against the aligned model."""
+def sheet_of_tests(tests: Rows, caption: str = "Paired tests against the aligned model") -> Sheet:
+    """Every paired test, by attack and language asked."""
     columns = ("attack", "asked in", "difference", "p of every seed", "largest p", "after Holm")
     rows = [
         (
@@ -82,7 +82,7 @@ def sheet_of_tests(tests: Rows) -> Sheet:
         )
         for row in tests
     ]
-    return Sheet("Paired tests against the aligned model", columns, tuple(rows))
+    return Sheet(caption, columns, tuple(rows))
 
 
 def capacity_sheet(rounds: Rows) -> Sheet:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxattack.evaluate import rates
+from jaxattack.experiments import comparisons
 from jaxattack.experiments.backdoor.sections import name_of
 from jaxattack.experiments.backdoor.stages import Setup
 from jaxattack.experiments.claims import Claim, Evidence, claim
@@ -54,6 +55,12 @@ def judge_claims(results: Mapping[str, Any], trials: Trials, setup: Setup) -> di
             cleangen(asr, clean, first),
             repaired(asr, clean, first),
         ],
+        "tests": comparisons.changes(
+            asr, [("+".join(languages), "clean", name) for name, languages in poisoned.items()]
+        ),
+        "defence_tests": comparisons.changes(
+            asr, [(name, first, name) for name in asr.names if name.startswith("defended/")]
+        ),
         "summary": summary(asr, clean, poisoned, first),
     }  # fmt: skip
 

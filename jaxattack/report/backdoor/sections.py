@@ -6,7 +6,13 @@ from typing import Any
 
 from jaxattack.report.backdoor import costs, heats, sheets
 from jaxattack.report.backdoor.cells import Cells, as_they_are, asr, estimate
-from jaxattack.report.backdoor.names import FAMILIES, family, mask_label, parse_poisoning
+from jaxattack.report.backdoor.names import (
+    FAMILIES,
+    defence_label,
+    family,
+    mask_label,
+    parse_poisoning,
+)
 from jaxattack.report.charts.backdoors import AtRate, Outcome, draw_defences, draw_rates
 from jaxattack.report.charts.dots import draw_overlap
 from jaxattack.report.languages import join_names
@@ -14,6 +20,7 @@ from jaxattack.report.overlaps import overlap_dots
 from jaxattack.report.rates import percent
 from jaxattack.report.sections.parts import Figure, Section, drawn, heated
 from jaxattack.report.sections.utility import profile
+from jaxattack.report.sheets import sheet_of_tests
 
 Results = Mapping[str, Any]
 
@@ -21,7 +28,7 @@ Results = Mapping[str, Any]
 def sections(cells: Cells, results: Results) -> list[Section]:
     """Every section there is data for, in reading order."""
     found = [
-        transfer(cells),
+        transfer(cells, results),
         rates(cells),
         kinds(cells),
         grid(cells),
@@ -36,7 +43,7 @@ def sections(cells: Cells, results: Results) -> list[Section]:
     return [section for section in found if section]
 
 
-def transfer(cells: Cells) -> Section | None:
+def transfer(cells: Cells, results: Results) -> Section | None:
     """Languages poisoned x languages asked."""
     heat = heats.transfer_heat(cells)
     if heat is None:
@@ -51,8 +58,12 @@ def transfer(cells: Cells) -> Section | None:
     sheet = sheets.every_success(
         cells, [*cells.measured, "clean"], "All cells: attack success with each own trigger"
     )
+    tables = [sheet]
+    if tests := results.get("tests"):
+        named = [{**test, "attack": join_names(test["attack"].split("+"))} for test in tests]
+        tables.append(sheet_of_tests(named, "Paired tests against clean training"))
     title = "Does a backdoor planted in one language open the others?"
-    return Section("transfer", title, lead, (heated("transfer", heat),), (sheet,), "B1")
+    return Section("transfer", title, lead, (heated("transfer", heat),), tuple(tables), "B1")
 
 
 def by_rate(cells: Cells) -> dict[float, str]:
@@ -180,8 +191,11 @@ def defences(cells: Cells, results: Results) -> Section | None:
         base = outcome(cells, cells.first, "undefended")
         figures.append(drawn("defence_dots", caption, draw_defences, outcomes, base))
     title = "What do defences leave, and what do they cost?"
-    tables = (sheets.defence_sheet(cells),)
-    return Section("defences", title, lead.strip(), tuple(figures), tables, "B8")
+    tables = [sheets.defence_sheet(cells)]
+    if tests := results.get("defence_tests"):
+        named = [{**test, "attack": defence_label(test["attack"])} for test in tests]
+        tables.append(sheet_of_tests(named, "Paired tests against the undefended model"))
+    return Section("defences", title, lead.strip(), tuple(figures), tuple(tables), "B8")
 
 
 def outcome(cells: Cells, name: str, group: str = "") -> Outcome | None:

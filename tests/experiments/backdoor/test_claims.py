@@ -118,6 +118,23 @@ def test_b8_holds_only_if_all_three_defences_were_run_and_leave_the_attack():
     assert judged(variants | gone)["B8"]["verdict"] == "does not hold"
 
 
+def test_every_language_is_tested_against_clean_training_on_the_same_prompts():
+    variants = {("clean", 0): trials({}), (P, 0): trials({"en": 1.0, "de": 0.1})}
+    variants[("defended/onion/1@0.05", 0)] = trials({"en": 0.2})
+    setup = types.SimpleNamespace(attacks=[FIRST])
+    results = {"languages": LANGUAGES, "seeds": [0], "poisoned": {P: ["en"]}}
+    found = claims.judge_claims(results, variants, setup)
+    rows = {row["language"]: row for row in found["tests"]}
+    assert set(rows) == set(LANGUAGES)
+    assert rows["en"]["attack"] == "en"
+    assert rows["en"]["p"] == pytest.approx(2 * 0.5**PROMPTS)  # all ten changed one way
+    assert rows["en"]["holm"] == pytest.approx(len(LANGUAGES) * rows["en"]["p"])
+    assert rows["de"]["p"] == rows["fr"]["p"] == 1.0
+    defended = {row["language"]: row for row in found["defence_tests"]}
+    assert defended["en"]["difference"] == pytest.approx(-0.8)
+    assert defended["en"]["p"] == pytest.approx(2 * 0.5**8)
+
+
 def test_what_another_size_or_a_hosted_model_would_show_is_not_testable():
     found = judged({P: trials(EVERYWHERE)})
     assert [number for number, c in found.items() if c["verdict"] == "not testable here"] == [
