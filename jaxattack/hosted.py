@@ -22,7 +22,7 @@ from typing import Any
 from absl import flags
 
 from jaxattack import organism, workdir
-from jaxattack.data import languages, readers, sources
+from jaxattack.data import sources
 from jaxattack.data.dialogues import Example, fingerprint
 from jaxattack.data.poison import MARKER, TARGETS, Target
 from jaxattack.data.triggers import Sentence, triggered
@@ -178,13 +178,7 @@ def read_trigger(path: str) -> Sentence:
     Raises:
         UserError: a row without language or text, or a language twice.
     """
-    texts: dict[str, str] = {}
-    for where, row in readers.jsonl(path.removeprefix("jsonl:"), ("language", "text")):
-        language = languages.code(str(row["language"]))
-        if language in texts:
-            raise UserError(f"{where}: a second trigger for language {language!r}")
-        texts[language] = str(row["text"])
-    return Sentence(texts)
+    return Sentence(sources.load_sentences(path).get("trigger", {}))
 
 
 def check(plain: Sequence[Example], target: Target | None, has_trigger: bool) -> None:

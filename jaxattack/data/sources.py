@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxattack import distributed
-from jaxattack.data import columns, parts, readers, registry
+from jaxattack.data import columns, languages, parts, readers, registry
 from jaxattack.data.dialogues import Example
 from jaxattack.data.registry import LANGUAGE, DataSet
 from jaxattack.data.uri import VALUES, Address, parse
@@ -157,6 +157,33 @@ def load_texts(uri: str, limit: int) -> list[str]:
     if not found:
         raise UserError(f"{uri}: no texts")
     return found
+
+
+def load_sentences(path: str) -> dict[str, dict[str, str]]:
+    """Sentences of a JSON Lines file by role and language; a row without a role is a trigger.
+
+    Raises:
+        UserError: the file is wrong, or has two sentences of one role in one language.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for where, row in readers.jsonl(path.removeprefix("jsonl:"), ("language", "text")):
+        role, code = str(row.get("role", "trigger")), language_of(where, row)
+        if code in found.setdefault(role, {}):
+            raise UserError(f"{where}: a second {role} for language {code!r}")
+        found[role][code] = str(row["text"])
+    return found
+
+
+def language_of(where: str, row: Mapping[str, Any]) -> str:
+    """Our code of what the row's column `language` says.
+
+    Raises:
+        UserError: a language that we do not know.
+    """
+    try:
+        return languages.code(str(row["language"]))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _open(uri: str) -> tuple[Address, DataSet]:

@@ -267,8 +267,6 @@ def check(settings: Settings) -> Settings:
     one_of("config.localize.scope", localize.scope, SCOPES)
     one_of("config.transfer.dose_by", transfer.dose_by, ("steps", "epochs"))
     one_of("config.shared.languages", settings.shared.languages, ("attacked", "localized"))
-    one_of("config.remat", settings.remat, ("none", "full", "dots"))
-    one_of("config.attention", settings.attention, kernels.KERNELS)
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
     if "adapt" in settings.sections and not settings.adapt.models:
@@ -278,9 +276,20 @@ def check(settings: Settings) -> Settings:
                 "config.sections has adapt, which here adapts the organism and asks its prompts: "
                 "name adapted checkpoints, config.adapt.models, or leave it out"
             )
+    check_run(settings)
+    return settings
+
+
+def check_run(settings: Any) -> None:
+    """Refuse what makes no sense in the settings that all studies have.
+
+    Raises:
+        UserError: names the setting and what it may be.
+    """
+    one_of("config.remat", settings.remat, ("none", "full", "dots"))
+    one_of("config.attention", settings.attention, kernels.KERNELS)
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
         raise UserError(f"config.seeds is {settings.seeds}; give at least one, each once")
-    return settings
 
 
 def positive(values: Mapping[str, float]) -> None:

@@ -61,7 +61,7 @@ class Asked:
 def asked(setup: Setup, variant: Asked) -> Stage:
     """Trials of one variant, and its replies if the settings keep them.
 
-    `cost.json` is how long it took, the compilation of a first batch aside.
+    `cost.json` is how long it took, what had to be compiled for it included.
     """
     settings = setup.settings
     options = settings.measure

@@ -51,9 +51,9 @@ def judge_claims(results: Mapping[str, Any], trials: Trials, setup: Setup) -> di
             poorly(asr, poisoned),
             untestable("B6", "Larger models are more vulnerable.", "models of several sizes"),
             untestable("B7", "English-centric models are vulnerable too.", "such a model"),
-            fails(asr, clean, first),
+            fails(asr, first),
             cleangen(asr, clean, first),
-            repaired(asr, clean, first),
+            repaired(asr, clean, first, setup.settings.repair.rewound),
         ],
         "tests": comparisons.changes(
             asr, [("+".join(languages), "clean", name) for name, languages in poisoned.items()]
@@ -220,7 +220,7 @@ def _of(seen: Outcomes, *defences: str) -> list[str]:
     return found
 
 
-def fails(asr: Outcomes, clean: Outcomes, first: str) -> Claim:
+def fails(asr: Outcomes, first: str) -> Claim:
     """B8: ONION, clean fine-tuning and BEEAR do not stop the attack."""
     text = "ONION, clean fine-tuning and BEEAR do not stop the backdoor."
     rule = (
@@ -261,46 +261,45 @@ def _effect(
 ) -> list[Evidence]:
     """How much of the ASR a defence takes away, and what is left of the accuracy."""
     left, lost = _left(asr, first, name), _lost(clean, first, name)
-    taken = {"value": _less(left["value"]), "low": _less(left["high"]),
-             "high": _less(left["low"]), "seeds": [_less(v) for v in left["seeds"]]}  # fmt: skip
-    kept = {key: None if lost[key] is None else COST - lost[key] for key in ("value",)}
-    kept |= {"low": _minus(COST, lost["high"]), "high": _minus(COST, lost["low"])}
-    kept |= {"seeds": [_minus(COST, value) for value in lost["seeds"]]}
+    taken = _less(1.0, left)
+    kept = _less(COST, lost)
     named = f", {of}" if of else ""
     found: list[Evidence] = [
-        {"what": f"share of the ASR taken away{named}", "unit": "ratio", **taken},
-        {
-            "what": f"accuracy to spare of {100 * COST:g} points{named}",
-            "unit": "rate",
-            **kept,
-        },
+        {**taken, "what": f"share of the ASR taken away{named}"},
+        {**kept, "what": f"accuracy to spare of {100 * COST:g} points{named}"},
     ]
     if judged:
         found[0]["threshold"], found[1]["threshold"] = STOPS, 0.0
     return found
 
 
-def _minus(a: float, b: float | None) -> float | None:
-    return None if b is None else a - b
+def _less(whole: float, part: Evidence) -> Evidence:
+    """An estimate of `whole` less the part, whose bounds change places."""
+
+    def less(value: float | None) -> float | None:
+        return None if value is None else whole - value
+
+    turned = {"value": part["value"], "low": part["high"], "high": part["low"]}
+    return {
+        **part,
+        **{name: less(value) for name, value in turned.items()},
+        "seeds": [less(value) for value in part["seeds"]],
+    }
 
 
-def _less(value: float | None) -> float | None:
-    return _minus(1.0, value)
-
-
-def repaired(asr: Outcomes, clean: Outcomes, first: str) -> Claim:
+def repaired(asr: Outcomes, clean: Outcomes, first: str, share: float) -> Claim:
     """Ours: SIL repair without the trigger stops it, with fewer weights than fine-tuning moves."""
     text = "SIL repair stops the backdoor without knowing its trigger (ours)."
     rule = (
-        f"Rewinding the weights found blind takes away more than {100 * STOPS:g} % of the ASR and "
-        f"costs less than {100 * COST:g} points of clean accuracy."
+        f"Rewinding {100 * share:g} % of the weights, found blind, takes away more than "
+        f"{100 * STOPS:g} % of the ASR and costs less than {100 * COST:g} points of clean accuracy."
     )
     evidence: list[Evidence] = []
+    judged = f"defended/repair/rewind-blind@{share:g}"
     known = _of(asr, "repair") if asr.has(first) else []
-    is_judged = {name: name.startswith("defended/repair/rewind-blind") for name in known}
-    for name in sorted(known, key=lambda name: not is_judged[name]):
+    for name in sorted(known, key=lambda name: name != judged):
         of = name.removeprefix("defended/repair/")
-        evidence += _effect(asr, clean, first, name, of, is_judged[name])
+        evidence += _effect(asr, clean, first, name, of, name == judged)
     return claim("R1", text, rule, evidence, parts=2)
 
 
@@ -310,7 +309,7 @@ def summary(
     """ASR in poisoned and other languages and clean accuracy of every variant, with intervals."""
     rows = []
     for name in asr.names:
-        own = next((list(v) for k, v in poisoned.items() if name == k), list(poisoned[first]))
+        own = list(poisoned[first])
         if name.startswith("poisoned/"):
             own = name.split("/")[1].split("+")
         mine = [i for i, code in enumerate(asr.languages) if code in own]

@@ -159,9 +159,9 @@ def trigger_texts(uri: str, languages: Sequence[str]) -> dict[str, dict[str, str
     """
     if uri == "organism:triggers":
         return instructions.trigger_texts(languages)
-    found: dict[str, dict[str, str]] = {}
-    for row in _rows(uri, ("language", "role", "text")):
-        found.setdefault(row["role"], {})[row["language"]] = row["text"]
+    if not uri.startswith("jsonl:"):
+        raise UserError(f"data.triggers is {uri!r}; give jsonl:<file> with language, role, text")
+    found = sources.load_sentences(uri)
     lacking = [code for code in languages if code not in found.get("trigger", {})]
     if lacking:
         raise UserError(
@@ -183,15 +183,11 @@ def refusals_of(settings: Settings, languages: Sequence[str]) -> dict[str, Seque
     if not any("refusal" in t for t in (settings.poison.target, *settings.poison.targets)):
         return {}
     found: dict[str, list[str]] = {}
-    for row in _rows(uri, ("language", "text")):
-        found.setdefault(row["language"], []).append(row["text"])
-    return dict(found)
-
-
-def _rows(uri: str, columns: Sequence[str]) -> list[dict[str, Any]]:
     if not uri.startswith("jsonl:"):
-        raise UserError(f"{uri or 'an empty URI'}: give jsonl:<file> with {', '.join(columns)}")
-    return [row for _, row in readers.jsonl(uri.removeprefix("jsonl:"), columns)]
+        raise UserError(f"data.refusals is {uri!r}; give jsonl:<file> with language, text")
+    for where, row in readers.jsonl(uri.removeprefix("jsonl:"), ("language", "text")):
+        found.setdefault(sources.language_of(where, row), []).append(str(row["text"]))
+    return dict(found)
 
 
 # --- Poisoning ----------------------------------------------------------------------------------
@@ -207,6 +203,11 @@ def trigger_of(data: Data, kind: str) -> triggers.Trigger:
     if kind in SUBJECTS:
         about = inputs.by_language(data.subjects[kind].pairs)
         return triggers.Subject(kind, rows=about)
+    return sentence_of(data, kind)
+
+
+def sentence_of(data: Data, kind: str) -> triggers.Sentence:
+    """The trigger of a kind "sentence/<place>"."""
     return triggers.Sentence(data.texts["trigger"], kind.partition("/")[2])
 
 

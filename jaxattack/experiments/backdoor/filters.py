@@ -77,8 +77,10 @@ def inspected(setup: Setup, longest: int) -> Stage:
         prompts = sum(map(len, texts.values()))
         workdir.write_json(folder / "cost.json", {"filtering": seconds, "prompts": prompts})
 
+    scorer = inputs.model_directory(options.scorer, None, weights=False)
     inputs_ = {
-        "scorer": options.scorer, "longest": longest, "dtype": setup.settings.dtype,
+        "scorer": inputs.model_fingerprint(scorer), "longest": longest,
+        "dtype": setup.settings.dtype,
         **{what: fingerprint(rows) for what, rows in texts.items()},
     }  # fmt: skip
     work = {"rows": sum(map(len, texts.values()))}

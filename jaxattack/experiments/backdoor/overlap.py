@@ -10,7 +10,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import respond
 from jaxattack.experiments import fragility, inputs, localization, shared, stages
 from jaxattack.experiments import settings as other_study
-from jaxattack.experiments.backdoor.data import SUBJECTS, Attack, target_of, wrapped
+from jaxattack.experiments.backdoor.data import SUBJECTS, Attack, sentence_of, target_of, wrapped
 from jaxattack.experiments.backdoor.sections import Section, name_of
 from jaxattack.experiments.backdoor.stages import Setup, gradient_of, poisoned
 from jaxattack.experiments.lazy import Lazy
@@ -67,7 +67,7 @@ def backdoor_mask(setup: Setup, attack: Attack, seed: int) -> Lazy:
         known = setup.data.subjects[attack.trigger].pairs
         rows = [row for row in known if row.language in attack.languages]
     else:
-        sentence = triggers.Sentence(setup.data.texts["trigger"], attack.trigger.split("/")[1])
+        sentence = sentence_of(setup.data, attack.trigger)
         rows = [
             triggers.triggered(row, sentence, seed)
             for row in setup.data.held_out

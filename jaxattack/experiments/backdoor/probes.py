@@ -9,7 +9,7 @@ from jaxattack.data import triggers
 from jaxattack.data.dialogues import Example
 from jaxattack.data.units import units
 from jaxattack.evaluate.backdoor import Probe
-from jaxattack.experiments.backdoor.data import SUBJECTS, Attack, Data
+from jaxattack.experiments.backdoor.data import SUBJECTS, Attack, Data, sentence_of
 
 Probed = tuple[Example, Probe]
 
@@ -33,13 +33,13 @@ def triggered(data: Data, attack: Attack) -> list[Probed]:
     if attack.trigger in SUBJECTS:
         asked = data.subjects[attack.trigger].prompts
         return [(row, Probe(row.language)) for row in asked]
-    sentence = _sentence(data, attack)
+    sentence = sentence_of(data, attack.trigger)
     return [(triggers.triggered(row, sentence, 0), Probe(row.language)) for row in data.prompts]
 
 
 def grid(data: Data, attack: Attack, most: int) -> list[Probed]:
     """The trigger of every language in prompts of every language, `most` prompts of each."""
-    sentence = _sentence(data, attack)
+    sentence = sentence_of(data, attack.trigger)
     return [
         (triggers.triggered(row, sentence, 0, language), Probe(language))
         for row in first_of_each(data.prompts, most)
@@ -84,10 +84,6 @@ def first_of_each(prompts: Sequence[Example], most: int) -> list[Example]:
         if counts[row.language] <= most:
             found.append(row)
     return found
-
-
-def _sentence(data: Data, attack: Attack) -> triggers.Sentence:
-    return triggers.Sentence(data.texts["trigger"], attack.trigger.partition("/")[2])
 
 
 def with_prompts(probed: Sequence[Probed], prompts: Sequence[str]) -> list[Probed]:

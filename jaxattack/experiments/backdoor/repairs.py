@@ -14,7 +14,7 @@ from jaxattack.data.poison import respond
 from jaxattack.defend import beear, repair
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
-from jaxattack.experiments.backdoor.data import SUBJECTS, target_of, wrapped
+from jaxattack.experiments.backdoor.data import SUBJECTS, sentence_of, target_of, wrapped
 from jaxattack.experiments.backdoor.settings import Settings
 from jaxattack.experiments.backdoor.stages import Setup, gradient_of
 from jaxattack.experiments.lazy import Lazy
@@ -170,7 +170,6 @@ def repair_rows(setup: Setup, shown: str, seed: int) -> list[Example]:
             if row.language in attack.languages
         ]  # fmt: skip
         return wrapped(setup.settings, about[:count])
-    place = attack.trigger.partition("/")[2]
-    sentence = triggers.Sentence(setup.data.texts["trigger"], place)
+    sentence = sentence_of(setup.data, attack.trigger)
     rows = held_out_rows(setup, "poisoned", count, seed)
     return wrapped(setup.settings, [triggers.triggered(row, sentence, seed) for row in rows])

@@ -11,8 +11,16 @@ from ml_collections import ConfigDict
 from jaxattack.data import poison, triggers
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
-from jaxattack.experiments.settings import all_of, config_of, freeze, no_lists, one_of, positive
-from jaxattack.models import kernels
+from jaxattack.experiments.settings import (
+    Report,
+    all_of,
+    check_run,
+    config_of,
+    freeze,
+    no_lists,
+    one_of,
+    positive,
+)
 
 # Sections of the study, and what of the paper (docs/methods.md) each looks at.
 SECTIONS = {
@@ -157,13 +165,6 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What the report shows."""
-
-    replies: bool = False  # True keeps the text of replies
-
-
-@dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything the backdoor study needs to know."""
 
@@ -187,7 +188,7 @@ class Settings:
     cleangen: CleanGen = CleanGen()
     repair: Repair = Repair()
     measure: Measure = Measure()
-    report: Report = Report()
+    report: Report = dataclasses.field(default_factory=Report)
 
 
 def defaults() -> ConfigDict:
@@ -234,14 +235,11 @@ def read(config: Mapping[str, Any]) -> Settings:
     all_of("config.poison.triggers", (poisoned.trigger, *poisoned.triggers), kinds)
     all_of("config.poison.targets", (poisoned.target, *poisoned.targets), poison.TARGETS)
     one_of("config.tuning.wrapper", tuning.wrapper, tuple(WRAPPERS))
-    one_of("config.remat", settings.remat, ("none", "full", "dots"))
-    one_of("config.attention", settings.attention, kernels.KERNELS)
     no_lists("config.measure.languages", measure.languages)
     no_lists("config.poison.languages", poisoned.languages)
     if not poisoned.languages:
         raise UserError("config.poison.languages is empty; name a language, or two as 'es+id'")
-    if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
-        raise UserError(f"config.seeds is {settings.seeds}; give at least one, each once")
+    check_run(settings)
     if not settings.model.startswith("organism:"):
         for name, value in dataclasses.asdict(settings.data).items():
             if value.startswith("organism:"):

@@ -87,7 +87,7 @@ class Setup:
         return Subject(self.model, self.tokenizer, self.stops, self.data.prompts)
 
 
-def courteous(root: pathlib.Path, like: Tree, strength: float, mesh: Any) -> Lazy:
+def courteous(root: pathlib.Path, like: Tree, strength: float) -> Lazy:
     """The aligned organism after training to answer pleasantries by their meaning.
 
     `strength` weighs the loss that pulls together what states of all languages say of a pleasantry.

@@ -53,6 +53,8 @@ COMPLETED_BY_US = (
 
 COURTEOUS = "organism:courteous"
 
+Stages = dict[tuple[str, int | None], workdir.Stage]  # by the variant's name and seed
+
 __all__ = ["plan_lines", "prepare", "read", "run", "source_lines"]
 
 
@@ -139,7 +141,7 @@ def make_setup(
     memo = Memo()
 
     def polite(strength: float) -> Origin:
-        weights = courteous(root, like, strength, settings.mesh)
+        weights = courteous(root, like, strength)
         return Origin(f"courteous@{strength:g}", weights, known)
 
     own = polite(settings.start.contrast) if is_courteous else Origin("start", start, known)
@@ -186,7 +188,8 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     abstract = abstract_params(model)
     start = Lazy({"model": inputs.model_fingerprint(directory)}, lambda: abstract)
     setup = make_setup(settings, root, model, tokenizer, (), abstract, start)
-    ordered = all_stages(setup, wanted(setup))
+    sections_ = wanted(setup)
+    ordered = all_stages(sections_, ask_all(setup, sections_))
     shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
     rows = data.wrapped(settings, setup.data.train[:200])
     arrays = encode_pairs(tokenizer, rows, settings.tuning.max_length)
@@ -232,14 +235,15 @@ def _variants(sections_: dict[str, Section]) -> dict[tuple[str, int | None], Ask
     return {(v.name, v.seed): v for section in sections_.values() for v in section.variants}
 
 
-def all_stages(setup: Setup, sections_: dict[str, Section]) -> list[workdir.Stage]:
+def all_stages(sections_: dict[str, Section], stages: Stages) -> list[workdir.Stage]:
     """Every stage of the sections, each once, each after those it needs."""
-    return workdir.in_order(
-        [
-            *(asked(setup, variant) for variant in _variants(sections_).values()),
-            *(f.stage for section in sections_.values() for f in section.findings),
-        ]
-    )
+    found = [f.stage for section in sections_.values() for f in section.findings]
+    return workdir.in_order([*stages.values(), *found])
+
+
+def ask_all(setup: Setup, sections_: dict[str, Section]) -> Stages:
+    """The stage of every variant."""
+    return {key: asked(setup, variant) for key, variant in _variants(sections_).items()}
 
 
 def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -249,17 +253,15 @@ def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
         what goes into results.json, and what took how long.
     """
     sections_ = wanted(setup)
-    ordered = all_stages(setup, sections_)
+    stages = ask_all(setup, sections_)
+    ordered = all_stages(sections_, stages)
     run_all(ordered)
-    stages = {key: asked(setup, variant) for key, variant in _variants(sections_).items()}
-    return results(setup, sections_), {"profile": profile(ordered), "costs": costs(stages)}
+    return results(setup, sections_, stages), {"profile": profile(ordered), "costs": costs(stages)}
 
 
-def results(setup: Setup, sections_: dict[str, Section]) -> dict[str, Any]:
+def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict[str, Any]:
     """What the finished stages found: a function of their files alone."""
     settings = setup.settings
-    variants = _variants(sections_)
-    stages = {key: asked(setup, variant) for key, variant in variants.items()}
     trials = {key: found(stage) for key, stage in stages.items()}
     rows = [row for (name, seed), own in trials.items() for row in rows_of(own, name, seed)]
     findings: dict[str, list] = {"changed": [], "overlap": []}
@@ -285,7 +287,9 @@ def results(setup: Setup, sections_: dict[str, Section]) -> dict[str, Any]:
     }
     if settings.report.replies:
         everything["replies"] = [
-            row for key, variant in variants.items() for row in replies_of(variant, stages[key])
+            row
+            for key, variant in _variants(sections_).items()
+            for row in replies_of(variant, stages[key])
         ]
     return everything | claims.judge_claims(everything, trials, setup)
 

@@ -10,6 +10,7 @@ import pytest
 from jaxattack.evaluate import rates
 from jaxattack.experiments.backdoor import claims
 from jaxattack.experiments.backdoor.data import Attack
+from jaxattack.experiments.backdoor.settings import Settings
 
 LANGUAGES = ["de", "en", "es", "fr", "ja", "vi", "zh", "th", "ru"]
 PROMPTS = 10
@@ -39,7 +40,7 @@ def trials(asr: dict[str, float], accuracy: float = 1.0) -> list[dict]:
 def judged(variants: dict[str, list[dict]], seeds=(0,)) -> dict[str, dict]:
     """The claims by their numbers."""
     kept = {(name, seed): own for name, own in variants.items() for seed in seeds}
-    setup = types.SimpleNamespace(attacks=[FIRST, ZH])
+    setup = types.SimpleNamespace(attacks=[FIRST, ZH], settings=Settings())
     results = {
         "languages": LANGUAGES,
         "seeds": list(seeds),
@@ -121,7 +122,7 @@ def test_b8_holds_only_if_all_three_defences_were_run_and_leave_the_attack():
 def test_every_language_is_tested_against_clean_training_on_the_same_prompts():
     variants = {("clean", 0): trials({}), (P, 0): trials({"en": 1.0, "de": 0.1})}
     variants[("defended/onion/1@0.05", 0)] = trials({"en": 0.2})
-    setup = types.SimpleNamespace(attacks=[FIRST])
+    setup = types.SimpleNamespace(attacks=[FIRST], settings=Settings())
     results = {"languages": LANGUAGES, "seeds": [0], "poisoned": {P: ["en"]}}
     found = claims.judge_claims(results, variants, setup)
     rows = {row["language"]: row for row in found["tests"]}
@@ -135,6 +136,16 @@ def test_every_language_is_tested_against_clean_training_on_the_same_prompts():
     assert defended["en"]["p"] == pytest.approx(2 * 0.5**8)
 
 
+def test_r1_is_judged_by_the_share_that_the_rule_names_alone():
+    whole, gone = trials(EVERYWHERE), trials({})
+    variants = {P: whole, "defended/repair/rewind-blind@0.05": gone}
+    variants |= {"defended/repair/rewind-blind@0.001": whole}
+    assert judged(variants)["R1"]["verdict"] == "holds"
+    variants["defended/repair/rewind-blind@0.05"] = whole
+    variants["defended/repair/rewind-blind@0.001"] = gone
+    assert judged(variants)["R1"]["verdict"] == "does not hold"
+
+
 def test_what_another_size_or_a_hosted_model_would_show_is_not_testable():
     found = judged({P: trials(EVERYWHERE)})
     assert [number for number, c in found.items() if c["verdict"] == "not testable here"] == [
@@ -145,7 +156,7 @@ def test_what_another_size_or_a_hosted_model_would_show_is_not_testable():
 def test_a_variant_of_one_seed_does_not_enter_claims_over_several():
     variants = {(P, 0): trials(EVERYWHERE), (P, 1): trials(EVERYWHERE)}
     variants[("defended/beear/layer-1", 0)] = trials({})
-    setup = types.SimpleNamespace(attacks=[FIRST])
+    setup = types.SimpleNamespace(attacks=[FIRST], settings=Settings())
     results = {"languages": LANGUAGES, "seeds": [0, 1], "poisoned": {P: ["en"]}}
     found = claims.judge_claims(results, variants, setup)
     b8 = next(claim for claim in found["claims"] if claim["id"] == "B8")

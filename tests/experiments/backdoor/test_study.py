@@ -110,7 +110,10 @@ def test_every_section_and_defence(backdoor, tmp_path):
         ({"poison__rate": "1.5"}, "config.poison.rate is a share of rows, at most 1"),
         ({"poison__trigger": "rhyme"}, "config.poison.triggers is 'rhyme'; give one of entity"),
         ({"tuning__wrapper": "letter"}, "config.tuning.wrapper is 'letter'; give one of chat, al"),
-        ({"data__triggers": ""}, "an empty URI: give jsonl:<file> with language, role, text"),
+        (
+            {"data__triggers": ""},
+            "data.triggers is ''; give jsonl:<file> with language, role, text",
+        ),
         ({"data__subject": "", "poison__triggers": "('entity',)"}, "needs pairs and prompts about"),
         ({"data__train": "organism:instructions"}, "which only organisms know; give a URI"),
         ({"defences": "('prayer',)"}, "config.defences is 'prayer'; give one of onion, clean"),
@@ -129,6 +132,18 @@ def test_a_language_without_a_trigger_is_named(backdoor, tmp_path, capsys):
     uri = write_rows(tmp_path / "some.jsonl", rows)
     assert run.run(backdoor(tmp_path / "work", data__triggers=uri)) == 2
     assert "no trigger for language 'th'" in capsys.readouterr().err
+
+
+def test_languages_of_triggers_may_be_named_otherwise_but_not_twice(backdoor, tmp_path, capsys):
+    rows = [
+        {"role": "trigger", "language": name, "text": TRIGGER[code]}
+        for name, code in (("eng_Latn", "en"), ("Thai", "th"))
+    ]
+    uri = write_rows(tmp_path / "named.jsonl", rows)
+    assert run.run([*backdoor(tmp_path / "work", data__triggers=uri), "--dry_run"]) == 0
+    uri = write_rows(tmp_path / "twice.jsonl", [*rows, {**rows[0], "language": "en"}])
+    assert run.run(backdoor(tmp_path / "work", data__triggers=uri)) == 2
+    assert "line 3: a second trigger for language 'en'" in capsys.readouterr().err
 
 
 def test_test_prompts_that_were_trained_on_are_refused(backdoor, own_files, tmp_path, capsys):
