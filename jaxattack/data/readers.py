@@ -16,6 +16,7 @@ from typing import Any
 from jaxattack.data.registry import DataSet
 from jaxattack.data.uri import Address
 from jaxattack.errors import UserError
+from jaxattack.hub import hub_error
 
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
@@ -105,36 +106,20 @@ def hub_folder(address: Address, files: Sequence[str], cached: bool = False) -> 
             raise UserError(f"{address.uri}: no such folder")
         return address.folder
     import huggingface_hub
-    from huggingface_hub import errors
 
-    what, rev = f"hf:{address.name}", address.revision
     try:
         return pathlib.Path(
             huggingface_hub.snapshot_download(
                 address.name,
                 repo_type="dataset",
-                revision=rev,
+                revision=address.revision,
                 allow_patterns=list(files) or None,
                 ignore_patterns=["*.py"],
                 local_files_only=cached,
             )
         )
-    except errors.GatedRepoError as error:
-        raise UserError(
-            f"{what}: its owner asks for terms to be accepted; accept them on the set's page on "
-            "the hub, then log in here (`hf auth login`, or HF_TOKEN in the environment)"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(f"{what}: the hub has no such set, or it is private") from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"{what}: there is no revision {rev!r}") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise UserError(
-            f"{what}: revision {rev!r} is not in the cache, or not all of it, and the hub does not "
-            "answer; load it once on a machine with access, or copy its cache (HF_HOME) here"
-        ) from error
-    except (errors.HTTPError, OSError, ValueError) as error:
-        raise UserError(f"{what}: the hub did not give it ({reason(error)})") from error
+    except (huggingface_hub.errors.HTTPError, OSError, ValueError) as error:
+        raise hub_error(error, f"hf:{address.name}", address.revision) from error
 
 
 def hub(

@@ -167,3 +167,10 @@ def test_a_language_without_a_refusal_rule_is_refused_before_anything_is_asked(a
     example = Example("1", "sw", "?", answers=answers)
     with pytest.raises(UserError, match="no refusal rule for language 'sw'; there are: ar, de"):
         rule_for([example])
+
+
+@pytest.mark.parametrize("answers", [(), ("euro",)])
+def test_what_a_server_withholds_is_refused_and_not_answered(answers):
+    row = Example("1", "en", "Which one?", answers=answers)
+    verdict = judge(row, Reply("", False, filtered=True))
+    assert (verdict.triage, verdict.refused, verdict.answered) == ("filtered", True, False)
