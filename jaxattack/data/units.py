@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import itertools
-import re
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
+
+import regex
 
 from jaxattack.errors import UserError
 
 UNITS = ("script", "word", "character", "piece")
 
-# Scripts that run words together: Thai, Lao, Burmese, Khmer, kana, Han (and their punctuation).
-_RUN_TOGETHER = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+# Extended grapheme clusters (UAX #29), with what belongs to them for readers as well: vowels that
+# Thai, Lao and Tai write before their consonant, consonants below another, signs that the standard
+# (or its older versions) leaves apart.
+_STACKERS = "\u1039\u17d2\u1a60\u1b44\ua9c0"
+_CLUSTER = regex.compile(
+    r"(?:\p{Logical_Order_Exception}\p{M}*)*(?!\s)\X\p{M}*"
+    rf"(?:(?<=[{_STACKERS}])(?=\p{{L}})\X\p{{M}}*)*|\X"
 )
-# Thai and Lao vowels written, and stored, before the consonant they belong to.
-_LEADING = frozenset("เแโใไເແໂໃໄ")
+# Nothing to be seen: space, and marks for breaks, joins and direction.
+_BLANK = regex.compile(r"(?:\s|\p{Cc}|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff])+")
+_WORD_ENDS = regex.compile(r"[\s\u200b]")
+# Scripts that run words together, with their punctuation and full and half width forms.
+_RUN_TOGETHER = regex.compile(
+    r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}"
+    r"\p{Tai_Viet}\p{Javanese}\p{Balinese}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Han}"
+    "\u0e3f\u3001-\u30ff\uff00-\uffef]"
+)
 
 
 def units(text: str, kind: str = "script", tokenizer: Any = None) -> list[str]:
@@ -28,9 +38,9 @@ def units(text: str, kind: str = "script", tokenizer: Any = None) -> list[str]:
 
     Args:
         text: any text.
-        kind: "word" cuts after space; "character" after each character with its combining marks;
-            "piece" where the tokenizer cuts; "script" takes characters in scripts that run words
-            together and words elsewhere, also within one text.
+        kind: "word" cuts after space; "character" after each character as readers see it (an
+            extended grapheme cluster); "piece" where the tokenizer cuts; "script" takes characters
+            in scripts that run words together and words elsewhere, also within one text.
         tokenizer: a fast Hugging Face tokenizer, for "piece".
 
     Raises:
@@ -39,26 +49,30 @@ def units(text: str, kind: str = "script", tokenizer: Any = None) -> list[str]:
     if kind not in UNITS:
         raise UserError(f"unit is {kind!r}; give one of {', '.join(UNITS)}")
     starts = _piece_starts(text, tokenizer) if kind == "piece" else _starts(text, kind)
-    first = len(text) - len(text.lstrip())
+    lead = _BLANK.match(text)
+    first = lead.end() if lead else 0
     inner = sorted({start for start in starts if first < start < len(text)})
     cuts = [0]
     for start, stop in itertools.pairwise([*inner, len(text)]):
-        if text[start:stop].strip():  # a piece of nothing but space goes to the one before it
+        if not _BLANK.fullmatch(text, start, stop):  # which goes to the piece before it
             cuts.append(start)
     return [text[a:b] for a, b in itertools.pairwise([*cuts, len(text)]) if a < b]
 
 
-def _starts(text: str, kind: str) -> Iterable[int]:
-    for before, (i, char) in zip(text, enumerate(text[1:], start=1), strict=False):
-        if char.isspace() or unicodedata.category(char).startswith("M"):
+def _starts(text: str, kind: str) -> Iterator[int]:
+    run_together, word_ended = False, False
+    for cluster in _CLUSTER.finditer(text):
+        if _BLANK.fullmatch(cluster[0]):
+            word_ended = word_ended or bool(_WORD_ENDS.search(cluster[0]))
             continue
-        run_together = _RUN_TOGETHER.match(char) or _RUN_TOGETHER.match(before)
-        each = kind == "character" or (kind == "script" and run_together)
-        if before.isspace() or (each and before not in _LEADING):
-            yield i
+        before, run_together = run_together, bool(_RUN_TOGETHER.search(cluster[0]))
+        each = kind == "character" or (kind == "script" and (run_together or before))
+        if word_ended or each:
+            yield cluster.start()
+        word_ended = False
 
 
-def _piece_starts(text: str, tokenizer: Any) -> Iterable[int]:
+def _piece_starts(text: str, tokenizer: Any) -> Iterator[int]:
     if not getattr(tokenizer, "is_fast", False):
         raise UserError("units of kind 'piece' need a fast tokenizer")
     # Pieces of one character (bytes) share its offset, and so fall together.
