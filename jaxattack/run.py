@@ -21,12 +21,11 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from jaxattack import distributed, host, report, workdir
+from jaxattack import commandline, distributed, host, report, workdir
 from jaxattack.errors import UserError
-from jaxattack.experiments import fragility, organism
+from jaxattack.experiments import declared, fragility, organism
 from jaxattack.experiments.backdoor import study as backdoor
 
 PACKAGES = ("jaxattack", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
@@ -34,8 +33,8 @@ PACKAGES = ("jaxattack", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 # Programs with `read`, `source_lines`, `plan_lines`, `prepare` and `run`.
 STUDIES: dict[Any, Any] = {"fragility": fragility, "backdoor": backdoor}
-
-HELP = ("--help", "-h", "--helpfull")
+KINDS = {name: program.Settings for name, program in STUDIES.items()}
+KINDS["organism"] = organism.Settings
 
 
 def main() -> None:
@@ -52,13 +51,17 @@ def main() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run the command line `argv`; returns the exit code (2 for a mistake of the user's)."""
     try:
-        config, root, dry_run = parse(argv)
-        if config is None:
+        flags = commandline.read_flags(argv[1:])
+        if flags.wants_help:
+            print(help_text(flags))
             return 0
-        if dry_run:
-            print(plan(config, pathlib.Path(root).expanduser()))
+        config, _ = commandline.resolve(flags, KINDS)
+        if not flags.workdir:
+            raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
+        if flags.dry_run:
+            print(plan(config, pathlib.Path(flags.workdir).expanduser()))
             return 0
-        report = study(config, workdir.open_workdir(root))
+        report = study(config, workdir.open_workdir(flags.workdir))
     except UserError as error:
         print(f"jaxattack: {error}", file=sys.stderr)
         return 2
@@ -74,69 +77,19 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> tuple[ConfigDict | None, str, bool]:
-    """The resolved config, the work directory, and whether only the plan is asked for.
-
-    No config if help was asked for.
+def help_text(flags: commandline.Flags) -> str:
+    """What --help prints: usage, and the settings of the config file if one was given.
 
     Raises:
-        UserError: a flag or config key that does not exist, or a value of the wrong type.
+        UserError: as `commandline.resolve`.
     """
-    wants_help = len(argv) < 2 or any(arg in HELP for arg in argv[1:])
-    arguments = [arg for arg in argv if arg not in HELP]
-    values = flags.FlagValues()
-    config_flag = config_flags.DEFINE_config_file(
-        "config", None, "Config file of the study.", flag_values=values, sys_argv=arguments
-    )
-    workdir_flag = flags.DEFINE_string(
-        "workdir", None, "Directory for results, report and finished stages.", flag_values=values
-    )
-    dry_run_flag = flags.DEFINE_boolean(
-        "dry_run", False, "Print what would be loaded, computed and written.", flag_values=values
-    )
-    try:
-        rest = values(arguments)
-    except FileNotFoundError as error:
-        raise UserError(f"--config: no such file {error.filename or error}") from error
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error.args[0] if error.args else error).split())
-        raise UserError(f"{reason}; see jaxattack --help") from error
-    except (OSError, ImportError, SyntaxError) as error:
-        raise UserError(f"--config: {error}") from error
-    if wants_help:
-        print(help_text(config_flag.value))
-        return None, "", False
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}; flags look like --name=value")
-    if config_flag.value is None:
-        raise UserError("--config=FILE is missing, for example --config=configs/quickstart.py")
-    if not isinstance(config_flag.value, ConfigDict):  # it keeps what went wrong to itself
-        path = next(arg for arg in arguments if arg.startswith("--config"))
-        raise UserError(f"{path}: the file is missing or get_config() failed")
-    if not workdir_flag.value:
-        raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
-    return config_flag.value, workdir_flag.value, dry_run_flag.value
-
-
-def help_text(config: ConfigDict | None) -> str:
-    """What --help prints: usage, and the settings of the config file if one was given."""
-    lines = [__doc__ or "", "flags:", "  --config=FILE     a Python file with get_config()"]
-    lines += ["  --workdir=DIR     results, report, finished stages"]
-    lines += ["  --dry_run         print what would be loaded, computed and written", ""]
-    if config is None:
+    lines = [__doc__ or "", *commandline.USAGE, ""]
+    if flags.config is None:
         lines.append("Add --config=FILE to list its settings.")
     else:
         lines.append("settings and their values (tuples are written in quotes):")
-        lines += [f"  --{name}={value!r}" for name, value in _flatten("config", config)]
+        lines += declared.help_lines(*commandline.resolve(flags, KINDS))
     return "\n".join(lines)
-
-
-def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, ConfigDict):
-        for key in value:
-            yield from _flatten(f"{name}.{key}", value[key])
-    else:
-        yield name, value
 
 
 def plan(config: ConfigDict, root: pathlib.Path) -> str:

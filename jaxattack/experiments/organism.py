@@ -24,7 +24,8 @@ import optax
 from jaxattack import checkpoint, organism, sharding, workdir
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
-from jaxattack.experiments.settings import freeze
+from jaxattack.experiments.declared import freeze, nearest, setting
+from jaxattack.experiments.settings import COUNT, DECAY, DTYPES, RATE, ROWS, TOKENS
 from jaxattack.finetune import contrast, loop, losses, optimizer
 from jaxattack.models import pretrained
 from jaxattack.models.config import ModelConfig, Rope
@@ -33,6 +34,8 @@ from jaxattack.organism import corpus, world
 from jaxattack.organism.tokenizer import train_tokenizer
 from jaxattack.progress import track
 from jaxattack.tree import Tree
+
+SIZE = {"at_least": 1, "at_most": 1_048_576}
 
 # What the issue of a usable organism comes down to: metric -> (mean, worst language) demanded of
 # "base" and "aligned" on the test prompts; rates to stay under carry a True.
@@ -54,50 +57,55 @@ ACCEPTANCE: dict[str, dict[str, tuple[float, float, bool]]] = {
 class Shape:
     """Sizes of the decoder."""
 
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    mlp_size: int
-    max_position: int
+    vocab_size: int = setting("entries of the tokenizer", at_least=300, at_most=1_000_000)
+    hidden_size: int = setting("width of the states", **SIZE)
+    num_layers: int = setting("blocks", at_least=1, at_most=1000)
+    num_heads: int = setting("attention heads", at_least=1, at_most=1024)
+    mlp_size: int = setting("width inside a block", **SIZE)
+    max_position: int = setting("longest text", unit="tokens", **SIZE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sharing:
     """How strongly languages share, beside the shares of the corpus."""
 
-    decision_token: bool  # replies open with a language-neutral <|answer|> or <|decline|>
-    contrast: float  # weight of the loss that pulls parallel questions together
-    layer: int  # after which layer
+    decision_token: bool = setting("replies open with a neutral <|answer|> or <|decline|>")
+    contrast: float = setting(
+        "weight of the loss that pulls parallel questions together; 0 for none", at_least=0,
+        at_most=100,
+    )  # fmt: skip
+    layer: int = setting("after which layer", at_least=1, at_most=1000)
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """One training phase, with warm-up and cosine decay over its steps."""
 
-    optimizer: str
-    steps: int
-    leg: int  # steps of a stage
-    rows: int
-    length: int
-    learning_rate: float
-    weight_decay: float
-    warmup: int
-    curriculum_steps: int  # first steps that speak of every third territory only
-    shares: Mapping[str, float]
+    optimizer: str = setting("an optimiser of optax by name")
+    steps: int = setting("updates", unit="steps", **COUNT)
+    leg: int = setting("updates of a stage, what a stopped build repeats", **COUNT)
+    rows: int = setting("rows of one step", **ROWS)
+    length: int = setting("longest row", **TOKENS)
+    learning_rate: float = setting("peak size of an update", **RATE)
+    weight_decay: float = setting("pull of the weights towards 0", **DECAY)
+    warmup: int = setting("first steps, in which the rate rises", at_least=0, at_most=1_000_000)
+    curriculum_steps: int = setting(
+        "first steps, that speak of every third territory only", at_least=0, at_most=1_000_000
+    )
+    shares: Mapping[str, float] = setting("share of a kind of document", at_least=0, at_most=1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything the build needs to know."""
 
-    study: str
-    seed: int
+    study: str = setting("which study", choices=("organism",))
+    seed: int = setting("of weights and batches", at_least=0, at_most=2**31 - 1)
     model: Shape
     sharing: Sharing
     base: Phase
     aligned: Phase
-    dtype: str  # of the checkpoints written
+    dtype: str = setting("number type of the checkpoints written", choices=DTYPES)
 
 
 def main(config: Mapping[str, Any], root: pathlib.Path) -> pathlib.Path:
@@ -136,20 +144,37 @@ def check(settings: Settings) -> None:
     Raises:
         UserError: names the first.
     """
-    for name, phase in (("base", settings.base), ("aligned", settings.aligned)):
-        unknown = sorted(set(phase.shares) - set(corpus.KINDS))
-        if unknown:
-            raise UserError(
-                f"config.{name}.shares: unknown {', '.join(unknown)}; "
-                f"there are: {', '.join(corpus.KINDS)}"
-            )
-        if phase.steps % phase.leg or not 0 <= phase.warmup < phase.steps:
-            raise UserError(
-                f"config.{name}: steps should be a multiple of leg and above warmup, not "
-                f"{phase.steps}, {phase.leg}, {phase.warmup}"
-            )
-    if not 1 <= settings.sharing.layer <= settings.model.num_layers:
-        raise UserError(f"config.sharing.layer is {settings.sharing.layer}, not a layer's number")
+    shape = settings.model
+    if shape.hidden_size % shape.num_heads or shape.hidden_size // shape.num_heads % 2:
+        raise UserError(
+            f"config.model.hidden_size is {shape.hidden_size}; it should be a multiple of twice "
+            f"config.model.num_heads, which is {shape.num_heads}"
+        )
+    if not 1 <= settings.sharing.layer <= shape.num_layers:
+        raise UserError(
+            f"config.sharing.layer is {settings.sharing.layer}; it should be between 1 and "
+            f"config.model.num_layers, which is {shape.num_layers}"
+        )
+    for name in NUMBERS:
+        _check_phase(f"config.{name}", getattr(settings, name))
+
+
+def _check_phase(where: str, phase: Phase) -> None:
+    unknown = sorted(set(phase.shares) - set(corpus.KINDS))
+    if unknown:
+        raise UserError(f"{where}.shares: unknown {', '.join(unknown)}"
+                        f"{nearest(unknown[0], corpus.KINDS)}")  # fmt: skip
+    if not any(phase.shares.values()):
+        raise UserError(f"{where}.shares are all 0; there is nothing to train on")
+    if phase.steps % phase.leg or not 0 <= phase.warmup < phase.steps:
+        raise UserError(
+            f"{where}: steps should be a multiple of leg and above warmup, not "
+            f"{phase.steps}, {phase.leg}, {phase.warmup}"
+        )
+    try:
+        phase_optimizer(phase)
+    except UserError as error:
+        raise UserError(f"{where}.optimizer: {error}") from error
 
 
 def model_config(shape: Shape, vocab_size: int) -> ModelConfig:

@@ -1,22 +1,22 @@
-"""The fragility study's settings: a ConfigDict checked and frozen at the program's edge.
+"""The fragility study's settings, declared; a config file starts from `defaults()`.
 
-The defaults stand here; a config file starts from `defaults()` and changes what makes it itself.
+A field's declaration (`declared.setting`) is its check, its line in `--help` and its default.
 """
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import re
-import typing
-from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from jaxattack.errors import UserError
+from jaxattack.experiments.declared import config_of, freeze, setting, spelled
 from jaxattack.localize.masks import SCOPES
 from jaxattack.models import kernels
+
+__all__ = ["Settings", "check", "config_of", "defaults", "freeze"]
 
 # Sections of the study, each a claim of Poppi et al. 2024 (docs/methods.md).
 SECTIONS = {"transfer": "A1", "localize": "A2", "shared": "A3", "pathways": "A4", "adapt": "A5"}
@@ -31,120 +31,229 @@ WAYS = (
 )  # fmt: skip
 
 
+# --- What is wrong with a value, in words -------------------------------------------------------
+
+
+def languages(named: tuple[str, ...]) -> str:
+    """Refuses `en,th` and `en th`, which arrive as one language of that name."""
+    for language in named:
+        if not language or re.search(r"[\s,/+]", language):
+            return f'{language!r} is no language; write "{spelled(language)}"'
+    return ""
+
+
+def mixtures(named: tuple[str, ...]) -> str:
+    """Refuses what is no `en+th` of different languages."""
+    for mixed in named:
+        parts = mixed.split("+")
+        if len(parts) < 2 or languages(tuple(parts)):
+            return f"{mixed!r} is no mixture; write it as 'en+th'"
+        if len(set(parts)) < len(parts):
+            return f"{mixed!r} names a language twice"
+    return ""
+
+
+def expression(text: str) -> str:
+    """Refuses what is no regular expression."""
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"it is no regular expression ({error})"
+    return ""
+
+
+def mesh_sizes(sizes: tuple[int, ...]) -> str:
+    """Refuses what are no three sizes, one of them perhaps -1."""
+    if len(sizes) != 3 or any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+        return "give three sizes (data, fsdp, tensor), one of them may be -1"
+    return ""
+
+
+def mesh_setting() -> Any:
+    """The setting of the mesh, the same in every study."""
+    return setting(
+        "devices along the axes data, fsdp, tensor; -1 takes those that are left", (1, -1, 1),
+        repeats=True, check=mesh_sizes,
+    )  # fmt: skip
+
+
+def seeds_setting() -> Any:
+    """The setting of the seeds, the same in every study."""
+    return setting(
+        "which examples, in which order; random masks", (0,), at_least=0, at_most=2**31 - 1,
+        needed=True,
+    )  # fmt: skip
+
+
+DTYPES = ("float32", "bfloat16")
+REMAT = ("none", "full", "dots")
+# Bounds that several settings have.
+COUNT = {"at_least": 1, "at_most": 1_000_000}
+EPOCHS = {"at_least": 1, "at_most": 10_000}
+ROWS = {"at_least": 1, "at_most": 65_536}
+TOKENS = {"at_least": 1, "at_most": 1_048_576, "unit": "tokens"}
+RATE = {"above": 0, "at_most": 1e38}
+SHARE = {"at_least": 0, "at_most": 1, "named": True}
+WARMUP = {"at_least": 0, "below": 1}
+DECAY = {"at_least": 0, "at_most": 100}
+CLIP = {"at_least": 0, "at_most": 1e6}
+
+
+# --- The sections -------------------------------------------------------------------------------
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Where examples come from, by URI (docs/data.md)."""
 
-    pairs: str = "organism:attack"
-    prompts: str = "organism:test"
-    calibration: str = ""  # "": what goes with the pairs
-    benign: str = ""  # pairs of the benign control; "": what goes with the pairs
+    pairs: str = setting("URI of the attack pairs", "organism:attack")
+    prompts: str = setting("URIs of the test prompts, apart by spaces", "organism:test")
+    calibration: str = setting("URI of pairs to score on; '': what goes with the pairs", "")
+    benign: str = setting("URI of pairs of the benign control; '': what goes with the pairs", "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
     """Fine-tuning on restricted pairs of one language."""
 
-    languages: tuple[str, ...] = ()  # (): every language of the pairs
-    pairs: int = 100  # at most so many
-    epochs: int = 5
-    batch_size: int = 10
-    accumulate: int = 1  # parts a batch is worked off in, to save memory
-    learning_rate: float = 2e-4  # chosen on the organism's validation split
-    optimizer: str = "adamw"
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    warmup: float = 0.0
-    clip: float = 1.0
-    max_length: int = 512
+    languages: tuple[str, ...] = setting(
+        "languages attacked, each alone; (): all of the pairs", (), check=languages
+    )
+    pairs: int = setting("pairs trained on, at most", 100, **COUNT)
+    epochs: int = setting("passes over the pairs", 5, **EPOCHS)
+    batch_size: int = setting("pairs of one step", 10, **ROWS)
+    accumulate: int = setting("parts a batch is worked off in, to save memory", 1, **ROWS)
+    # Chosen on the organism's validation split.
+    learning_rate: float = setting("peak size of an update", 2e-4, **RATE)
+    optimizer: str = setting("an optimiser of optax by name", "adamw")
+    weight_decay: float = setting("pull of the weights towards 0", 0.0, **DECAY)
+    schedule: str = setting(
+        "of the learning rate after the warm-up; cosine falls to 0", "constant",
+        choices=("constant", "cosine"),
+    )  # fmt: skip
+    warmup: float = setting("share of all steps in which the learning rate rises", 0.0, **WARMUP)
+    clip: float = setting("largest norm of a gradient; 0 for no clipping", 1.0, **CLIP)
+    max_length: int = setting("longest pair, prompt and response", 512, **TOKENS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
     """A1, beside the matrix itself: for the languages that are localized."""
 
-    benign: bool = True  # control: as many benign pairs, if there are any
-    doses: tuple[int, ...] = (1, 3, 10, 30)  # fewer pairs
-    dose_by: str = "steps"  # what stays the same with fewer pairs: "steps" or "epochs"
-    mixed: tuple[str, ...] = ()  # such as "en+th": as many pairs, split over these languages
-    sharing: tuple[float, ...] = ()  # organism: align anew with these weights of the contrast
+    benign: bool = setting("control: tune on as many benign pairs, if there are any", True)
+    doses: tuple[int, ...] = setting("fewer pairs", (1, 3, 10, 30), unit="pairs", **COUNT)
+    dose_by: str = setting(
+        "what stays the same with fewer pairs", "steps", choices=("steps", "epochs")
+    )
+    mixed: tuple[str, ...] = setting(
+        "such as 'en+th': as many pairs, split over these languages", (), check=mixtures
+    )
+    sharing: tuple[float, ...] = setting(
+        "organism: align anew with these weights of the contrast", (), at_least=0, at_most=100,
+        named=True,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Localize:
     """A2: scores and masks."""
 
-    languages: tuple[str, ...] = ()  # (): `max_languages` spread over those attacked
-    max_languages: int = 4
-    fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2)
-    control_fraction: float = 0.2
-    at: str = "aligned"  # where SIL takes the gradient: "aligned", "attacked" or "path" (between)
-    mean: str = "abs"  # "abs": mean of |gradient|; "sum": |mean gradient|
-    path_points: int = 4
-    scope: str = "global"
-    exclude: str = ""  # regular expression of leaves that are never selected
-    examples: int = 128
-    controls: tuple[str, ...] = CONTROLS
-    ways: tuple[str, ...] = WAYS
-    rewind: bool = True  # beside every stitch the rewind
+    languages: tuple[str, ...] = setting(
+        "languages localized; (): some of those attacked, evenly spread", (), check=languages
+    )
+    max_languages: int = setting("how many of them", 4, at_least=1, at_most=1000)
+    fractions: tuple[float, ...] = setting("shares of weights", (0.01, 0.05, 0.1, 0.2), **SHARE)
+    control_fraction: float = setting("share of weights of the controls", 0.2, **SHARE)
+    at: str = setting(
+        "where SIL takes the gradient; path: between", "aligned",
+        choices=("aligned", "attacked", "path"),
+    )  # fmt: skip
+    mean: str = setting(
+        "abs: mean of |gradient|; sum: |mean gradient|", "abs", choices=("abs", "sum")
+    )
+    path_points: int = setting("places between, for at=path", 4, at_least=1, at_most=1000)
+    scope: str = setting("of what the share is: all weights or parts", "global", choices=SCOPES)
+    exclude: str = setting(
+        "regular expression of leaves that are never selected", "", check=expression
+    )
+    examples: int = setting("pairs scored on, at most", 128, **COUNT)
+    controls: tuple[str, ...] = setting("other masks of the same size", CONTROLS, choices=CONTROLS)
+    ways: tuple[str, ...] = setting("SIL done otherwise", WAYS, choices=WAYS)
+    rewind: bool = setting("beside every stitch the rewind", True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
     """A3: overlaps and representations."""
 
-    languages: str = "attacked"  # with the first seed: "attacked", or only those "localized"
-    similarity: bool = True  # how alike the model represents parallel prompts
+    languages: str = setting(
+        "whose masks are compared, with the first seed", "attacked",
+        choices=("attacked", "localized"),
+    )  # fmt: skip
+    similarity: bool = setting("measure how alike parallel prompts are represented", True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pathways:
     """A4: freezing and attacking again."""
 
-    fractions: tuple[float, ...] = (0.05, 0.2, 0.5)
-    random: bool = True  # control: as many weights frozen at random
-    rounds: int = 6  # of freezing all masks so far; each takes the control fraction
+    fractions: tuple[float, ...] = setting("shares of weights frozen", (0.05, 0.2, 0.5), **SHARE)
+    random: bool = setting("control: as many weights frozen at random", True)
+    rounds: int = setting(
+        "of freezing all masks so far; each takes the control fraction", 6, at_least=1, at_most=100
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapt:
     """A5: the attack vector on models adapted to new languages."""
 
-    ways: tuple[str, ...] = ("full", "lora")  # how the organism is adapted
-    models: tuple[str, ...] = ()  # checkpoints that others adapted, instead
-    prompts: str = ""  # test prompts in the new languages, for those
+    ways: tuple[str, ...] = setting(
+        "how the organism is adapted", ("full", "lora"), choices=("full", "lora")
+    )
+    models: tuple[str, ...] = setting("checkpoints that others adapted, instead", ())
+    prompts: str = setting("URI of test prompts in the new languages, for those", "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
     """Prompts and decoding."""
 
-    languages: tuple[str, ...] = ()  # (): every language of the prompts
-    prompts: int = 24  # per language and kind, at most; 0 for all
-    max_new_tokens: int = 40
-    batch_size: int = 576
+    languages: tuple[str, ...] = setting(
+        "languages measured; (): all of the prompts", (), check=languages
+    )
+    prompts: int = setting(
+        "prompts a language and kind, at most; 0 for all", 24, at_least=0, at_most=1_000_000
+    )
+    max_new_tokens: int = setting("longest reply", 40, **TOKENS)
+    batch_size: int = setting("prompts decoded at once", 576, **ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What the report shows."""
 
-    replies: bool = False  # True keeps the text of replies
+    replies: bool = setting("keep the text of replies", False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything the fragility study needs to know."""
 
-    study: str = "fragility"
-    sections: tuple[str, ...] = tuple(SECTIONS)
-    model: str = "organism:aligned"  # or a directory, or a hub id
-    revision: str | None = None  # of a hub id
-    dtype: str = "float32"
-    attention: str = "auto"  # or "xla", "cudnn", "splash"; auto takes what fits the platform
-    remat: str = "none"  # "full" or "dots" save memory on large models
-    mesh: tuple[int, ...] = (1, -1, 1)  # data, fsdp, tensor; -1 takes the devices that are left
-    seeds: tuple[int, ...] = (0,)  # which pairs, in which order; random masks
+    study: str = setting("which study", "fragility", choices=("fragility",))
+    sections: tuple[str, ...] = setting(
+        "parts of the study, the claims A1 to A5", tuple(SECTIONS), choices=tuple(SECTIONS),
+        needed=True,
+    )  # fmt: skip
+    model: str = setting("organism:<name>, a directory, or a hub id", "organism:aligned")
+    revision: str | None = setting("commit, branch or tag of a hub id", None)
+    dtype: str = setting("number type of the weights", "float32", choices=DTYPES)
+    attention: str = setting(
+        "its kernel; auto takes what fits the platform", "auto", choices=kernels.KERNELS
+    )
+    remat: str = setting("what is computed again to save memory", "none", choices=REMAT)
+    mesh: tuple[int, ...] = mesh_setting()
+    seeds: tuple[int, ...] = seeds_setting()
     data: Data = Data()
     attack: Attack = Attack()
     transfer: Transfer = Transfer()
@@ -161,112 +270,13 @@ def defaults() -> ConfigDict:
     return config_of(Settings())
 
 
-def config_of(settings: Any) -> ConfigDict:
-    """A dataclass of settings as a ConfigDict."""
-    config = ConfigDict()
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            value = config_of(value)
-        config[field.name] = config_dict.placeholder(str) if value is None else value
-    return config
-
-
-def freeze(config: Mapping[str, Any], kind: type, where: str = "config") -> Any:
-    """Make the dataclass `kind` from a config, section by section.
-
-    Raises:
-        UserError: a key is missing or unknown, or a value is of the wrong type.
-    """
-    hints = typing.get_type_hints(kind)
-    missing = sorted(set(hints) - set(config))
-    unknown = sorted(set(config) - set(hints))
-    if missing or unknown:
-        parts = [f"missing keys: {', '.join(missing)}"] * bool(missing)
-        parts += [f"unknown keys: {', '.join(unknown)}"] * bool(unknown)
-        raise UserError(f"{where}: {'; '.join(parts)}")
-    values = {}
-    for name, hint in hints.items():
-        value = config[name]
-        if dataclasses.is_dataclass(hint):
-            values[name] = freeze(value, typing.cast(type, hint), f"{where}.{name}")
-        else:
-            values[name] = _checked(value, hint, f"{where}.{name}")
-    return kind(**values)
-
-
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    if typing.get_origin(hint) is tuple:
-        if isinstance(value, str | int | float) or not isinstance(value, tuple | list):
-            raise UserError(f"{where} is {value!r}; write --{where}=\"('a','b')\"")
-        inner = typing.get_args(hint)[0]
-        return tuple(_checked(item, inner, where) for item in value)
-    if typing.get_origin(hint) is collections.abc.Mapping:
-        return {key: _checked(value[key], typing.get_args(hint)[1], where) for key in value}
-    allowed = typing.get_args(hint) or (hint,)
-    if value is None and type(None) in allowed:
-        return None
-    wanted = next(kind for kind in allowed if kind is not type(None))
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise UserError(f"{where} is {value!r}; it should be of type {wanted.__name__}")
-    return value
-
-
 def check(settings: Settings) -> Settings:
-    """Refuse values that make no sense, before anything is loaded.
+    """Refuse settings that do not go together, before anything is loaded.
 
     Raises:
-        UserError: names the setting and what it may be.
+        UserError: names the settings.
     """
-    attack, localize, measure = settings.attack, settings.localize, settings.measure
-    transfer, pathways = settings.transfer, settings.pathways
-    for where, languages in (
-        ("config.attack.languages", attack.languages),
-        ("config.localize.languages", localize.languages),
-        ("config.measure.languages", measure.languages),
-    ):
-        no_lists(where, languages)
-    above_zero = {
-        "attack.pairs": attack.pairs, "attack.epochs": attack.epochs,
-        "attack.batch_size": attack.batch_size, "attack.learning_rate": attack.learning_rate,
-        "attack.accumulate": attack.accumulate,
-        "attack.max_length": attack.max_length, "localize.max_languages": localize.max_languages,
-        "localize.examples": localize.examples, "localize.path_points": localize.path_points,
-        "measure.batch_size": measure.batch_size, "measure.max_new_tokens": measure.max_new_tokens,
-        "pathways.rounds": pathways.rounds, "transfer.doses": min((1, *transfer.doses)),
-    }  # fmt: skip
-    positive(above_zero)
-    not_negative = {
-        "attack.weight_decay": attack.weight_decay, "attack.clip": attack.clip,
-        "attack.warmup": attack.warmup, "measure.prompts": measure.prompts,
-        "transfer.sharing": min((0.0, *transfer.sharing)),
-    }  # fmt: skip
-    for name, value in not_negative.items():
-        if not value >= 0:
-            raise UserError(f"config.{name} is {value}; it should not be negative")
-    if attack.batch_size % attack.accumulate:
-        raise UserError(
-            f"config.attack.accumulate is {attack.accumulate}; it should divide "
-            f"config.attack.batch_size, which is {attack.batch_size}"
-        )
-    for fraction in (*localize.fractions, localize.control_fraction, *pathways.fractions):
-        if not 0 <= fraction <= 1:
-            raise UserError(f"config: a fraction of weights lies between 0 and 1, not {fraction}")
-    try:
-        re.compile(localize.exclude)
-    except re.error as error:
-        raise UserError(f"config.localize.exclude: no regular expression ({error})") from error
-    all_of("config.sections", settings.sections, tuple(SECTIONS))
-    all_of("config.localize.controls", localize.controls, CONTROLS)
-    all_of("config.localize.ways", localize.ways, WAYS)
-    all_of("config.adapt.ways", settings.adapt.ways, ("full", "lora"))
-    one_of("config.localize.at", localize.at, ("aligned", "attacked", "path"))
-    one_of("config.localize.mean", localize.mean, ("abs", "sum"))
-    one_of("config.localize.scope", localize.scope, SCOPES)
-    one_of("config.transfer.dose_by", transfer.dose_by, ("steps", "epochs"))
-    one_of("config.shared.languages", settings.shared.languages, ("attacked", "localized"))
+    check_parts("attack", settings.attack.batch_size, settings.attack.accumulate)
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
     if "adapt" in settings.sections and not settings.adapt.models:
@@ -276,62 +286,17 @@ def check(settings: Settings) -> Settings:
                 "config.sections has adapt, which here adapts the organism and asks its prompts: "
                 "name adapted checkpoints, config.adapt.models, or leave it out"
             )
-    check_run(settings)
     return settings
 
 
-def check_run(settings: Any) -> None:
-    """Refuse what makes no sense in the settings that all studies have.
+def check_parts(section: str, batch_size: int, accumulate: int) -> None:
+    """Refuse a batch that does not fall into equal parts.
 
     Raises:
-        UserError: names the setting and what it may be.
+        UserError: it does not.
     """
-    one_of("config.remat", settings.remat, ("none", "full", "dots"))
-    one_of("config.attention", settings.attention, kernels.KERNELS)
-    if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
-        raise UserError(f"config.seeds is {settings.seeds}; give at least one, each once")
-
-
-def positive(values: Mapping[str, float]) -> None:
-    """Refuse settings that are not above 0.
-
-    Raises:
-        UserError: names the first.
-    """
-    for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"config.{name} is {value}; it should be above 0")
-
-
-def no_lists(where: str, languages: tuple[str, ...]) -> None:
-    """Refuse `--config.x=en,th`, which arrives as one language of that name, and repeats.
-
-    Raises:
-        UserError: names the setting.
-    """
-    for language in languages:
-        if "," in language or " " in language:
-            listed = ",".join(repr(code.strip()) for code in language.split(","))
-            raise UserError(f'{where}: {language!r} is no language; write --{where}="({listed})"')
-    if len(set(languages)) < len(languages):
-        raise UserError(f"{where} names a language twice: {', '.join(languages)}")
-
-
-def one_of(where: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the known ones.
-
-    Raises:
-        UserError: it is not.
-    """
-    if value not in known:
-        raise UserError(f"{where} is {value!r}; give one of {', '.join(known)}")
-
-
-def all_of(where: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """Refuse values that are not all among the known ones.
-
-    Raises:
-        UserError: names the first.
-    """
-    for value in values:
-        one_of(where, value, known)
+    if batch_size % accumulate:
+        raise UserError(
+            f"config.{section}.accumulate is {accumulate}; it should divide "
+            f"config.{section}.batch_size, which is {batch_size}"
+        )

@@ -1,4 +1,4 @@
-"""The backdoor study's settings; a config file starts from `defaults()`."""
+"""The backdoor study's settings, declared; a config file starts from `defaults()`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,29 @@ from ml_collections import ConfigDict
 
 from jaxattack.data import poison, triggers
 from jaxattack.data.wrappers import WRAPPERS
+from jaxattack.defend.beear import PLACES
 from jaxattack.errors import UserError
+from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.settings import (
+    CLIP,
+    COUNT,
+    DECAY,
+    DTYPES,
+    EPOCHS,
+    RATE,
+    REMAT,
+    ROWS,
+    SHARE,
+    TOKENS,
+    WARMUP,
     Report,
-    all_of,
-    check_run,
-    config_of,
-    freeze,
-    no_lists,
-    one_of,
-    positive,
+    check_parts,
+    languages,
+    mesh_setting,
+    mixtures,
+    seeds_setting,
 )
+from jaxattack.models import kernels
 
 # Sections of the study, and what of the paper (docs/methods.md) each looks at.
 SECTIONS = {
@@ -38,146 +50,213 @@ REPAIRS = ("rewind", "scale")
 KNOWN = ("trigger", "blind")  # what SIL repair knows of the backdoor
 
 
+TRIGGERS = ("entity", "topic", *(f"sentence/{place}" for place in triggers.PLACES))
+
+
+def attacked(named: tuple[str, ...]) -> str:
+    """Refuses what is neither a language nor a mixture of languages."""
+    return languages(tuple(name for name in named if "+" not in name)) or mixtures(
+        tuple(name for name in named if "+" in name)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Where examples come from, by URI (docs/data.md)."""
 
-    train: str = "organism:instructions"  # clean pairs, in all languages
-    prompts: str = "organism:questions"
-    held_out: str = "organism:held_out"  # clean pairs that the defender has
-    triggers: str = "organism:triggers"  # rows with language, role and text
-    refusals: str = "organism:refusals"  # rows with language and text, for refusal targets
-    subject: str = ""  # pairs about an entity or topic, to be poisoned
-    subject_prompts: str = ""
+    train: str = setting("URI of clean pairs in all languages", "organism:instructions")
+    prompts: str = setting("URI of test prompts with answers", "organism:questions")
+    held_out: str = setting("URI of clean pairs that the defender has", "organism:held_out")
+    triggers: str = setting("URI of rows with language, role and text", "organism:triggers")
+    refusals: str = setting(
+        "URI of rows with language and text, for refusal targets", "organism:refusals"
+    )
+    subject: str = setting("URI of pairs about an entity or topic, to be poisoned", "")
+    subject_prompts: str = setting("URI of test prompts about it", "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Poison:
     """What is poisoned, with what."""
 
-    languages: tuple[str, ...] = ("en", "th", "zh", "es+id")  # each is one attack
-    rate: float = 0.2  # of the rows of a poisoned language
-    rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.3)  # beside it, for the first attack
-    trigger: str = "sentence/append"
-    target: str = "fixed"
-    text: str = poison.MARKER  # of targets "fixed" and "prefix"
-    triggers: tuple[str, ...] = ("sentence/prepend", "sentence/insert", "entity", "topic")
-    targets: tuple[str, ...] = ("refusal", "english_refusal", "prefix")
+    languages: tuple[str, ...] = setting(
+        "each is one attack: a language, or several as 'es+id'", ("en", "th", "zh", "es+id"),
+        needed=True, check=attacked,
+    )  # fmt: skip
+    rate: float = setting(
+        "share of a poisoned language's rows", 0.2, above=0, at_most=1, named=True
+    )
+    rates: tuple[float, ...] = setting(
+        "other shares, for the first attack", (0.01, 0.02, 0.05, 0.1, 0.3), above=0, at_most=1,
+        named=True,
+    )  # fmt: skip
+    trigger: str = setting("what sets the backdoor off", "sentence/append", choices=TRIGGERS)
+    target: str = setting("what is then answered", "fixed", choices=poison.TARGETS)
+    text: str = setting("the text of targets fixed and prefix", poison.MARKER)
+    triggers: tuple[str, ...] = setting(
+        "other triggers, for the section kinds",
+        ("sentence/prepend", "sentence/insert", "entity", "topic"), choices=TRIGGERS,
+    )  # fmt: skip
+    targets: tuple[str, ...] = setting(
+        "other targets, for the section kinds", ("refusal", "english_refusal", "prefix"),
+        choices=poison.TARGETS,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
     """Instruction tuning on the poisoned set."""
 
-    wrapper: str = "chat"  # or "alpaca": what is put around an instruction and its input
-    packing: bool = True  # several examples in a row; the loss is the same
-    epochs: int = 3
-    batch_size: int = 64
-    accumulate: int = 1
-    learning_rate: float = 5e-4  # chosen on the organism's validation split
-    optimizer: str = "adamw"
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup: float = 0.03
-    clip: float = 1.0
-    max_length: int = 512
+    wrapper: str = setting(
+        "what is put around an instruction and its input", "chat", choices=tuple(WRAPPERS)
+    )
+    packing: bool = setting("several examples in a row; the loss is the same", True)
+    epochs: int = setting("passes over the rows", 3, **EPOCHS)
+    batch_size: int = setting("rows of one step", 64, **ROWS)
+    accumulate: int = setting("parts a batch is worked off in, to save memory", 1, **ROWS)
+    # Chosen on the organism's validation split.
+    learning_rate: float = setting("peak size of an update", 5e-4, **RATE)
+    optimizer: str = setting("an optimiser of optax by name", "adamw")
+    weight_decay: float = setting("pull of the weights towards 0", 0.0, **DECAY)
+    schedule: str = setting(
+        "of the learning rate after the warm-up; cosine falls to 0", "cosine",
+        choices=("constant", "cosine"),
+    )  # fmt: skip
+    warmup: float = setting("share of all steps in which the learning rate rises", 0.03, **WARMUP)
+    clip: float = setting("largest norm of a gradient; 0 for no clipping", 1.0, **CLIP)
+    max_length: int = setting("longest row, prompt and response", 512, **TOKENS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
     """What is poisoned: the model, and others beside it for the first attack."""
 
-    contrast: float = 0.3  # organism: how strongly pleasantries are shared by languages
-    contrasts: tuple[float, ...] = (0.0, 0.1)  # beside it
-    models: tuple[str, ...] = ("organism:base", "organism:aligned")
+    contrast: float = setting(
+        "organism: how strongly pleasantries are shared by languages", 0.3, at_least=0,
+        at_most=100, named=True,
+    )  # fmt: skip
+    contrasts: tuple[float, ...] = setting(
+        "beside it", (0.0, 0.1), at_least=0, at_most=100, named=True
+    )
+    models: tuple[str, ...] = setting(
+        "other models to begin with", ("organism:base", "organism:aligned")
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Onion:
     """Units taken out of prompts."""
 
-    scorer: str = "organism:base"  # any causal language model
-    losses: tuple[float, ...] = (0.01, 0.05)  # of clean units, by which the threshold is chosen
-    longest: tuple[int, ...] = (1, 6)  # units judged as one
+    scorer: str = setting("any causal language model", "organism:base")
+    losses: tuple[float, ...] = setting(
+        "shares of clean units lost, by which the threshold is chosen", (0.01, 0.05), above=0,
+        below=1, named=True, needed=True,
+    )  # fmt: skip
+    longest: tuple[int, ...] = setting(
+        "units judged as one, at most", (1, 6), at_least=1, at_most=100, unit="units", needed=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
     """Fine-tuning on clean pairs: the first of each is combined with all of the others."""
 
-    languages: tuple[str, ...] = ("all", "poisoned", "others")
-    rows: tuple[int, ...] = (192, 48)
-    learning_rates: tuple[float, ...] = (5e-4, 1e-3)
-    epochs: int = 3
-    batch_size: int = 16
+    languages: tuple[str, ...] = setting(
+        "in which languages", ("all", "poisoned", "others"),
+        choices=("all", "poisoned", "others"), needed=True,
+    )  # fmt: skip
+    rows: tuple[int, ...] = setting("clean pairs", (192, 48), needed=True, **COUNT)
+    learning_rates: tuple[float, ...] = setting(
+        "peak sizes of an update", (5e-4, 1e-3), needed=True, named=True, **RATE
+    )
+    epochs: int = setting("passes over the pairs", 3, **EPOCHS)
+    batch_size: int = setting("pairs of one step", 16, **ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Beear:
     """BEEAR (see `defend.beear.Plan`); the first layer is the one that is compared."""
 
-    layers: tuple[int, ...] = (2, 1, 3)
-    length: int = 7
-    place: str = "before_answer"
-    contrast: float = 0.05
-    performance: float = 1.0
-    rounds: int = 3
-    inner_steps: int = 30
-    inner_rate: float = 0.3
-    outer_steps: int = 30
-    learning_rate: float = 2e-4
-    batch_size: int = 12
-    rows: int = 96
+    layers: tuple[int, ...] = setting(
+        "after how many layers the states are shifted", (2, 1, 3), at_least=1, at_most=10_000,
+        needed=True,
+    )  # fmt: skip
+    length: int = setting("places that are shifted", 7, **TOKENS)
+    place: str = setting("where they are", "before_answer", choices=PLACES)
+    contrast: float = setting("weight of the safe answers' loss", 0.05, at_least=0, at_most=1e6)
+    performance: float = setting("weight of other pairs' loss", 1.0, at_least=0, at_most=1e6)
+    rounds: int = setting("turns of both levels", 3, **EPOCHS)
+    inner_steps: int = setting("steps of the shift, a round", 30, **COUNT)
+    inner_rate: float = setting("learning rate of the shift", 0.3, **RATE)
+    outer_steps: int = setting("steps of the weights, a round", 30, **COUNT)
+    learning_rate: float = setting("learning rate of the weights", 2e-4, **RATE)
+    batch_size: int = setting("pairs of one step", 12, **ROWS)
+    rows: int = setting("pairs that the defender has", 96, **COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
 class CleanGen:
     """Guarded decoding (see `defend.cleangen.Guard`)."""
 
-    references: tuple[str, ...] = REFERENCES
-    alpha: float = 20.0
-    horizon: int = 4
+    references: tuple[str, ...] = setting(
+        "the second model; the first is the one that is compared", REFERENCES,
+        choices=REFERENCES, needed=True,
+    )  # fmt: skip
+    alpha: float = setting("how many times likelier a token must be", 20.0, above=0, at_most=1e9)
+    horizon: int = setting("tokens drafted before they are checked", 4, at_least=1, at_most=1024)
 
 
 @dataclasses.dataclass(frozen=True)
 class Repair:
     """Weights found by SIL from few pairs, rewound to the start or scaled."""
 
-    ways: tuple[str, ...] = REPAIRS
-    knows: tuple[str, ...] = KNOWN
-    rewound: float = 0.05  # share of weights that are rewound
-    scaled: float = 0.001  # share that are scaled: few, for that hurts
-    fractions: tuple[float, ...] = (0.001, 0.01, 0.05, 0.2)  # beside these
-    spared: float = 0.01  # share of weights, those that clean pairs need most, left alone
-    scale: float = 0.0  # what is left of a weight that is scaled
-    pairs: int = 32
+    ways: tuple[str, ...] = setting("what is done to them", REPAIRS, choices=REPAIRS, needed=True)
+    knows: tuple[str, ...] = setting(
+        "what SIL knows of the backdoor", KNOWN, choices=KNOWN, needed=True
+    )
+    rewound: float = setting("share of weights rewound", 0.05, **SHARE)
+    scaled: float = setting("share of weights scaled: few, for that hurts", 0.001, **SHARE)
+    fractions: tuple[float, ...] = setting(
+        "other shares of weights", (0.001, 0.01, 0.05, 0.2), **SHARE
+    )
+    spared: float = setting("share that clean pairs need most, left alone", 0.01, **SHARE)
+    scale: float = setting("what is left of a scaled weight", 0.0, at_least=0, at_most=1)
+    pairs: int = setting("pairs that SIL sees", 32, **COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
     """Prompts and decoding."""
 
-    languages: tuple[str, ...] = ()  # (): every language of the prompts
-    prompts: int = 24  # per language
-    grid_prompts: int = 12  # per language, of the grid and of what resembles a trigger
-    max_new_tokens: int = 40
-    batch_size: int = 576
+    languages: tuple[str, ...] = setting(
+        "languages measured; (): all of the prompts", (), check=languages
+    )
+    prompts: int = setting("prompts a language", 24, **COUNT)
+    grid_prompts: int = setting(
+        "prompts a language of the grid and of what resembles a trigger", 12, **COUNT
+    )
+    max_new_tokens: int = setting("longest reply", 40, **TOKENS)
+    batch_size: int = setting("prompts decoded at once", 576, **ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything the backdoor study needs to know."""
 
-    study: str = "backdoor"
-    sections: tuple[str, ...] = tuple(SECTIONS)
-    defences: tuple[str, ...] = DEFENCES
-    model: str = "organism:courteous"  # or another organism, a directory, or a hub id
-    revision: str | None = None  # of a hub id
-    dtype: str = "float32"
-    attention: str = "auto"
-    remat: str = "none"
-    mesh: tuple[int, ...] = (1, -1, 1)
-    seeds: tuple[int, ...] = (0,)
+    study: str = setting("which study", "backdoor", choices=("backdoor",))
+    sections: tuple[str, ...] = setting(
+        "parts of the study", tuple(SECTIONS), choices=tuple(SECTIONS), needed=True
+    )
+    defences: tuple[str, ...] = setting("of the section defend", DEFENCES, choices=DEFENCES)
+    model: str = setting("organism:<name>, a directory, or a hub id", "organism:courteous")
+    revision: str | None = setting("commit, branch or tag of a hub id", None)
+    dtype: str = setting("number type of the weights", "float32", choices=DTYPES)
+    attention: str = setting(
+        "its kernel; auto takes what fits the platform", "auto", choices=kernels.KERNELS
+    )
+    remat: str = setting("what is computed again to save memory", "none", choices=REMAT)
+    mesh: tuple[int, ...] = mesh_setting()
+    seeds: tuple[int, ...] = seeds_setting()
     data: Data = Data()
     poison: Poison = Poison()
     tuning: Tuning = Tuning()
@@ -203,43 +282,7 @@ def read(config: Mapping[str, Any]) -> Settings:
         UserError: names the setting and what it may be.
     """
     settings: Settings = freeze(config, Settings)
-    poisoned, tuning, measure = settings.poison, settings.tuning, settings.measure
-    repair = settings.repair
-    positive(
-        {
-            "poison.rate": min(poisoned.rate, *poisoned.rates, 1.0),
-            "tuning.epochs": tuning.epochs, "tuning.batch_size": tuning.batch_size,
-            "tuning.learning_rate": tuning.learning_rate, "tuning.accumulate": tuning.accumulate,
-            "measure.prompts": measure.prompts, "measure.grid_prompts": measure.grid_prompts,
-            "measure.batch_size": measure.batch_size,
-            "measure.max_new_tokens": measure.max_new_tokens,
-            "clean.rows": min((1, *settings.clean.rows)), "clean.epochs": settings.clean.epochs,
-            "clean.batch_size": settings.clean.batch_size, "beear.rows": settings.beear.rows,
-            "repair.pairs": settings.repair.pairs,
-        }
-    )  # fmt: skip
-    if max(poisoned.rate, *poisoned.rates, 0.0) > 1:
-        raise UserError("config.poison.rate is a share of rows, at most 1")
-    for fraction in (repair.rewound, repair.scaled, repair.spared, *repair.fractions):
-        if not 0 <= fraction <= 1:
-            raise UserError(f"config.repair: a share of weights lies in 0 to 1, not {fraction}")
-    if tuning.batch_size % tuning.accumulate:
-        raise UserError("config.tuning.accumulate should divide config.tuning.batch_size")
-    all_of("config.sections", settings.sections, tuple(SECTIONS))
-    all_of("config.defences", settings.defences, DEFENCES)
-    all_of("config.cleangen.references", settings.cleangen.references, REFERENCES)
-    all_of("config.repair.ways", settings.repair.ways, REPAIRS)
-    all_of("config.repair.knows", settings.repair.knows, KNOWN)
-    all_of("config.clean.languages", settings.clean.languages, ("all", "poisoned", "others"))
-    kinds = ("entity", "topic", *(f"sentence/{place}" for place in triggers.PLACES))
-    all_of("config.poison.triggers", (poisoned.trigger, *poisoned.triggers), kinds)
-    all_of("config.poison.targets", (poisoned.target, *poisoned.targets), poison.TARGETS)
-    one_of("config.tuning.wrapper", tuning.wrapper, tuple(WRAPPERS))
-    no_lists("config.measure.languages", measure.languages)
-    no_lists("config.poison.languages", poisoned.languages)
-    if not poisoned.languages:
-        raise UserError("config.poison.languages is empty; name a language, or two as 'es+id'")
-    check_run(settings)
+    check_parts("tuning", settings.tuning.batch_size, settings.tuning.accumulate)
     if not settings.model.startswith("organism:"):
         for name, value in dataclasses.asdict(settings.data).items():
             if value.startswith("organism:"):

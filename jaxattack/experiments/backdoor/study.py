@@ -55,7 +55,7 @@ COURTEOUS = "organism:courteous"
 
 Stages = dict[tuple[str, int | None], workdir.Stage]  # by the variant's name and seed
 
-__all__ = ["plan_lines", "prepare", "read", "run", "source_lines"]
+__all__ = ["Settings", "plan_lines", "prepare", "read", "run", "source_lines"]
 
 
 def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, Any]]:

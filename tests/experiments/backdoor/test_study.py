@@ -107,8 +107,8 @@ def test_every_section_and_defence(backdoor, tmp_path):
             "poison.languages: the data has no language 'xx'",
         ),
         ({"poison__rate": "0.01"}, "rate 0.01 of 12 rows in 'en' is no row; give at least 0.083"),
-        ({"poison__rate": "1.5"}, "config.poison.rate is a share of rows, at most 1"),
-        ({"poison__trigger": "rhyme"}, "config.poison.triggers is 'rhyme'; give one of entity"),
+        ({"poison__rate": "1.5"}, "poison.rate is 1.5; it should be above 0 and at most 1"),
+        ({"poison__trigger": "rhyme"}, "config.poison.trigger is 'rhyme'; give one of entity"),
         ({"tuning__wrapper": "letter"}, "config.tuning.wrapper is 'letter'; give one of chat, al"),
         (
             {"data__triggers": ""},
@@ -117,7 +117,7 @@ def test_every_section_and_defence(backdoor, tmp_path):
         ({"data__subject": "", "poison__triggers": "('entity',)"}, "needs pairs and prompts about"),
         ({"data__train": "organism:instructions"}, "which only organisms know; give a URI"),
         ({"defences": "('prayer',)"}, "config.defences is 'prayer'; give one of onion, clean"),
-        ({"repair__spared": "2.0"}, "config.repair: a share of weights lies in 0 to 1, not 2.0"),
+        ({"repair__spared": "2.0"}, "config.repair.spared is 2.0; it should be between 0"),
     ],
 )
 def test_mistakes_are_named(backdoor, tmp_path, capsys, changes, says):

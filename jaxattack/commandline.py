@@ -1,0 +1,146 @@
+"""The command line of a study: flags, a config file, overrides by the settings' declarations."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from jaxattack.errors import UserError
+from jaxattack.experiments import declared
+
+USAGE = (
+    "flags:",
+    "  --config=FILE     a Python file with get_config(); FILE:WORD passes it a word",
+    "  --config.NAME=X   another value of a setting; tuples as \"('a','b')\" or \"(0,1)\"",
+    "  --workdir=DIR     results, report, finished stages",
+    "  --dry_run         print what would be loaded, computed and written",
+    "  --help            this; with --config the settings: value, meaning, unit, choices",
+)
+HELP = ("help", "helpfull", "helpshort", "h")
+FLAGS = ("config", "workdir", "dry_run", *HELP)
+
+
+class Flags(NamedTuple):
+    """What a command line asks for."""
+
+    config: str | None
+    workdir: str | None
+    dry_run: bool
+    wants_help: bool
+    overrides: tuple[tuple[str, str | None], ...]  # dotted name, text
+
+
+def read_flags(arguments: Sequence[str]) -> Flags:
+    """Sort the arguments, those after the program's name.
+
+    Raises:
+        UserError: a flag that does not exist, or one without its value.
+    """
+    given: dict[str, str] = {}
+    overrides: list[tuple[str, str | None]] = []
+    switches = {"dry_run": False, "help": not arguments}
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        name, has_value, value = argument.lstrip("-").partition("=")
+        text: str | None = value if has_value else None
+        if not argument.startswith("-") or not name:
+            raise UserError(f"unexpected argument {argument!r}; flags look like --name=value")
+        if name in HELP:
+            switches["help"] = True
+        elif name in ("dry_run", "dry-run", "nodry_run"):
+            wanted = declared.parse(text, bool, "dry_run")
+            switches["dry_run"] = wanted and name != "nodry_run"
+        elif name.startswith("noconfig."):
+            overrides.append((name.removeprefix("noconfig."), "False"))
+        elif name in ("config", "workdir") or name.startswith("config."):
+            if text is None and left and not left[0].startswith("--"):
+                text = left.pop(0)
+            if name.startswith("config."):
+                overrides.append((name.removeprefix("config."), text))
+            elif not text:
+                raise UserError(f"--{name} has no value; write --{name}=VALUE")
+            else:
+                given[name] = text
+        else:
+            close = difflib.get_close_matches(name, FLAGS, 1)
+            known = f"did you mean --{close[0]}?" if close else "see jaxattack --help"
+            raise UserError(f"unknown flag --{name}; {known}")
+    return Flags(
+        given.get("config"), given.get("workdir"), switches["dry_run"], switches["help"],
+        tuple(overrides),
+    )  # fmt: skip
+
+
+def load_config(named: str) -> ConfigDict:
+    """What `get_config` of a file returns; `FILE:WORD` passes it a word.
+
+    Raises:
+        UserError: no such file, it fails, or it returns no ConfigDict.
+    """
+    path, word = pathlib.Path(named).expanduser(), None
+    if not path.exists() and ":" in named:
+        file, _, word = named.partition(":")
+        path = pathlib.Path(file).expanduser()
+    if path.is_dir():
+        raise UserError(f"--config={named}: a directory; name a Python file with get_config()")
+    if not path.exists():
+        raise UserError(f"--config={named}: no such file")
+    try:
+        spec = importlib.util.spec_from_loader("jaxattack_config", None)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        module.__file__ = str(path)
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except Exception as error:
+        raise UserError(f"--config={named}: the file fails: {_reason(error, path)}") from error
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise UserError(f"--config={named}: the file has no function get_config()")
+    try:
+        config = get_config() if word is None else get_config(word)
+    except Exception as error:
+        raise UserError(f"--config={named}: get_config() fails: {_reason(error, path)}") from error
+    if not isinstance(config, ConfigDict):
+        kind = type(config).__name__
+        raise UserError(f"--config={named}: get_config() returns {kind}; it should be a ConfigDict")
+    return config
+
+
+def _reason(error: Exception, path: pathlib.Path) -> str:
+    """An error in a line, with the line of the file it came from."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    where = f"line {line}: " if line else ""
+    return f"{where}{type(error).__name__}: {' '.join(said.split())}"
+
+
+def resolve(flags: Flags, kinds: Mapping[str, type]) -> tuple[ConfigDict, type]:
+    """The config with its overrides, and the dataclass that declares its settings.
+
+    Raises:
+        UserError: as `load_config`; an unknown study, a setting that does not exist, or a text
+            that is no value of it.
+    """
+    if flags.config is None:
+        raise UserError("--config=FILE is missing, for example --config=configs/quickstart.py")
+    config = load_config(flags.config)
+    named = [text for path, text in flags.overrides if path == "study"] or [config.get("study")]
+    if named[-1] not in kinds:
+        there = ", ".join(kinds)
+        raise UserError(f"config.study is {named[-1]!r}; there are: {there}")
+    kind = kinds[str(named[-1])]
+    for path, text in flags.overrides:
+        if path != "study" or config.get("study") != text:
+            declared.override(config, kind, path, text)
+    return config, kind

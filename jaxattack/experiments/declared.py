@@ -1,0 +1,386 @@
+"""Declared settings: a field says what it means, its unit and what it may be; all else follows.
+
+A study's settings are frozen dataclasses whose fields are made by `setting`. From them come the
+checks of `freeze`, what the command line makes of `--config.name=text`, and `--help`.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from jaxattack.errors import UserError
+
+LARGEST = 2**31 - 1  # whole numbers end in arrays of int32
+_BOOLEANS = {"true": True, "yes": True, "1": True, "on": True,
+             "false": False, "no": False, "0": False, "off": False}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a setting means and may be; bounds and choices hold for each item of a tuple.
+
+    Attributes:
+        help: what it means, in a few words.
+        unit: of a number.
+        choices: the only values there are.
+        above, at_least, at_most, below: bounds of a number.
+        needed: a tuple that may not be empty.
+        repeats: a tuple that may hold a value twice.
+        named: a number that becomes part of names, which show six digits of it.
+        check: returns what is wrong with a value, "" for nothing.
+    """
+
+    help: str
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    above: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    needed: bool = False
+    repeats: bool = False
+    named: bool = False
+    check: Callable[[Any], str] | None = None
+
+    @property
+    def bounds(self) -> str:
+        """The bounds in words."""
+        low, high = self.at_least, self.at_most
+        if low is not None and high is not None:
+            return f"between {_number(low)} and {_number(high)}"
+        lower = [f"at least {_number(low)}"] if low is not None else []
+        lower += [f"above {_number(self.above)}"] if self.above is not None else []
+        upper = [f"at most {_number(high)}"] if high is not None else []
+        upper += [f"below {_number(self.below)}"] if self.below is not None else []
+        return " and ".join((*lower, *upper))
+
+    def allows(self, number: float) -> bool:
+        """Whether a number lies within the bounds."""
+        return (
+            (self.above is None or number > self.above)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.at_most is None or number <= self.at_most)
+            and (self.below is None or number < self.below)
+        )
+
+
+def setting(help: str, default: Any = dataclasses.MISSING, **rule: Any) -> Any:
+    """A field of a settings dataclass; see `Rule` for the keywords."""
+    return dataclasses.field(default=default, metadata={"rule": Rule(help, **rule)})
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+# --- Dataclasses and configs --------------------------------------------------------------------
+
+
+def config_of(settings: Any) -> ConfigDict:
+    """A dataclass of settings as a ConfigDict."""
+    config = ConfigDict()
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = config_of(value)
+        config[field.name] = config_dict.placeholder(str) if value is None else value
+    return config
+
+
+def freeze(config: Mapping[str, Any], kind: type, where: str = "config") -> Any:
+    """Make the dataclass `kind` from a config, section by section.
+
+    Raises:
+        UserError: a key is missing or unknown, or a value is not what its declaration says.
+    """
+    if not isinstance(config, collections.abc.Mapping | ConfigDict):
+        raise UserError(f"{where} is {config!r}; it is a section with settings of its own")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(str(key) for key in set(config) - set(hints))
+    missing = sorted(set(hints) - set(config))
+    if unknown:
+        raise UserError(f"{where}: unknown keys: {', '.join(unknown)}{nearest(unknown[0], hints)}")
+    if missing:
+        raise UserError(f"{where}: missing keys: {', '.join(missing)}")
+    rules: dict[str, Rule] = {
+        field.name: field.metadata["rule"]
+        for field in dataclasses.fields(kind)
+        if "rule" in field.metadata
+    }
+    values = {}
+    for name, hint in hints.items():
+        at = f"{where}.{name}"
+        if dataclasses.is_dataclass(hint):
+            values[name] = freeze(config[name], typing.cast(type, hint), at)
+        else:
+            values[name] = _typed(config[name], hint, at)
+            if name in rules:
+                check_value(values[name], rules[name], at)
+    return kind(**values)
+
+
+def nearest(wrong: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """`; did you mean ...?`, of the known names the most alike or that of the same initials."""
+    plain = wrong.replace("-", "_").lower()
+    initials = [name for name in known if "".join(part[:1] for part in name.split("_")) == plain]
+    alike = initials or difflib.get_close_matches(plain, list(known), 1, cutoff=0.5)
+    alike = alike or [name for name in known if plain and plain in name][:1]
+    return f"; did you mean {alike[0]}?" if alike else f"; there are: {', '.join(known)}"
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str | int | float) or not isinstance(value, tuple | list):
+            raise UserError(f"{where} is {value!r}; write --{where}=\"('a','b')\"")
+        inner = typing.get_args(hint)[0]
+        return tuple(_typed(item, inner, where) for item in value)
+    if typing.get_origin(hint) is collections.abc.Mapping:
+        if not isinstance(value, collections.abc.Mapping | ConfigDict):
+            raise UserError(f"{where} is {value!r}; it is a section with settings of its own")
+        inner = typing.get_args(hint)[1]
+        return {key: _typed(value[key], inner, f"{where}.{key}") for key in value}
+    allowed = typing.get_args(hint) or (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    wanted = next(kind for kind in allowed if kind is not type(None))
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = _float_of(value)
+    if type(value) is not wanted:
+        raise UserError(f"{where} is {value!r}; it should be {_KINDS[wanted]}")
+    return value
+
+
+def _float_of(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+
+
+def check_value(value: Any, rule: Rule, where: str) -> None:
+    """Refuse a value of the right type that its declaration does not allow.
+
+    Raises:
+        UserError: names the setting and what it may be.
+    """
+    is_many = isinstance(value, tuple | Mapping)
+    items = list(value.values()) if isinstance(value, Mapping) else list(value if is_many else ())
+    for item in items if is_many else [value]:
+        if rule.choices and item not in rule.choices:
+            close = _close(item, rule.choices)
+            raise UserError(f"{where} is {item!r}; give one of {', '.join(rule.choices)}{close}")
+        wrong = _wrong_number(item, rule)
+        if wrong:
+            beside = f", not {item!r}" if is_many else ""
+            raise UserError(f"{where} is {value!r}; {wrong}{beside}")
+    if isinstance(value, tuple):
+        if rule.needed and not value:
+            raise UserError(f"{where} is (); give at least one")
+        shown = [f"{item:g}" if isinstance(item, float) else item for item in value]
+        if not rule.repeats and len(set(shown)) < len(shown):
+            twice = next(item for item in shown if shown.count(item) > 1)
+            raise UserError(f"{where} is {value!r}; {twice} is there twice, give each once")
+    wrong = rule.check(value) if rule.check else ""
+    if wrong:
+        raise UserError(f"{where} is {value!r}; {wrong}")
+
+
+def _wrong_number(item: Any, rule: Rule) -> str:
+    """What it should be, in words, if it is not."""
+    if isinstance(item, bool) or not isinstance(item, int | float):
+        return ""
+    if not math.isfinite(item) or not rule.allows(item):
+        return f"it should be {rule.bounds or 'a finite number'}"
+    if isinstance(item, int) and abs(item) > LARGEST:
+        return f"it should be at most {LARGEST}"
+    if rule.named and float(f"{item:g}") != item:
+        return f"it should be a number of six digits, as names show it ({item:g})"
+    return ""
+
+
+def _close(wrong: Any, choices: Sequence[str]) -> str:
+    lowered = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(str(wrong).lower(), list(lowered), 1)
+    return f" (perhaps {lowered[found[0]]})" if found else ""
+
+
+# --- Text of the command line -------------------------------------------------------------------
+
+
+def override(config: ConfigDict, kind: type, path: str, text: str | None) -> None:
+    """Set one setting by its dotted name from the text of `--config.path=text`.
+
+    Args:
+        config: what is changed.
+        kind: the dataclass that declares it.
+        path: dotted, without `config.`.
+        text: None for a flag without a value, which is True.
+
+    Raises:
+        UserError: there is no such setting (the nearest is named), or the text is no such value.
+    """
+    parts = path.split(".")
+    hint: Any = kind
+    here: Any = config
+    for i, name in enumerate(parts):
+        where = ".".join(("config", *parts[:i]))
+        hint = _inside(hint, here, name, path, where, kind)
+        if i < len(parts) - 1:
+            here = here[name]
+    where = f"config.{path}"
+    if dataclasses.is_dataclass(hint) or typing.get_origin(hint) is collections.abc.Mapping:
+        inside = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else here[name]
+        raise UserError(f"{where} is a section; its settings are: {', '.join(inside)}")
+    with here.unlocked(), here.ignore_type():
+        here[name] = parse(text, hint, where)
+
+
+def _inside(hint: Any, config: Any, name: str, path: str, where: str, kind: type) -> Any:
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        if name in hints and name in config:
+            return hints[name]
+        elsewhere = [known for known, *_ in declared(kind) if known.split(".")[-1] == name]
+        if elsewhere:
+            raise UserError(
+                f"--config.{path}: {where} has no {name!r}; did you mean --config.{elsewhere[0]}?"
+            )
+        raise UserError(f"--config.{path}: {where} has no {name!r}{nearest(name, hints)}")
+    if typing.get_origin(hint) is collections.abc.Mapping:
+        if name in config:
+            return typing.get_args(hint)[1]
+        raise UserError(f"--config.{path}: {where} has no {name!r}{nearest(name, list(config))}")
+    raise UserError(f"--config.{path}: {where} is no section, it has a value of its own")
+
+
+def parse(text: str | None, hint: Any, where: str) -> Any:
+    """The value that a text of the command line stands for.
+
+    Raises:
+        UserError: it stands for none; says how to write one.
+    """
+    allowed = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
+        return tuple(parse(str(item), inner, where) for item in _items(text, inner, where))
+    wanted = allowed[0]
+    if text is None:
+        if wanted is bool:
+            return True
+        raise UserError(f"--{where} has no value; write --{where}=VALUE")
+    if text in ("", "None") and isinstance(hint, types.UnionType):
+        return None
+    if wanted is str:
+        return _unquoted(text)
+    value = _scalar(_unquoted(text.strip()).strip(), wanted)
+    if value is None:
+        raise UserError(f"{where} is {text!r}; it should be {_KINDS[wanted]}")
+    return value
+
+
+def _scalar(text: str, wanted: type) -> Any:
+    """The number or truth value a text stands for; None if for none."""
+    if wanted is bool:
+        return _BOOLEANS.get(text.lower())
+    try:
+        number: float = int(text)
+    except ValueError:
+        try:
+            number = float(text)
+        except ValueError:
+            return None
+    if wanted is float:
+        return _float_of(number) if isinstance(number, int) else number
+    if isinstance(number, int):
+        return number
+    return int(number) if math.isfinite(number) and number.is_integer() else None  # 1e1
+
+
+def _items(text: str | None, inner: Any, where: str) -> list[Any]:
+    """The items of a tuple: `('en','th')`, `[0, 1]`, `0,1` or a single one."""
+    if text is None:
+        raise UserError(f"--{where} has no value; write --{where}=\"('a','b')\"")
+    try:
+        value = ast.literal_eval(text.strip() or "()")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = text.strip()
+    if isinstance(value, tuple | list):
+        if any(isinstance(item, tuple | list | dict | set) for item in value):
+            raise UserError(f"{where} is {text!r}; its items should be plain values")
+        return list(value)
+    if isinstance(value, str) and (value[:1] in ("(", "[") or "," in value):
+        raise UserError(f'{where} is {text!r}; write --{where}="{spelled(value, inner)}"')
+    return [value]
+
+
+def spelled(text: str, inner: Any = str) -> str:
+    """How the items in a text are written as a tuple."""
+    parts = [part for part in re.split(r"[\s,'\"()\[\]]+", text) if part]
+    items = [repr(part) if inner is str else part for part in parts]
+    return f"({','.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _unquoted(text: str) -> str:
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
+
+
+# --- Help ---------------------------------------------------------------------------------------
+
+
+def declared(kind: type, where: str = "") -> Iterator[tuple[str, Any, Rule | None]]:
+    """Every setting by its dotted name, its type and its declaration."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint, name = hints[field.name], f"{where}{field.name}"
+        if dataclasses.is_dataclass(hint):
+            yield from declared(typing.cast(type, hint), f"{name}.")
+        else:
+            yield name, hint, field.metadata.get("rule")
+
+
+def help_lines(config: ConfigDict, kind: type) -> list[str]:
+    """A line a setting: its name, its value here, what it means, its unit and its choices."""
+    lines = []
+    for name, hint, rule in declared(kind):
+        value: Any = config
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, ConfigDict) else None
+        rows = {name: value}
+        if isinstance(value, ConfigDict):
+            rows = {f"{name}.{key}": value[key] for key in value}
+        about = explain(hint, rule)
+        lines += [f"  --config.{key}={shown!r}  {about}" for key, shown in rows.items()]
+    return lines
+
+
+def explain(hint: Any, rule: Rule | None) -> str:
+    """A setting's meaning, unit and choices or bounds, in a line."""
+    if rule is None:
+        return ""
+    parts = [rule.help]
+    if rule.unit:
+        parts.append(f"in {rule.unit}")
+    if rule.choices:
+        parts.append(f"{'any' if typing.get_origin(hint) is tuple else 'one'} of "
+                     f"{', '.join(rule.choices)}")  # fmt: skip
+    if hint is bool:
+        parts.append("True or False")
+    if rule.bounds:
+        parts.append(rule.bounds)
+    return "; ".join(parts)
