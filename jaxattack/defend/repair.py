@@ -56,13 +56,14 @@ def change(suspect: Tree, start: Tree | None = None, scale: float = 0.0) -> Tree
 def suspects(
     changed: Tree, triggered: Tree, clean: Tree, fraction: float, spared: float = 0.0
 ) -> Tree:
-    """Mask of the weights to repair.
+    """Mask of the weights to repair: never one whose repair would hurt, to first order.
 
     Args:
         changed: see `change`.
         triggered: mean gradient ("sum") of pairs that show the backdoor.
         clean: mean |gradient| ("abs") of pairs that do not.
-        fraction: share of all weights, those whose repair helps the first most.
+        fraction: share of all weights, those whose repair helps the first most; fewer where
+            fewer help.
         spared: share of all weights, those that the second need most, left out.
     """
     gain = jax.tree.map(lambda c, g: jnp.maximum(-c * g, 0.0), changed, triggered)

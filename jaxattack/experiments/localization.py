@@ -28,6 +28,10 @@ def localize(setup: Setup) -> Section:
             attacked = stages.attack(setup, [language], seed)
             for (method, fraction), mask in wanted_masks(setup, language, seed).items():
                 name = f"{language}/{method}@{fraction:g}"
+                section.find(
+                    setup, "masks", f"{name}-s{seed}", size, mask,
+                    mask=name, language=language, method=method, fraction=fraction, seed=seed,
+                )  # fmt: skip
                 stitched = setup.memo.derive(
                     "stitch", stitching.stitch, setup.aligned, attacked, mask
                 )
@@ -93,12 +97,9 @@ def sil_mask(setup: Setup, language: str, seed: int, kind: str = stages.RESTRICT
 
 
 def _random(setup: Setup, method: str, language: str, seed: int) -> Lazy:
-    share = setup.settings.localize.control_fraction
-    if method == "random":
-        derive = setup.memo.derive
-        return derive(method, masks.random_mask, setup.aligned, fraction=share, seed=seed)
+    draw = masks.random_like if method == "random" else masks.matched_random_mask
     mask = sil_mask(setup, language, seed)
-    return setup.memo.derive(method, masks.matched_random_mask, mask, seed=seed)
+    return setup.memo.derive(method, draw, mask, seed=seed, draw=language)
 
 
 def _scored(setup: Setup, method: str, language: str, seed: int) -> Lazy:
@@ -164,6 +165,31 @@ MASKS: dict[str, Callable[[Setup, str, str, int], Lazy | None]] = {
          "sil_blocks"), _otherwise
     ),
 }  # fmt: skip
+
+
+def size(
+    chosen: Tree, mask: str, language: str, method: str, fraction: float, seed: int
+) -> list[dict[str, Any]]:
+    """How large a mask is, of all weights and of the blocks, and how much of it was to be had.
+
+    `mask_scored` is below 1 where fewer weights had a score above 0 than were asked for.
+    """
+    return [
+        {"mask": mask, "language": language, "method": method, "fraction": fraction, "seed": seed,
+         "selected": masks.count(chosen), "share": masks.density(chosen),
+         "share_of_blocks": masks.block_density(chosen),
+         "mask_scored": masks.filled(chosen, fraction)}
+    ]  # fmt: skip
+
+
+def sil_movable(setup: Setup, language: str, seed: int, kind: str = stages.RESTRICTED) -> Lazy:
+    """The weights that SIL's mask was chosen from, kept as a file."""
+    scored = setup.memo.derive(
+        "with score", masks.with_score, sil_scores(setup, language, seed, kind=kind)
+    )
+    info = {"method": "score above 0", "pairs": kind, "language": language, "seed": seed}
+    name = "movable" if kind == stages.RESTRICTED else f"movable-{kind}"
+    return stages.stored_mask(setup, scored, name, f"{language}-s{seed}", info)
 
 
 def profile(chosen: Tree, mask: str, seed: int) -> list[dict[str, Any]]:

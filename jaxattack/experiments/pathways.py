@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxattack.experiments import stages
 from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.localization import sil_mask, sil_scores
+from jaxattack.experiments.localization import sil_mask, sil_movable, sil_scores
 from jaxattack.experiments.shared import overlap
 from jaxattack.experiments.stages import Setup
 from jaxattack.experiments.wanted import Section
@@ -34,7 +34,7 @@ def _frozen(section: Section, setup: Setup, language: str, seed: int) -> None:
     found[("sil", share)] = sil_mask(setup, language, seed)
     if setup.settings.pathways.random:
         found[("random", share)] = setup.memo.derive(
-            "random", masks.random_mask, setup.aligned, fraction=share, seed=seed
+            "random", masks.random_like, found["sil", share], seed=seed, draw=f"frozen {language}"
         )
     for (method, fraction), mask in found.items():
         again = stages.attack(setup, [language], seed, frozen=mask)
@@ -46,28 +46,28 @@ def _frozen(section: Section, setup: Setup, language: str, seed: int) -> None:
         )  # fmt: skip
     mask = found["sil", share]
     again = stages.attack(setup, [language], seed, frozen=mask)
-    new = next_mask(setup, again, mask, language, seed)
+    left = movable_scores(setup, again, mask, language, seed)
+    new = stages.top(setup, left, share)
     name = f"{language}/sil@{share:g}"
     stitched = setup.memo.derive("stitch", stitching.stitch, setup.aligned, again, new)
     section.measure(setup, f"restitched/{name}", seed, stitched)
     facts = {"a": language, "b": language, "method": "restitched", "seed": seed, "fraction": share}
     label = f"restitched-{language}-s{seed}"
-    section.find(setup, "overlap", label, overlap, mask, new, facts=facts)
+    from_first = sil_movable(setup, language, seed)
+    from_new = setup.memo.derive("with score", masks.with_score, left)
+    section.find(setup, "overlap", label, overlap, mask, new, from_first, from_new, facts=facts)
 
 
-def next_mask(setup: Setup, again: Lazy, frozen: Lazy, language: str, seed: int) -> Lazy:
-    """SIL's mask after a frozen attack, of weights that could move."""
+def movable_scores(setup: Setup, again: Lazy, frozen: Lazy, language: str, seed: int) -> Lazy:
+    """SIL's scores after a frozen attack, of the weights that could move."""
     gradient = stages.mean_gradient(setup, again, language, seed)
     scores = stages.sil(setup, again, gradient)
-    left = setup.memo.derive("movable", movable_first, scores, frozen)
-    return stages.top(setup, left, setup.settings.localize.control_fraction)
+    return setup.memo.derive("movable", without, scores, frozen)
 
 
-def movable_first(scores: Tree, frozen: Tree) -> Tree:
-    """Scores by which no frozen weight comes before one that could move, though it did not."""
-    return jax.tree.map(
-        lambda score, held: jnp.where(held, 0.0, jnp.maximum(score, 1e-30)), scores, frozen
-    )
+def without(scores: Tree, frozen: Tree) -> Tree:
+    """Scores by which no frozen weight is selected."""
+    return jax.tree.map(lambda score, held: jnp.where(held, 0.0, score), scores, frozen)
 
 
 def _rounds(section: Section, setup: Setup, language: str, seed: int) -> None:
@@ -79,7 +79,8 @@ def _rounds(section: Section, setup: Setup, language: str, seed: int) -> None:
             break
         again = stages.attack(setup, [language], seed, frozen=frozen)
         section.measure(setup, f"pathway/{language}/round@{number}", seed, again)
-        new = next_mask(setup, again, frozen, language, seed)
+        left = movable_scores(setup, again, frozen, language, seed)
+        new = stages.top(setup, left, share)
         section.find(
             setup, "capacity", f"{language}-round{number}-s{seed}", capacity,
             setup.aligned, again, frozen, language=language, seed=seed, round=number,

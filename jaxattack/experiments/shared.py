@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxattack.data.dialogues import Example, fingerprint, prompt_tokens
-from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.localization import sil_mask
-from jaxattack.experiments.stages import BENIGN, Setup
+from jaxattack.experiments.localization import sil_mask, sil_movable
+from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup
 from jaxattack.experiments.wanted import Section
 from jaxattack.localize import masks, representations
 from jaxattack.tree import Tree
+
+Mask = tuple[str, int, str]  # SIL's, by language, seed and kind of pairs
 
 
 def shared(setup: Setup) -> Section:
@@ -20,13 +21,16 @@ def shared(setup: Setup) -> Section:
     section = Section()
     first, *others = setup.settings.seeds
 
-    def compare(method: str, a: str, b: str, seed: int, one: Lazy, two: Lazy) -> None:
-        label = f"{method}-{a}-{b}-s{seed}"
-        facts = {"a": a, "b": b, "method": method, "seed": seed,
+    def compare(method: str, a: Mask, b: Mask) -> None:
+        (first_language, seed, _), (second_language, _, _) = a, b
+        label = f"{method}-{first_language}-{second_language}-s{seed}"
+        facts = {"a": first_language, "b": second_language, "method": method, "seed": seed,
                  "fraction": setup.settings.localize.control_fraction}  # fmt: skip
-        section.find(setup, "overlap", label, overlap, one, two, facts=facts)
+        pair = [sil_mask(setup, *mask) for mask in (a, b)]
+        movable = [sil_movable(setup, *mask) for mask in (a, b)]
+        section.find(setup, "overlap", label, overlap, *pair, *movable, facts=facts)
         if method == "sil":
-            section.find(setup, "overlap_by_place", label, by_place, one, two, facts=facts)
+            section.find(setup, "overlap_by_place", label, by_place, *pair, facts=facts)
 
     for seed in setup.settings.seeds:
         # Every language's mask once; those that are stitched with every seed.
@@ -34,15 +38,13 @@ def shared(setup: Setup) -> Section:
         if seed == first and setup.settings.shared.languages == "attacked":
             languages = setup.attacked_languages
         for a, b in itertools.combinations(languages, 2):
-            one, two = sil_mask(setup, a, seed), sil_mask(setup, b, seed)
-            compare("sil", a, b, seed, one, two)
+            compare("sil", (a, seed, RESTRICTED), (b, seed, RESTRICTED))
         for language in setup.localized_languages:
-            mask = sil_mask(setup, language, seed)
+            mask = (language, seed, RESTRICTED)
             if language in setup.pairs[BENIGN] and setup.settings.transfer.benign:
-                benign = sil_mask(setup, language, seed, BENIGN)
-                compare("benign", language, language, seed, mask, benign)
+                compare("benign", mask, (language, seed, BENIGN))
             if seed in others:
-                compare("seeds", language, language, seed, mask, sil_mask(setup, language, first))
+                compare("seeds", mask, (language, first, RESTRICTED))
     if setup.settings.shared.similarity:
         _similarity(section, setup)
     return section
@@ -83,9 +85,15 @@ def by_id(prompts: Sequence[Example]) -> list[dict[str, Example]]:
     return [row for row in found.values() if set(row) == languages]
 
 
-def overlap(one: Tree, two: Tree, facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Jaccard index of two masks, beside random masks and random masks of their densities."""
-    low, high = masks.null_jaccard(one, two)
+def overlap(
+    one: Tree, two: Tree, from_one: Tree, from_two: Tree, facts: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Jaccard index of two masks, beside random masks and random masks of their densities.
+
+    The latter are drawn from what the two were chosen from: two attacks that move the same few
+    weights overlap more by chance.
+    """
+    low, high = masks.null_jaccard(one, two, movable=(from_one, from_two))
     return [
         {**facts, "jaccard": masks.jaccard(one, two), "chance": masks.chance_jaccard(one, two),
          "null_low": low, "null_high": high}

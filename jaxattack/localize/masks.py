@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,10 @@ SCOPES = ("global", "leaf", "row")
 def top_fraction(scores: Tree, fraction: float, scope: str = "global", exclude: str = "") -> Tree:
     """Select the given share of weights with the highest scores, exactly; ties by position.
 
+    A weight of score 0 is never selected: it would be chosen by its place, and two attacks that
+    moved few weights would seem to share them. A mask is smaller than asked for where fewer
+    weights have a score; `filled` says how much of it there is.
+
     Args:
         scores: tree of non-negative arrays.
         fraction: share to select, in [0, 1]; counts are rounded half up.
@@ -34,18 +39,38 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global", exclude: 
         a bool tree.
 
     Raises:
-        UserError: a fraction outside [0, 1], an unknown scope, scores that are negative or nan,
-            or `exclude` leaves nothing.
+        UserError: a fraction outside [0, 1], an unknown scope, scores that are negative, nan or
+            infinite, or `exclude` leaves nothing.
     """
     check_fraction(fraction)
     if scope not in SCOPES:
         raise UserError(f"scope is {scope!r}; give one of {', '.join(SCOPES)}")
-    bad = [name for name, leaf in tree.named_leaves(scores).items() if not bool(jnp.all(leaf >= 0))]
+    bad = [
+        name
+        for name, leaf in tree.named_leaves(scores).items()
+        if not bool(jnp.all((leaf >= 0) & jnp.isfinite(leaf)))
+    ]
     if bad:
-        raise UserError(f"scores must not be negative or nan; they are in {', '.join(bad)}")
+        raise UserError(f"scores must be finite and not negative; see {', '.join(bad)}")
     # Placed by the rules, as random keys are: one layout, so each shape is compiled once.
     keys = sharding.place(jax.tree.map(threshold.keys_of, scores), sharding.mesh_of(scores))
-    return _top(keys, fraction, scope, exclude)
+    return jax.tree.map(_scored, _top(keys, fraction, scope, exclude), keys)
+
+
+@jax.jit
+def _scored(chosen: jax.Array, keys: jax.Array) -> jax.Array:
+    return chosen & (keys > 0)
+
+
+def with_score(scores: Tree) -> Tree:
+    """The weights that `top_fraction` can select: those of a score above 0."""
+    return jax.tree.map(lambda leaf: threshold.keys_of(leaf) > 0, scores)
+
+
+def filled(mask: Tree, fraction: float) -> float:
+    """How much there is of a mask that was to hold a share of all weights, in [0, 1]."""
+    wanted = _round(fraction * tree.size(mask))
+    return min(1.0, count(mask) / wanted) if wanted else 1.0
 
 
 def magnitude_mask(tau: Tree, fraction: float, scope: str = "global") -> Tree:
@@ -53,13 +78,24 @@ def magnitude_mask(tau: Tree, fraction: float, scope: str = "global") -> Tree:
     return top_fraction(jax.tree.map(jnp.abs, tau), fraction, scope)
 
 
-def random_mask(like: Tree, fraction: float, seed: int, scope: str = "global") -> Tree:
-    """Select weights at random, each equally likely, exactly the given share."""
+def random_mask(
+    like: Tree, fraction: float, seed: int, scope: str = "global", draw: str = ""
+) -> Tree:
+    """Select weights at random, each equally likely, exactly the given share.
+
+    Masks of one seed that differ in `draw` are independent, and so are those of the functions
+    below; nothing else drawn by the seed has a part in them.
+    """
     check_fraction(fraction)
-    return _top(_random_keys(like, seed), fraction, scope)
+    return _top(_random_keys(like, seed, f"any/{draw}"), fraction, scope)
 
 
-def matched_random_mask(mask: Tree, seed: int) -> Tree:
+def random_like(mask: Tree, seed: int, draw: str = "") -> Tree:
+    """Select at random as many weights as `mask` does, each equally likely."""
+    return _top(_random_keys(mask, seed, f"as many/{draw}"), density(mask), "global")
+
+
+def matched_random_mask(mask: Tree, seed: int, draw: str = "") -> Tree:
     """Select at random as many weights in every weight tensor as `mask` does there."""
 
     def select(name: str, keys: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -67,12 +103,13 @@ def matched_random_mask(mask: Tree, seed: int) -> Tree:
         counts = sharding.to_host(jnp.sum(leaf, axis=axes, keepdims=True, dtype=jnp.int32))
         return threshold.top_in_groups(keys, counts, axes)
 
-    return tree.map_named(select, _random_keys(mask, seed), mask)
+    return tree.map_named(select, _random_keys(mask, seed, f"matched/{draw}"), mask)
 
 
-def _random_keys(like: Tree, seed: int) -> Tree:
+def _random_keys(like: Tree, seed: int, draw: str) -> Tree:
     """Independent uniform keys, placed like the tree; the mesh has no say in their values."""
-    return sharding.place(_draw_keys(_shapes(like), seed), sharding.mesh_of(like))
+    stream = np.uint32(zlib.crc32(draw.encode()))
+    return sharding.place(_draw_keys(_shapes(like), seed, stream), sharding.mesh_of(like))
 
 
 def _shapes(like: Tree) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -80,8 +117,12 @@ def _shapes(like: Tree) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
-def _draw_keys(shapes: tuple[tuple[str, tuple[int, ...]], ...], seed: jax.Array | int) -> Tree:
-    rngs = jax.random.split(jax.random.key(seed), len(shapes))
+def _draw_keys(
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    seed: jax.Array | int,
+    stream: jax.Array | np.uint32,
+) -> Tree:
+    rngs = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream), len(shapes))
     return tree.unflatten(
         {
             name: (jax.random.bits(rng, shape, jnp.uint32) >> 1).astype(jnp.int32)
@@ -146,8 +187,20 @@ def check_fraction(fraction: float) -> None:
 # --- Algebra ------------------------------------------------------------------------------------
 
 
+def check_mask(mask: Tree) -> None:
+    """Refuse a tree that is not of bools: 0.3 is neither selected nor left.
+
+    Raises:
+        UserError: names the first leaf that is not.
+    """
+    for name, leaf in tree.named_leaves(mask).items():
+        if leaf.dtype != bool:
+            raise UserError(f"a mask is a tree of bools; {name} is of {leaf.dtype}")
+
+
 def complement(mask: Tree) -> Tree:
     """What is not selected."""
+    check_mask(mask)
     return jax.tree.map(jnp.logical_not, mask)
 
 
@@ -168,12 +221,24 @@ def minus(a: Tree, b: Tree) -> Tree:
 
 def count(mask: Tree) -> int:
     """Number of selected weights, exact for any model size."""
+    check_mask(mask)
     return sum(profile(mask).values())
 
 
 def density(mask: Tree) -> float:
     """Share of selected weights."""
     return count(mask) / tree.size(mask)
+
+
+def block_density(mask: Tree) -> float:
+    """Share of selected weights among those of the layers, without embedding, head, last norm.
+
+    Half of a small model can be its embedding, of which an attack moves little: a mask of 20 % of
+    all weights may be half of the blocks.
+    """
+    selected, there = profile(mask), sizes(mask)
+    inside = [place for place in there if place[1] is not None]
+    return sum(selected[place] for place in inside) / max(1, sum(there[p] for p in inside))
 
 
 def jaccard(a: Tree, b: Tree) -> float:
@@ -190,27 +255,50 @@ def chance_jaccard(a: Tree, b: Tree) -> float:
     return p * q / either if either else 1.0
 
 
-def null_jaccard(a: Tree, b: Tree, z: float = 1.959963984540054) -> tuple[float, float]:
+def null_jaccard(
+    a: Tree, b: Tree, z: float = 1.959963984540054, movable: tuple[Tree, Tree] | None = None
+) -> tuple[float, float]:
     """Between which overlaps 95 % of random masks lie that have these two's densities per tensor.
 
-    In each weight tensor the intersection of two random masks is hypergeometric; of their sum
-    over tensors the normal approximation is taken.
+    With `movable` the random masks are drawn from what could be selected, as the two were: masks
+    of what each of them was chosen from (`with_score`). In each weight tensor the weights that the
+    two draws take from the part they share are hypergeometric, and of those the ones both take are
+    again; of the sum over tensors the normal approximation is taken.
     """
     tree.check_same_shapes("the first mask", a, "the second", b)
     first, second, all_of = (list(counts.values()) for counts in (profile(a), profile(b), sizes(a)))
-    mean = variance = 0.0
-    for p, q, n in zip(first, second, all_of, strict=True):
-        mean += p * q / n
-        variance += p * q / n * (n - p) / n * (n - q) / max(n - 1, 1)
-    least = sum(max(0, p + q - n) for p, q, n in zip(first, second, all_of, strict=True))
-    most = sum(map(min, first, second))
+    ours = theirs = shared = all_of
+    if movable is not None:
+        from_a, from_b = (union(m, s) for m, s in zip((a, b), movable, strict=True))
+        ours, theirs = list(profile(from_a).values()), list(profile(from_b).values())
+        shared = list(profile(intersection(from_a, from_b)).values())
+    mean = variance = least = most = 0.0
+    for p, q, n, m, s in zip(first, second, ours, theirs, shared, strict=True):
+        if not s:
+            continue
+        x, x2 = _hypergeometric(n, s, p)  # of the first mask in the shared part
+        y, y2 = _hypergeometric(m, s, q)
+        mean += x * y / s
+        given = (s * x - x2) * (s * y - y2) / (s * s * max(s - 1, 1))  # E[variance | x, y]
+        variance += given + (x2 * y2 - x * x * y * y) / (s * s)
+        low_x, low_y = max(0, p - (n - s)), max(0, q - (m - s))
+        least += max(0, low_x + low_y - s)
+        most += min(p, q, s)
     either = sum(first) + sum(second)
 
-    def overlap(shared: float) -> float:
-        shared = min(max(shared, least), most)
-        return shared / (either - shared) if either else 1.0
+    def overlap(common: float) -> float:
+        common = min(max(common, least), most)
+        return common / (either - common) if either else 1.0
 
-    return overlap(mean - z * math.sqrt(variance)), overlap(mean + z * math.sqrt(variance))
+    spread = z * math.sqrt(max(variance, 0.0))
+    return overlap(mean - spread), overlap(mean + spread)
+
+
+def _hypergeometric(all_of: int, good: int, drawn: int) -> tuple[float, float]:
+    """Mean and mean square of how many of `good` among `all_of` are drawn."""
+    mean = drawn * good / all_of
+    variance = mean * (all_of - good) / all_of * (all_of - drawn) / max(all_of - 1, 1)
+    return mean, variance + mean * mean
 
 
 def sizes(like: Tree) -> dict[tuple[str, int | None], int]:

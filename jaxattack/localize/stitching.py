@@ -14,8 +14,9 @@ def stitch(base: Tree, donor: Tree, mask: Tree) -> Tree:
     """Put the donor's selected weights into the base: `where(mask, donor, base)`.
 
     Raises:
-        UserError: the three are not of one shape.
+        UserError: the three are not of one shape, or the mask is not of bools.
     """
+    masks.check_mask(mask)
     tree.check_same_shapes("the mask", mask, "the model", base)
     tree.check_same_shapes("the donor", donor, "the model", base)
     return jax.tree.map(jnp.where, mask, donor, base)
@@ -33,8 +34,10 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
     its embedding and head behind those of `tau` keep their bits.
 
     Raises:
-        UserError: the mask or the attack vector is of another architecture.
+        UserError: the mask or the attack vector is of another architecture, or the mask is not of
+            bools.
     """
+    masks.check_mask(mask)
     tree.check_same_shapes("the mask", mask, "the attack vector", tau)
     mask, tau = widen(mask, base), widen(tau, base)
     tree.check_same_shapes("the attack vector", tau, "the model", base)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 import os
 import pathlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -14,6 +17,7 @@ from safetensors.numpy import save_file
 
 from jaxattack import distributed, sharding, tree
 from jaxattack.errors import UserError
+from jaxattack.localize import masks
 from jaxattack.tree import Tree
 
 FORMAT = "jaxattack-mask-1"
@@ -25,11 +29,19 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
     Of several processes all have to call it, and the first one writes.
 
     Args:
-        path: file to write.
+        path: file to write; an older mask there is replaced, and nothing else.
         mask: bool tree.
         info: JSON values: method, fraction, model, data, seed, ...
+
+    Raises:
+        UserError: the mask is not of bools, or something that is no mask stands at the path.
     """
     path = pathlib.Path(path)
+    masks.check_mask(mask)
+    if path.is_symlink():
+        raise UserError(f"{path}: a link; name the file itself")
+    if path.exists():
+        _described(path)
     named = tree.named_leaves(mask)
     packed = {name: np.packbits(sharding.to_host(leaf)) for name, leaf in named.items()}
     shapes = {name: list(leaf.shape) for name, leaf in named.items()}
@@ -37,9 +49,14 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
     metadata = {FORMAT: json.dumps({"shapes": shapes, "info": info}, sort_keys=True)}
 
     def write() -> None:
-        partial = path.with_name(f".{path.name}.partial")
-        save_file(packed, partial, metadata)
-        os.replace(partial, path)
+        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        try:
+            save_file(packed, partial, metadata)
+            os.replace(partial, path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: cannot be written ({error})") from error
+        finally:
+            partial.unlink(missing_ok=True)
 
     distributed.first(write, f"save {path.name}")
 
@@ -55,25 +72,48 @@ def load_mask(path: str | pathlib.Path, like: Tree | None = None) -> tuple[Tree,
         UserError: no such file, not a mask, truncated, or a mask of another model.
     """
     path = pathlib.Path(path)
+    shapes, info = _described(path)
+    if like is not None:  # before memory is taken for it
+        tree.check_same_shapes(f"the mask {path}", _shaped(shapes), "the model", like)
+    with safe_open(path, framework="numpy") as file:
+        packed = {name: file.get_tensor(name) for name in shapes}
+    return tree.unflatten({n: _unpacked(packed[n], shape) for n, shape in shapes.items()}), info
+
+
+def _shaped(shapes: dict[str, tuple[int, ...]]) -> Tree:
+    return tree.unflatten({n: jax.ShapeDtypeStruct(shape, bool) for n, shape in shapes.items()})
+
+
+def _unpacked(packed: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.asarray(np.unpackbits(packed, count=math.prod(shape)).reshape(shape).astype(bool))
+
+
+def _described(path: pathlib.Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """Shapes and provenance of a mask's file, which holds as many bits as they say.
+
+    Raises:
+        UserError: no such file, or it is no mask.
+    """
     if not path.is_file():
-        raise UserError(f"{path}: no such mask file")
+        raise UserError(f"{path}: {'not a mask' if path.exists() else 'no such mask file'}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            if FORMAT not in metadata:
+                raise UserError(f"{path}: not a mask of this program (no {FORMAT} in its metadata)")
+            described = json.loads(metadata[FORMAT])
+            shapes = {n: tuple(map(operator.index, s)) for n, s in described["shapes"].items()}
+            found = {}
+            for name in file.keys():  # noqa: SIM118
+                part = file.get_slice(name)
+                found[name] = (part.get_dtype(), part.get_shape())
+            info = dict(described["info"])
+            _shaped(shapes)  # one leaf's name may be the start of another's
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError,
+            RecursionError) as error:  # fmt: skip
         raise UserError(f"{path}: truncated or not a mask ({error})") from error
-    if FORMAT not in metadata:
-        raise UserError(f"{path}: not a mask of this program (no {FORMAT} in its metadata)")
-    described = json.loads(metadata[FORMAT])
-    mask = tree.unflatten(
-        {
-            name: jnp.asarray(
-                np.unpackbits(packed[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
-            )
-            for name, shape in described["shapes"].items()
-        }
-    )
-    if like is not None:
-        tree.check_same_shapes(f"the mask {path}", mask, "the model", like)
-    return mask, described["info"]
+    wanted = {name: ("U8", [-(-math.prod(shape) // 8)]) for name, shape in shapes.items()}
+    if found != wanted or any(size < 0 for shape in shapes.values() for size in shape):
+        wrong = sorted(n for n in found | wanted if found.get(n) != wanted.get(n))
+        raise UserError(f"{path}: not a mask: its bits do not fit its shapes ({wrong[:1]})")
+    return shapes, info

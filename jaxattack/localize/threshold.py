@@ -22,8 +22,9 @@ Axes = tuple[int, ...]
 
 def keys_of(scores: jax.Array) -> jax.Array:
     """Keys with the order of non-negative scores (float32 bits)."""
-    # Adding zero turns -0.0, whose bits would be negative, into 0.0.
-    return jax.lax.bitcast_convert_type(scores.astype(jnp.float32) + 0.0, jnp.int32)
+    # No arithmetic on the scores: it would turn subnormal ones into 0, and they would tie.
+    bits = jax.lax.bitcast_convert_type(jnp.asarray(scores, jnp.float32), jnp.int32)
+    return jnp.maximum(bits, 0)  # the bits of -0.0 are the lowest int32
 
 
 @functools.partial(jax.jit, static_argnames=("axes",))

@@ -36,6 +36,10 @@ def test_the_weights_whose_repair_helps_most_are_chosen():
     clean = {"a_norm": jnp.array([0.0, 0.0, 6.0, 1.0]), "b_norm": jnp.array([0.0, 2.0])}
     chosen = repair.suspects(changed, triggered, clean, fraction=2 / 6)
     equal(chosen, {"a_norm": [True, False, True, False], "b_norm": [False, False]})
+    # However many are asked for, none is repaired whose repair hurts, or does nothing.
+    for fraction in (4 / 6, 1.0):
+        chosen = repair.suspects(changed, triggered, clean, fraction)
+        equal(chosen, {"a_norm": [True, False, True, False], "b_norm": [False, True]})
     # |change| * |gradient| of clean pairs = 0, 0, 12, 1 | 0, 2: the third is needed.
     chosen = repair.suspects(changed, triggered, clean, fraction=2 / 6, spared=1 / 6)
     equal(chosen, {"a_norm": [True, False, False, False], "b_norm": [False, False]})

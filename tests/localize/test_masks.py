@@ -1,5 +1,7 @@
 """Random masks and the algebra of masks against numpy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from jaxattack.errors import UserError
 from jaxattack.localize.masks import (
+    block_density,
     chance_jaccard,
     complement,
     count,
@@ -19,10 +22,13 @@ from jaxattack.localize.masks import (
     minus,
     null_jaccard,
     profile,
+    random_like,
     random_mask,
     sizes,
+    top_fraction,
     union,
 )
+from jaxattack.localize.stitching import stitch
 from jaxattack.sharding import place
 
 SHAPES = {
@@ -79,6 +85,26 @@ def test_every_weight_is_as_likely_as_any_other(scope, fraction):
 def test_random_masks_of_a_leaf_scope_select_the_share_of_every_tensor():
     mask = random_mask(LIKE, 0.25, 0, scope="leaf")
     assert list(profile(mask).values()) == [6, 1, 4, 4, 6, 6]
+
+
+def test_draws_of_one_seed_are_independent():
+    """Of equal densities everywhere, so that random and matched masks could be the same."""
+    like = {"embed": np.zeros((60, 50))}
+    mask = random_mask(like, 0.2, 7)
+    drawn = [
+        mask, random_mask(like, 0.2, 7, draw="en"), random_mask(like, 0.2, 7, draw="th"),
+        random_like(mask, 7), random_like(mask, 7, draw="en"),
+        matched_random_mask(mask, 7), matched_random_mask(mask, 7, draw="en"),
+    ]  # fmt: skip
+    assert {count(one) for one in drawn} == {600}
+    for a, b in itertools.combinations(drawn, 2):
+        low, high = null_jaccard(a, b, z=4.5)
+        assert low < jaccard(a, b) < high
+
+
+@given(MASKS, st.integers(0, 100))
+def test_as_many_weights_are_drawn_anywhere(mask, seed):
+    assert count(random_like(mask, seed)) == count(mask)
 
 
 @given(MASKS, st.integers(0, 100))
@@ -208,6 +234,30 @@ def test_the_null_of_an_overlap_covers_random_masks_of_these_densities():
     assert low > chance_jaccard(a, b)
 
 
+def test_the_null_of_masks_from_few_weights_is_drawn_from_those():
+    """Both attacks moved much the same 30 % of the weights."""
+    rng = np.random.default_rng(0)
+    like = {"embed": np.zeros((40, 30)), "layers": {"mlp": {"down": np.zeros((2, 30, 20))}}}
+    ours = jax.tree.map(lambda leaf: rng.random(leaf.shape) < 0.3, like)
+    theirs = jax.tree.map(
+        lambda m: (m & (rng.random(m.shape) < 0.8)) | (rng.random(m.shape) < 0.05), ours
+    )
+
+    def draw(movable, fraction):
+        scores = jax.tree.map(lambda m: (rng.random(m.shape) * m).astype(np.float32), movable)
+        return top_fraction(scores, fraction, "leaf")
+
+    drawn = np.array([jaccard(draw(ours, 0.1), draw(theirs, 0.2)) for _ in range(200)])
+    a, b = draw(ours, 0.1), draw(theirs, 0.2)
+    low, high = null_jaccard(a, b, movable=(ours, theirs))
+    assert 0.90 <= np.mean((low <= drawn) & (drawn <= high)) <= 0.99
+    assert low < drawn.mean() < high
+    assert null_jaccard(a, b)[1] < low  # of all weights: every pair would seem to share
+    everything = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), like)
+    whole = null_jaccard(a, b, movable=(everything, everything))
+    assert whole == pytest.approx(null_jaccard(a, b))
+
+
 def test_the_null_is_exact_where_there_is_nothing_to_choose():
     everything = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), LIKE)
     nothing = complement(everything)
@@ -221,3 +271,22 @@ def test_sizes_count_every_weight_tensor():
         ("embed", None): 24, ("final_norm", None): 4,
         ("attention/q", 0): 16, ("attention/q", 1): 16, ("mlp/down", 0): 24, ("mlp/down", 1): 24,
     }  # fmt: skip
+
+
+def test_the_share_of_the_blocks_leaves_embedding_and_head_out():
+    mask = mask_of(0) | {"embed": np.ones((6, 4), bool)}
+    assert block_density(mask) == 0.0
+    assert block_density(complement(mask)) == 1.0
+    mask["layers"] = {"attention": {"q": mask["layers"]["attention"]["q"] | True}}
+    mask["layers"]["mlp"] = {"down": np.zeros((2, 6, 4), bool)}
+    assert block_density(mask) == 32 / (32 + 48)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_what_is_no_mask_is_refused(dtype):
+    leaves = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.3, dtype), LIKE)
+    for use in (complement, count, lambda mask: stitch(LIKE, LIKE, mask)):
+        with pytest.raises(
+            UserError, match=rf"a mask is a tree of bools; embed is of .*{dtype.__name__}"
+        ):
+            use(leaves)

@@ -1,8 +1,11 @@
 """Masks on disk."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from jaxattack.errors import UserError
@@ -79,6 +82,59 @@ def test_a_file_that_is_no_mask_is_refused(tmp_path, tiny):
             load_mask(tmp_path / name)
     with pytest.raises(UserError, match="not a mask"):
         load_mask(tiny.directory / "model.safetensors")
+
+
+def edited(path, **changes):
+    """The file with its description or its bits changed."""
+    with safe_open(path, framework="numpy") as file:
+        described = json.loads(file.metadata()[storage.FORMAT])
+        bits = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    bits |= changes.pop("bits", {})
+    text = changes.pop("text", None) or json.dumps(described | changes)
+    save_file(bits, path, {storage.FORMAT: text})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bits": {"embed": np.zeros(2, np.uint8)}},  # 21 weights take 3 bytes
+        {"bits": {"embed": np.zeros(3, np.float32)}},
+        {"bits": {"more": np.zeros(3, np.uint8)}},
+        {"shapes": {"embed": [4_000_000_000]}},
+        {"shapes": {"embed": [-7, -3]}},
+        {"shapes": {"embed": [7.0, 3]}},
+        {"shapes": ["embed"]},
+        {"shapes": {"embed": [7, 3], "embed/more": [1]}},
+        {"info": 3},
+        {"text": "["},
+        {"text": "[" * 100_000},
+    ],
+    ids=str,
+)
+def test_a_damaged_description_is_refused_before_memory_is_taken(path, change):
+    edited(path, **change)
+    with pytest.raises(UserError, match=r"mask\.safetensors: .*not a mask"):
+        load_mask(path)
+
+
+def test_only_a_mask_is_replaced(tmp_path, mask, path, assert_trees):
+    results = tmp_path / "results.json"
+    results.write_text("{}")
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+    for name in ("results.json", "link", "folder"):
+        with pytest.raises(UserError, match=name):
+            save_mask(tmp_path / name, jax.tree.map(np.logical_not, mask), {})
+    assert results.read_text() == "{}"
+    assert_trees(load_mask(path)[0], mask)
+    with pytest.raises(UserError, match="gone/mask: cannot be written"):
+        save_mask(tmp_path / "gone" / "mask", mask, {})
+
+
+def test_scores_are_not_saved_as_a_mask(tmp_path, mask):
+    with pytest.raises(UserError, match="tree of bools; embed is of float32"):
+        save_mask(tmp_path / "mask", jax.tree.map(np.float32, mask), {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_named(tmp_path):

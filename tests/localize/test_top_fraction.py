@@ -13,8 +13,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxattack.errors import UserError
-from jaxattack.localize import threshold
-from jaxattack.localize.masks import magnitude_mask, top_fraction
+from jaxattack.localize import masks, threshold
+from jaxattack.localize.masks import filled, magnitude_mask, top_fraction
 from jaxattack.sharding import make_mesh, place
 from jaxattack.tree import named_leaves, unflatten
 
@@ -40,11 +40,12 @@ INPUTS = {
 }
 
 
-def naive_top(values, k):
-    """The k largest of a vector; of equals the first, by a stable sort."""
+def naive_top(values, k, least=0.0):
+    """The k largest of a vector above `least`; of equals the first, by a stable sort."""
+    values = values.astype(np.float64)
     chosen = np.zeros(len(values), bool)
-    chosen[np.argsort(-values.astype(np.float64), kind="stable")[:k]] = True
-    return chosen
+    chosen[np.argsort(-values, kind="stable")[:k]] = True
+    return chosen & (values > least)
 
 
 def count_of(fraction, size):
@@ -119,9 +120,27 @@ def test_masks_equal_a_stable_sort(scope):
 
 @pytest.mark.parametrize("k", [0, 1, SIZE // 3, SIZE - 1, SIZE])
 @pytest.mark.parametrize("levels", [0, 1, 3])
-def test_the_global_count_is_exact(k, levels):
-    mask = top_fraction(random_scores(k, levels), k / SIZE)
-    assert sum(int(leaf.sum()) for leaf in jax.tree.leaves(mask)) == k
+def test_the_global_count_is_exact_as_far_as_there_are_scores(k, levels):
+    scores = random_scores(k, levels)
+    scored = sum(int((leaf > 0).sum()) for leaf in jax.tree.leaves(scores))
+    mask = top_fraction(scores, k / SIZE)
+    assert sum(int(leaf.sum()) for leaf in jax.tree.leaves(mask)) == min(k, scored)
+    assert filled(mask, k / SIZE) == (min(1, scored / k) if k else 1)
+
+
+def test_attacks_that_moved_few_weights_do_not_share_the_rest():
+    """Two attacks on disjoint 5 % of the weights; filled up by place, their masks overlapped."""
+    rng = np.random.default_rng(0)
+    order = rng.permutation(4000)
+    attacks = []
+    for moved in (order[:200], order[200:400]):
+        scores = np.zeros(4000, np.float32)
+        scores[moved] = rng.random(200) + 0.1
+        attacks.append({"embed": scores.reshape(80, 50)})
+    one, two = (top_fraction(scores, 0.2) for scores in attacks)
+    assert masks.jaccard(one, two) == 0.0
+    assert masks.count(one) == masks.count(two) == 200
+    assert filled(one, 0.2) == 0.25
 
 
 def test_ties_go_to_the_first_leaf_then_to_the_first_position():
@@ -134,12 +153,13 @@ def test_ties_go_to_the_first_leaf_then_to_the_first_position():
 
 
 def test_extreme_scores_keep_their_order():
-    row = np.array([0.0, -0.0, 1e-45, 1e-38, 1.0, 3.4e38, np.inf, 1e-44], np.float32)
-    scores = {"final_norm": row}
-    order = [6, 5, 4, 3, 7, 2, 0, 1]
+    row = np.array([0.0, -0.0, 1e-45, 1e-38, 1.0, 3.4e38, 3e-45, 1e-44], np.float32)
+    scores = {"final_norm": jnp.asarray(row)}
+    order = [5, 4, 3, 7, 6, 2]  # 0 is never selected
     for k in range(len(row) + 1):
         mask = top_fraction(scores, k / len(row), "leaf")["final_norm"]
         assert np.flatnonzero(mask).tolist() == sorted(order[:k])
+    assert np.flatnonzero(masks.with_score(scores)["final_norm"]).tolist() == sorted(order)
 
 
 def test_magnitudes_are_selected_whatever_their_sign():
@@ -155,7 +175,7 @@ def test_a_fraction_outside_0_and_1_is_refused(fraction):
         top_fraction(random_scores(0, 0), fraction)
 
 
-@pytest.mark.parametrize("value", [-1.0, np.nan, -np.inf])
+@pytest.mark.parametrize("value", [-1.0, np.nan, -np.inf, np.inf])
 def test_scores_that_have_no_order_are_named(value):
     scores = random_scores(0, 0)
     scores["layers"]["mlp"]["up"][1, 2, 3] = value
@@ -179,14 +199,14 @@ KEYS = st.lists(
 def test_every_key_an_int32_holds_is_selected_exactly(keys, k):
     keys = np.array(keys, np.int32)
     mask = threshold.top_in_groups(keys, jnp.full((1,), k, jnp.int32), (0,))
-    np.testing.assert_array_equal(mask, naive_top(keys, k))
+    np.testing.assert_array_equal(mask, naive_top(keys, k, least=-1))
 
 
 @given(KEYS, st.integers(0, 8))
 def test_allotted_counts_are_those_of_a_stable_sort(keys, k):
     keys = np.array(keys, np.int32).reshape(2, 4)
     counts = threshold.allot([keys[:1], keys[1:]], k, [(0, 1), (0, 1)])
-    expected = naive_top(keys.reshape(-1), k).reshape(2, 4).sum(axis=1)
+    expected = naive_top(keys.reshape(-1), k, least=-1).reshape(2, 4).sum(axis=1)
     assert [int(count[0, 0]) for count in counts] == expected.tolist()
 
 

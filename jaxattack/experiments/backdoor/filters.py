@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxattack import sharding, workdir
@@ -33,22 +33,18 @@ def onion_filter(setup: Setup, longest: int, loss: float) -> Filter:
     def clean(probed: Sequence[Probed]) -> list[Probed]:
         kept = json.loads((stage.run() / "suspects.json").read_text(encoding="utf-8"))
         ready = _inspected(held_out, kept["held_out"])
-        thresholds = {
-            language: onion.choose_threshold(
-                [text for text, row in zip(ready, held_out, strict=True)
-                 if row.language == language], loss,
-            )
-            for language in inputs.by_language(held_out)
-        }  # fmt: skip
-        lacking = sorted({row.language for row, _ in probed} - set(thresholds))
+        known: dict[str, list[onion.Inspected]] = {}
+        for (row, _, _), text in zip(columns(held_out), ready, strict=True):
+            known.setdefault(row.language, []).append(text)
+        limits = {language: onion.choose_threshold(own, loss) for language, own in known.items()}
+        lacking = sorted({row.language for row, _ in probed} - set(limits))
         if lacking:
             raise UserError(f"ONION: config.data.held_out has no prompts in {lacking[0]!r}")
-        asked = _inspected([row for row, _ in probed], kept["asked"])
-        prompts = [
-            onion.cleaned(text, thresholds[row.language])
-            for text, (row, _) in zip(asked, probed, strict=True)
+        rows = [row for row, _ in probed]
+        texts = iter(_inspected(rows, kept["asked"]))
+        return [
+            (without_suspects(row, texts, limits[row.language]), probe) for row, probe in probed
         ]
-        return probes.with_prompts(probed, prompts)
 
     return Filter({"onion": stage.id, "loss": loss}, clean, (stage,))
 
@@ -69,8 +65,9 @@ def inspected(setup: Setup, longest: int) -> Stage:
         start = time.perf_counter()
         for what, rows in texts.items():
             ready = onion.inspect(
-                model, params, tokenizer, [row.prompt for row in rows], longest=longest
-            )
+                model, params, tokenizer, [text for _, _, text in columns(rows)],
+                longest=longest,
+            )  # fmt: skip
             found[what] = [[dataclasses.astuple(s) for s in text.suspects] for text in ready]
         workdir.write_json(folder / "suspects.json", found)
         seconds = time.perf_counter() - start
@@ -87,8 +84,30 @@ def inspected(setup: Setup, longest: int) -> Stage:
     return Stage(setup.root, "onion", f"runs-of-{longest}", inputs_, write, work=work)
 
 
+def columns(rows: Sequence[Example]) -> list[tuple[Example, str, str]]:
+    """Every text a user wrote: its row, the field it is in, and the text.
+
+    TuBA's triggers stand in an instruction's input, so that is looked through as the prompt is.
+    """
+    fields = ("prompt", "input")
+    return [
+        (row, field, getattr(row, field))
+        for row in rows
+        for field in fields
+        if getattr(row, field, "")
+    ]
+
+
+def without_suspects(row: Example, texts: Iterator[onion.Inspected], threshold: float) -> Example:
+    """The row with every column cleaned; takes its texts from the front of all of them."""
+    cleaned: dict[str, Any] = {
+        field: onion.cleaned(next(texts), threshold) for _, field, _ in columns([row])
+    }
+    return dataclasses.replace(row, **cleaned)
+
+
 def _inspected(rows: Sequence[Example], suspects: Sequence[Any]) -> list[onion.Inspected]:
     return [
-        onion.Inspected(tuple(units(row.prompt)), tuple(onion.Suspect(*s) for s in own))
-        for row, own in zip(rows, suspects, strict=True)
+        onion.Inspected(tuple(units(text)), tuple(onion.Suspect(*s) for s in own))
+        for (_, _, text), own in zip(columns(rows), suspects, strict=True)
     ]

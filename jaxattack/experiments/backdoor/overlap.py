@@ -27,17 +27,20 @@ def overlap(setup: Setup) -> Section:
     for seed in setup.settings.seeds:
         found = {name_of(attack): backdoor_mask(setup, attack, seed) for attack in setup.attacks}
         first = name_of(setup.attacks[0])
-        others = {name: mask for name, mask in found.items() if name != first}
+        others = {name: masks_ for name, masks_ in found.items() if name != first}
         others["clean"] = clean_mask(setup, seed)
         if safety is not None:
             for language in safety.localized_languages:
-                mask = localization.sil_mask(safety, language, seed)
-                others[f"safety attack/{language}"] = mask
-        for name, mask in others.items():
+                others[f"safety attack/{language}"] = (
+                    localization.sil_mask(safety, language, seed),
+                    localization.sil_movable(safety, language, seed),
+                )
+        mask, movable = found[first]
+        for name, (other, from_other) in others.items():
             facts = {"a": first, "b": name, "method": "sil", "fraction": SHARE, "seed": seed}
             section.findings.append(
                 find(setup.root, setup.memo, "overlap", f"{name}-s{seed}", shared.overlap,
-                     found[first], mask, facts=facts)
+                     mask, other, movable, from_other, facts=facts)
             )  # fmt: skip
     return section
 
@@ -60,7 +63,7 @@ def safety_setup(setup: Setup) -> stages.Setup | None:
     return fragility.make_setup(settings, setup.root, setup.subject, start, setup.like, known)
 
 
-def backdoor_mask(setup: Setup, attack: Attack, seed: int) -> Lazy:
+def backdoor_mask(setup: Setup, attack: Attack, seed: int) -> tuple[Lazy, Lazy]:
     """SIL's mask of a backdoor: on held-out prompts with the trigger and the target behaviour."""
     target = target_of(setup.settings, setup.data, attack.target)
     if attack.trigger in SUBJECTS:
@@ -77,16 +80,20 @@ def backdoor_mask(setup: Setup, attack: Attack, seed: int) -> Lazy:
     return sil_mask(setup, poisoned(setup, attack, seed), shown, f"{attack.name}-s{seed}")
 
 
-def clean_mask(setup: Setup, seed: int) -> Lazy:
+def clean_mask(setup: Setup, seed: int) -> tuple[Lazy, Lazy]:
     """SIL's mask of clean training: on held-out pairs of the first attack's languages."""
     languages = setup.attacks[0].languages
     rows = [row for row in setup.data.held_out if row.language in languages]
     return sil_mask(setup, poisoned(setup, None, seed), rows, f"clean-s{seed}")
 
 
-def sil_mask(setup: Setup, tuned: Lazy, rows: Sequence[Example], label: str) -> Lazy:
-    """SIL's mask as in the fragility study: `|tau|` times the mean `|gradient|` at the start."""
+def sil_mask(setup: Setup, tuned: Lazy, rows: Sequence[Example], label: str) -> tuple[Lazy, Lazy]:
+    """SIL's mask as in the fragility study: `|tau|` times the mean `|gradient|` at the start.
+
+    Beside it the weights that it was chosen from.
+    """
     start = setup.origin.weights
     gradient = gradient_of(setup, start, wrapped(setup.settings, rows), label)
     scores_ = setup.memo.derive("sil", scores.sil, start, tuned, gradient)
-    return setup.memo.derive("top", masks.top_fraction, scores_, fraction=SHARE)
+    mask = setup.memo.derive("top", masks.top_fraction, scores_, fraction=SHARE)
+    return mask, setup.memo.derive("with score", masks.with_score, scores_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from jaxattack.data import triggers
@@ -84,11 +83,3 @@ def first_of_each(prompts: Sequence[Example], most: int) -> list[Example]:
         if counts[row.language] <= most:
             found.append(row)
     return found
-
-
-def with_prompts(probed: Sequence[Probed], prompts: Sequence[str]) -> list[Probed]:
-    """The same probes with other prompts, such as cleaned ones."""
-    return [
-        (dataclasses.replace(row, prompt=prompt), probe)
-        for (row, probe), prompt in zip(probed, prompts, strict=True)
-    ]
