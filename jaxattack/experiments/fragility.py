@@ -270,7 +270,7 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
     for section in wanted.values():
         for finding in section.findings:
             found.setdefault(finding.key, []).extend(finding.rows())
-    for key in ("mask_profile", "overlap", "freeze_proof"):
+    for key in ("masks", "mask_profile", "overlap", "freeze_proof"):
         found.setdefault(key, [])
     name, rule = rule_for(setup.subject.prompts)
     everything = {

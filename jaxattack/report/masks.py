@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from jaxattack.report.grids import Cell, Header, Heat, Sheet
@@ -37,6 +38,36 @@ def mask_sheet(rows: Rows) -> Sheet:
             for key, (selected, total) in _sums(rows, keys).items()
         ),
     )
+
+
+def size_words(rows: Rows, fraction: float | None) -> str:
+    """What a share of all weights is of the layers' weights, and what was not to be had."""
+    sil = [row for row in rows if row["method"] == "sil" and row["fraction"] == fraction]
+    if not sil or fraction is None:
+        return ""
+    inside = fmean(row["share_of_blocks"] for row in sil)
+    text = f" SIL’s {share(fraction)} of all weights are {percent(inside)} of the layers’ weights."
+    least = min(row["mask_scored"] for row in sil)
+    if least < 1:
+        text += (
+            f" Masks hold down to {percent(least)} of the weights asked for: no more have a score "
+            "above 0."
+        )
+    return text
+
+
+def size_sheet(rows: Rows) -> Sheet:
+    """One line per mask: its size, of all weights and of the layers, and what was to be had."""
+    columns = ("mask", "seed", "asked for", "of all weights", "of the layers", "had of it")
+    return Sheet(
+        "Sizes of masks",
+        columns,
+        tuple(
+            (row["mask"], str(row["seed"]), share(row["fraction"]), percent(row["share"], 1),
+             percent(row["share_of_blocks"], 1), percent(row["mask_scored"], 1))
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 def layer_name(layer: int | None) -> str:

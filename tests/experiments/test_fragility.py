@@ -69,6 +69,20 @@ def test_no_frozen_weight_moved(finished, tiny):
     assert {row["frozen"] for row in proof} == {int(0.2 * weights + 0.5)}
 
 
+def test_the_size_of_every_mask_is_said(finished):
+    results = results_of(finished)
+    stitched = {r["variant"].removeprefix("stitched/") for r in results["rows"]
+                if r["variant"].startswith("stitched/")}  # fmt: skip
+    sizes = {row["mask"]: row for row in results["masks"]}
+    assert set(sizes) == stitched
+    for row in sizes.values():
+        assert 0 < row["share"] <= 1
+        assert 0 < row["share_of_blocks"] <= 1
+    chosen = [row for row in sizes.values() if row["method"] in ("sil", "random")]
+    for row in chosen:
+        assert row["share"] == pytest.approx(row["fraction"] * row["mask_scored"], abs=1e-4)
+
+
 def test_the_mask_profile_counts_every_weight_once(finished):
     import collections
 

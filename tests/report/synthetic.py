@@ -84,6 +84,21 @@ def synthetic(
         },
         "rows": rows,
         "overlap": _overlap(attacks, seeds),
+        "masks": [
+            {
+                "mask": f"{attack}/sil@0.2",
+                "language": attack,
+                "method": "sil",
+                "fraction": 0.2,
+                "seed": seed,
+                "selected": 180_000,
+                "share": 0.13,
+                "share_of_blocks": 0.41,
+                "mask_scored": 0.65,
+            }
+            for attack in attacks
+            for seed in seeds
+        ],  # fmt: skip
         "mask_profile": _profile(attacks, seeds),
         "freeze_proof": [
             {"variant": f"frozen/{attack}/sil@0.2", "frozen": 280_000, "moved": 0, "seed": seed}

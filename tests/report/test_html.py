@@ -61,6 +61,8 @@ def test_full_report_has_every_section(full):
         assert text in page
     assert "SIL formula" in page
     assert "n = 24" in page
+    assert "20\u00a0% of all weights are 41\u00a0% of the layers’ weights" in page
+    assert "hold down to 65\u00a0% of the weights asked for" in page
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_parts_may_be_missing(tmp_path, results):
 
 
 @pytest.mark.parametrize(
-    "part", ["overlap", "mask_profile", "freeze_proof", "attack_loss", "judge"]
+    "part", ["overlap", "masks", "mask_profile", "freeze_proof", "attack_loss", "judge"]
 )
 def test_each_part_may_be_missing(tmp_path, part):
     results = synthetic(attacks=("en", "de"), languages=["de", "en", "th"], sizes=(0.2,))

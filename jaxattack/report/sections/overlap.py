@@ -10,7 +10,7 @@ from jaxattack.report.charts.dots import (
     draw_strips,
     measure_name,
 )
-from jaxattack.report.masks import mask_heats, mask_sheet
+from jaxattack.report.masks import mask_heats, mask_sheet, size_sheet, size_words
 from jaxattack.report.overlaps import overlap_dots, overlap_heat, overlap_sheet, place_heat, strips
 from jaxattack.report.sections.parts import Figure, Section, drawn, heated
 from jaxattack.report.sheets import similarity_sheet
@@ -65,8 +65,11 @@ def where(tables: Tables, results: Mapping[str, Any]) -> Section | None:
         "Last column and row: how much of the mask lies there. The two differ, since a small "
         "module can be selected whole and still hold little of the mask."
     )
+    sizes = list(results.get("masks") or ())
+    lead += size_words(sizes, tables.fraction)
     shown = tuple(heated(f"mask_{index + 1}", heat) for index, heat in enumerate(heats))
-    return Section("where", "Where do these weights lie?", lead, shown, (mask_sheet(rows),), "A3")
+    sheets = (mask_sheet(rows), *([size_sheet(sizes)] if sizes else []))
+    return Section("where", "Where do these weights lie?", lead, shown, sheets, "A3")
 
 
 def similarity(tables: Tables, results: Mapping[str, Any]) -> Section | None:
