@@ -98,7 +98,7 @@ def synthetic(
             }
             for attack in attacks
             for seed in seeds
-        ],  # fmt: skip
+        ],
         "mask_profile": _profile(attacks, seeds),
         "freeze_proof": [
             {"variant": f"frozen/{attack}/sil@0.2", "frozen": 280_000, "moved": 0, "seed": seed}
