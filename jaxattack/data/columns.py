@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +20,9 @@ Row = Mapping[str, Any]
 
 # What an example has beside its texts.
 BESIDE = ("id", "language", "kind", "answers", "input")
+# Where a whole number is taken as its digits: it can be written in no other way.
+_DIGITS = ("id", "response")
+_UNSEEN = re.compile(r"[\s\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*")
 
 
 def names(entry: DataSet, fields: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -38,14 +44,21 @@ def _needed(entry: DataSet, fields: Sequence[str]) -> list[str]:
     ]
 
 
-def blank(row: Row, entry: DataSet, fields: Sequence[str]) -> list[str]:
-    """The needed fields for which the row has nothing."""
-    return [field for field in _needed(entry, fields) if not _text(row, entry, field).strip()]
+def blank(where: str, row: Row, entry: DataSet, fields: Sequence[str]) -> list[str]:
+    """The needed fields for which the row has nothing to be seen.
+
+    Raises:
+        UserError: as `text`.
+    """
+    return [
+        field for field in _needed(entry, fields)
+        if _UNSEEN.fullmatch(text(where, row, entry, field))
+    ]  # fmt: skip
 
 
-def has_id(row: Row, entry: DataSet) -> bool:
+def has_id(where: str, row: Row, entry: DataSet) -> bool:
     """Whether the row has an id of its own."""
-    return bool(_text(row, entry, "id").strip())
+    return bool(text(where, row, entry, "id").strip())
 
 
 def language(where: str, row: Row, entry: DataSet, known: str) -> str:
@@ -54,7 +67,7 @@ def language(where: str, row: Row, entry: DataSet, known: str) -> str:
     Raises:
         UserError: neither, or a language that we do not know.
     """
-    told = _text(row, entry, "language")
+    told = text(where, row, entry, "language")
     if not told.strip():
         if not known:
             raise UserError(f"{where}: does not say its language; add language=<code>")
@@ -73,52 +86,104 @@ def example(where: str, row: Row, entry: DataSet, fields: Sequence[str], known: 
     Raises:
         UserError: unknown language or kind, or answers that are no list of strings.
     """
-    for name in (name for field in fields for name in entry.columns[field].split(",")):
-        if isinstance(row[name], list | dict):
-            raise UserError(f"{where}: column {name} is a {type(row[name]).__name__}, not a text")
-    texts = [_text(row, entry, field) for field in fields]
-    answers = row.get(entry.columns.get("answers", "")) or []
-    if not isinstance(answers, list) or not all(isinstance(a, str) and a for a in answers):
-        raise UserError(f"{where}: answers is a list of strings")
+    texts = [text(where, row, entry, field) for field in fields]
     if "input" in entry.columns:
-        texts.append(_text(row, entry, "input"))
-    named = _text(row, entry, "id") if has_id(row, entry) else "-".join(map(_short_hash, texts))
+        texts.append(text(where, row, entry, "input"))
+    own = has_id(where, row, entry)
     found = Example(
-        id=named,
+        id=text(where, row, entry, "id") if own else "-".join(map(_short_hash, texts)),
         language=language(where, row, entry, known),
         prompt=texts[0],
         response=texts[1] if "response" in fields else "",
         kind=_kind(where, row, entry),
-        answers=tuple(answers),
+        answers=_answers(where, row, entry),
     )
     if "input" not in entry.columns:
         return found
     return Instruction(**vars(found), input=texts[-1])
 
 
+def _answers(where: str, row: Row, entry: DataSet) -> tuple[str, ...]:
+    column = entry.columns.get("answers", "")
+    answers = row.get(column)
+    if isinstance(answers, str) and answers.strip().startswith("["):  # a cell of a table
+        with contextlib.suppress(ValueError, RecursionError):  # then it is refused below
+            answers = json.loads(answers)
+    if answers is None or answers == "":
+        return ()
+    if not isinstance(answers, list) or not all(isinstance(a, str) and a.strip() for a in answers):
+        raise UserError(f'{where}: answers is a list of strings, such as ["euro", "euros"]')
+    return tuple(plain(where, column, answer) for answer in answers)
+
+
 def _kind(where: str, row: Row, entry: DataSet) -> str:
     if entry.restricted is not None:
         column, prefix = entry.restricted
-        return "restricted" if str(row[column]).startswith(prefix) else "benign"
-    kind = _text(row, entry, "kind") or entry.kind
+        return "restricted" if str(row.get(column)).startswith(prefix) else "benign"
+    kind = text(where, row, entry, "kind") or entry.kind
     if kind not in VALUES["kind"]:
         raise UserError(f"{where}: kind is {kind!r}; give 'restricted' or 'benign'")
     return kind
 
 
-def plain_text(row: Row, entry: DataSet) -> str:
-    """The row's text without the set's own markup."""
-    text = _text(row, entry, "text")
+def plain_text(where: str, row: Row, entry: DataSet) -> str:
+    """The row's text without the set's own markup.
+
+    Raises:
+        UserError: as `text`.
+    """
+    found = text(where, row, entry, "text")
     for mark, instead in entry.replace:
-        text = text.replace(mark, instead)
-    return text.strip()
+        found = found.replace(mark, instead)
+    return "" if _UNSEEN.fullmatch(found) else found.strip()
 
 
-def _text(row: Row, entry: DataSet, field: str) -> str:
-    """The texts of a field's columns, joined by an empty line."""
-    values = (row.get(name) for name in entry.columns.get(field, "").split(","))
-    texts = ("" if value is None else str(value) for value in values)
+def text(where: str, row: Row, entry: DataSet, field: str) -> str:
+    """The texts of a field's columns, joined by an empty line; "" where there are none.
+
+    Raises:
+        UserError: as `plain`.
+    """
+    digits = field in _DIGITS
+    texts = [
+        plain(where, name, row[name], digits)
+        for name in entry.columns.get(field, "").split(",")
+        if row.get(name) is not None
+    ]
     return "\n\n".join(text for text in texts if text.strip())
+
+
+def plain(where: str, column: str, value: Any, digits: bool = False) -> str:
+    """A value that should be a text.
+
+    Args:
+        where: names the row.
+        column: names the value.
+        value: of a cell.
+        digits: whether a whole number is a text, too.
+
+    Raises:
+        UserError: it is something else, or holds half of a character, which no file can.
+    """
+    if digits and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise UserError(f"{where}: column {column} is {_shown(value)}")
+    if half := re.search("[\ud800-\udfff]", value):
+        raise UserError(
+            f"{where}: column {column} has half of a character in it (\\u{ord(half[0]):04x}), "
+            "which is no text"
+        )
+    return value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool | int | float):
+        name = "true or false" if isinstance(value, bool) else "a number"
+        said = json.dumps(value)[:40]
+        return f"{said}, {name}, not a text; write it in quotes"
+    names = {list: "a list", dict: "an object", type(None): "null"}
+    return f"{names.get(type(value), type(value).__name__)}, not a text"
 
 
 def _short_hash(text: str) -> str:

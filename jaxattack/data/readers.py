@@ -1,32 +1,41 @@
-"""Rows of a source: JSON Lines, a Hugging Face data set or a prepared tfds one.
+"""Rows of one file: JSON Lines, JSON, CSV, TSV or Parquet, plain or compressed.
 
-All return `(where, row)` one by one, `where` naming the row in an error. The libraries do the
-reading; here their failures become one line each. Code that comes with a set is neither fetched
-nor run.
+Nothing is guessed and nothing cached: what stands in a file is what comes out, a cell of CSV always
+as text, and always from the bytes that are there now. Memory does not grow with the file.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
+import bz2
+import csv
+import gzip
+import lzma
+import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+import stat
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
-from jaxattack.data.registry import DataSet
-from jaxattack.data.uri import Address
+from jaxattack.data import jsons
+from jaxattack.data.uri import expand
 from jaxattack.errors import UserError
-from jaxattack.hub import hub_error
 
-Rows = Iterator[tuple[str, dict[str, Any]]]
+Row = dict[str, Any]
+Rows = Iterator[tuple[str, Row]]
+
+READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+PACKED: Mapping[str, Callable[..., Any]] = {
+    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
+}  # fmt: skip
 
 
-def reason(error: BaseException) -> str:
-    """What a library's exception says, on one line."""
-    if type(error).__name__ == "DatasetGenerationError" and error.__cause__:
-        error = error.__cause__
-    line = " ".join(str(error).split())
-    return line if len(line) <= 300 else f"{line[:299]}…"
+def ending(name: str) -> str:
+    """The file's kind by its name, one of READABLE; "" if it is none of them."""
+    plain = name.lower()
+    for packed in PACKED:
+        plain = plain.removesuffix(packed)
+    return next((kind for kind in READABLE if plain.endswith(kind)), "")
 
 
 def missing(where: str, columns: Iterable[str], there: Iterable[str]) -> UserError:
@@ -37,182 +46,157 @@ def missing(where: str, columns: Iterable[str], there: Iterable[str]) -> UserErr
     )
 
 
-def _present(
-    uri: str, needed: Sequence[str], useful: Sequence[str], there: Sequence[str]
-) -> list[str]:
-    """The needed columns and those of the useful ones that are there."""
-    if lacking := [column for column in needed if column not in there]:
-        raise missing(uri, lacking, there)
-    return [column for column in there if column in needed or column in useful]
+def plain_file(path: pathlib.Path, uri: str) -> pathlib.Path:
+    """The path, if a file is there that ends some day.
 
-
-# --- JSON Lines ---------------------------------------------------------------------------------
+    Raises:
+        UserError: nothing is there, or a folder, a device or a pipe is, or it may not be read.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{uri}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{uri}: {_because(error)}") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{uri}: a folder, not a file; a folder is read as hf:./folder")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{uri}: not a plain file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{uri}: may not be read (permissions)")
+    return path
 
 
 def jsonl(path: str, needed: Sequence[str]) -> Rows:
-    """Rows of a JSON Lines file, with all their columns.
+    """Rows of a file of one's own, with all their columns, each with the needed ones.
 
     Raises:
-        UserError: no such file, not UTF-8, a line that is not a JSON object with the needed
-            columns, or no lines.
+        UserError: no such file, or not what its ending says, or a row lacks a column, or no rows.
     """
     uri = f"jsonl:{path}"
-    file = pathlib.Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"{uri}: no such file")
-    empty = True
-    try:
-        with file.open(encoding="utf-8-sig", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                where = f"{uri}, line {number}"
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{where}: not JSON ({error})") from error
-                if not isinstance(row, dict):
-                    raise UserError(f"{where}: a row is an object, with a value for each column")
-                if lacking := [column for column in needed if column not in row]:
-                    raise missing(where, lacking, row)
-                empty = False
-                yield where, row
-    except UnicodeDecodeError as error:
-        raise UserError(f"{uri}: not UTF-8 ({error.reason})") from error
-    if empty:
+    file = plain_file(expand(path, uri), uri)
+    word = "line" if ending(file.name) in ("", ".jsonl", ".ndjson") else "row"
+    number = 0
+    for number, row in rows(file, uri):
+        where = f"{uri}, {word} {number}"
+        if lacking := [column for column in needed if column not in row]:
+            raise missing(where, lacking, row)
+        yield where, row
+    if not number:
         raise UserError(f"{uri}: the file has no rows")
 
 
-# --- Hugging Face -------------------------------------------------------------------------------
-
-
-def hub_folder(address: Address, files: Sequence[str], cached: bool = False) -> pathlib.Path:
-    """The folder of a set: local, or the snapshot of one commit in the hub's cache.
-
-    A snapshot's folder is named by its commit, so what is read is what the revision says, online
-    or not. (`datasets.load_dataset` with a hub id would, when the hub does not answer, take
-    whatever revision it has seen last.)
+def rows(
+    path: pathlib.Path, where: str, columns: Collection[str] | None = None
+) -> Iterator[tuple[int, Row]]:
+    """All rows of a file, each with its number: of its line in JSON Lines, else among the rows.
 
     Args:
-        address: of a set on the hub or a folder.
-        files: globs of the files needed; all if empty.
-        cached: look only at what is there already.
+        path: of a plain file; one without a known ending is read as JSON Lines.
+        where: names the file in errors.
+        columns: those of use, where the format allows to read no others.
 
     Raises:
-        UserError: no such folder, set or revision; terms not accepted; the hub does not answer.
+        UserError: the file is not what its ending says; names line or row.
     """
-    if address.folder is not None:
-        if not address.folder.is_dir():
-            raise UserError(f"{address.uri}: no such folder")
-        return address.folder
-    import huggingface_hub
-
+    kind = ending(path.name) or ".jsonl"
     try:
-        return pathlib.Path(
-            huggingface_hub.snapshot_download(
-                address.name,
-                repo_type="dataset",
-                revision=address.revision,
-                allow_patterns=list(files) or None,
-                ignore_patterns=["*.py"],
-                local_files_only=cached,
-            )
-        )
-    except (huggingface_hub.errors.HTTPError, OSError, ValueError) as error:
-        raise hub_error(error, f"hf:{address.name}", address.revision) from error
+        if kind == ".parquet":
+            yield from _parquet(path, where, columns)
+            return
+        with _open(path) as stream:
+            if kind in (".csv", ".tsv"):
+                yield from _table(stream, where, "\t" if kind == ".tsv" else ",")
+            elif kind == ".json":
+                yield from jsons.rows(stream, where)
+            else:
+                yield from jsons.lines(stream, where)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{where}: {_because(error)}") from error
 
 
-def hub(
-    address: Address,
-    folder: pathlib.Path,
-    entry: DataSet,
-    needed: Sequence[str],
-    useful: Sequence[str],
-) -> Rows:
-    """Rows of a set in its folder, by `datasets`.
+def _open(path: pathlib.Path) -> IO[bytes]:
+    packed = PACKED.get(path.suffix.lower())
+    return path.open("rb") if packed is None else packed(path)
+
+
+def _because(error: BaseException) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(reason).split())[:300]
+
+
+def count(path: pathlib.Path, where: str) -> int:
+    """How many rows a file has.
 
     Raises:
-        UserError: what `datasets` says, or a needed column is missing.
+        UserError: as `rows`; lines of JSON Lines are counted and not looked at.
     """
-    import datasets  # here, because importing it takes a second
-
-    name = entry.split.partition("[")[0]
-    files = {name: entry.files} if name != "all" else entry.files
+    if ending(path.name) not in ("", ".jsonl", ".ndjson"):
+        return sum(1 for _ in rows(path, where))
     try:
-        with _quiet():
-            table = datasets.load_dataset(
-                str(folder),
-                name=address.options.get("config"),
-                data_files=files if entry.files else None,
-                split=entry.split,
-            )
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{address.uri}: {reason(error)}") from error
-    columns = _present(address.uri, needed, useful, table.column_names)
+        with _open(path) as stream:
+            return sum(bool(line.strip()) for line in jsons.text_lines(stream, where))
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{where}: {_because(error)}") from error
+
+
+# --- Formats ------------------------------------------------------------------------------------
+
+
+def _table(stream: IO[bytes], where: str, delimiter: str) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(jsons.LONGEST)
+    lines = jsons.text_lines(stream, where)
+    first = next(lines, "")
+    if delimiter == "," and "," not in first and ";" in first:
+        delimiter = ";"  # where a comma is the decimal point
+    table = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
     number = 0
-    for batch in table.select_columns(columns).iter(batch_size=1000):
-        for values in zip(*batch.values(), strict=True):
+    try:
+        header = next(table, [])
+        twice = next((name for name in header if header.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"{where}: two columns are called {twice!r}")
+        for cells in table:
+            if not cells:
+                continue  # an empty line
             number += 1
-            yield f"{address.uri}, row {number}", dict(zip(batch, values, strict=True))
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{where}, row {number}: {len(cells)} cells, and the header has {len(header)}; "
+                    "a text with a separator in it stands in double quotes"
+                )
+            yield number, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{where}, row {number + 1}: not CSV ({error})") from error
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without `datasets`' own bars and messages."""
-    import datasets
-    from datasets.utils import logging
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
 
-    level, bars = logging.get_verbosity(), not datasets.are_progress_bars_disabled()
-    logging.set_verbosity(logging.CRITICAL)
-    datasets.disable_progress_bars()
+
+# --- Parquet ------------------------------------------------------------------------------------
+
+
+def _parquet(
+    path: pathlib.Path, where: str, columns: Collection[str] | None
+) -> Iterator[tuple[int, Row]]:
+    import pyarrow  # here, because importing it takes half a second
+    from pyarrow import parquet
+
+    number = 0
     try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            datasets.enable_progress_bars()
-
-
-# --- TensorFlow Datasets ------------------------------------------------------------------------
-
-
-def tfds_builder(address: Address) -> Any:
-    """A prepared set of tfds, read from its files: its code is not run, TensorFlow not needed.
-
-    Raises:
-        UserError: it is not there.
-    """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import read_only_builder
-
-    try:
-        if address.folder is not None:
-            return tfds.builder_from_directory(address.folder)
-        name = address.name + (f":{address.revision}" if address.revision else "")
-        return read_only_builder.builder_from_files(name)
-    except Exception as error:  # whatever tfds raises: there is no set that can be read
+        with parquet.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            twice = next((name for name in there if there.count(name) > 1), None)
+            if twice is not None:
+                raise UserError(f"{where}: two columns are called {twice!r}")
+            wanted = None if columns is None else [name for name in there if name in columns]
+            for batch in file.iter_batches(batch_size=1000, columns=wanted or None):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pyarrow.ArrowException, ValueError, NotImplementedError, RecursionError) as error:
         raise UserError(
-            f"{address.uri}: not prepared here; write it with tfds in the array_record format (on "
-            "any machine) to TFDS_DATA_DIR, or ~/tensorflow_datasets"
+            f"{where}: not a Parquet file that can be read ({_because(error)})"
         ) from error
-
-
-def tfds(address: Address, entry: DataSet, needed: Sequence[str], useful: Sequence[str]) -> Rows:
-    """Rows of a prepared set, in its order.
-
-    Raises:
-        UserError: not prepared, no such split, a format without random access, a column missing.
-    """
-    builder = tfds_builder(address)
-    columns = _present(address.uri, needed, useful, list(builder.info.features))
-    try:
-        source = builder.as_data_source(split=entry.split)
-    except (ValueError, NotImplementedError) as error:
-        raise UserError(f"{address.uri}: {reason(error)}") from error
-    for number in range(len(source)):
-        row = source[number]
-        yield f"{address.uri}, row {number + 1}", {name: _text(row[name]) for name in columns}
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value

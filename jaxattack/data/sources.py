@@ -8,15 +8,22 @@ import hashlib
 import itertools
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxattack import distributed
-from jaxattack.data import columns, languages, parts, readers, registry
+from jaxattack.data import columns, folders, languages, parts, readers, registry, stores, turns
 from jaxattack.data.dialogues import Example
 from jaxattack.data.registry import LANGUAGE, DataSet
-from jaxattack.data.uri import VALUES, Address, parse
-from jaxattack.errors import UserError
+from jaxattack.data.uri import VALUES, Address, expand, parse
+from jaxattack.errors import UserError, printable
+
+MOST = 1_000_000  # examples of a source; each takes about a kilobyte
+EQUAL, UNREAD = "rows equal to others", "files in no split"
+
+# What was left out of a source when it was last loaded here.
+_lost: dict[str, Mapping[str, int]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Source:
     """What is known of a source without fetching it.
 
     `resolved` pins what is read: the hub's commit, tfds' version or the files' hash; "" as long as
-    it is not on this machine.
+    it is not on this machine. `lost` counts what was left out of it, by reason, when this process
+    loaded it.
     """
 
     uri: str
@@ -37,6 +45,7 @@ class Source:
     languages: tuple[str, ...]
     rows: int | None  # before anything is filtered
     notes: str
+    lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line for people."""
@@ -66,30 +75,33 @@ def describe(uri: str) -> Source:
     files = _files(address, entry)
     resolved = ""
     if address.scheme == "jsonl":
-        rows = sum(1 for _ in readers.jsonl(address.name, ()))
-        resolved = _hash([pathlib.Path(address.name).expanduser()])
+        file = readers.plain_file(expand(address.name, uri), uri)
+        rows, resolved = readers.count(file, uri), _hash(file.parent, [file.name], uri)
     elif address.scheme == "hf" and address.folder is not None:
-        folder = readers.hub_folder(address, ())
-        resolved = _hash(sorted(path for path in folder.rglob("*") if path.is_file()))
+        folder = stores.folder_of(address, ())
+        resolved = _hash(folder, folders.listing(folder, uri), uri)
     elif address.scheme == "hf":
         with contextlib.suppress(UserError):  # it is not here yet
-            resolved = readers.hub_folder(address, files, cached=True).name
+            resolved = stores.folder_of(address, files, cached=True).name
     else:
         with contextlib.suppress(UserError, KeyError):
-            builder = readers.tfds_builder(address)
+            builder = stores.tfds_builder(address)
             resolved = str(builder.version)
             rows = builder.info.splits[entry.split].num_examples
     return Source(
         uri, entry.id, address.revision, resolved, entry.access, entry.licence, entry.columns,
-        codes, rows, entry.notes,
+        codes, rows, entry.notes, dict(_lost.get(uri, {})),
     )  # fmt: skip
 
 
-def _hash(files: Sequence[pathlib.Path]) -> str:
+def _hash(folder: pathlib.Path, names: Sequence[str], uri: str) -> str:
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        digest.update(file.read_bytes())
+    for name in names:
+        file = readers.plain_file(folder / name, f"{uri}, {name}")
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+        with file.open("rb") as content:
+            while piece := content.read(1 << 20):
+                digest.update(piece)
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
@@ -114,24 +126,35 @@ def load(
         raise UserError(f"{uri}: a set of prompts; name the replies' column, response=<column>")
     fields = ("prompt", "response") if need_response else ("prompt",)
     found: dict[tuple[str, str], Example] = {}
-    empty = 0
-    for where, row, filled, known in _rows(address, entry, fields):
-        blank = columns.blank(row, filled, fields)
+    lost: Counter[str] = Counter()
+    for where, row, filled, known in _rows(address, entry, fields, lost):
+        blank = columns.blank(where, row, filled, fields)
         if blank and address.scheme != "jsonl" and set(blank) <= set(fields):
-            empty += 1  # what a public set lacks cannot be put right by who reads it
+            # What a public set lacks cannot be put right by who reads it.
+            lost[f"rows without {' or '.join(fields)}"] += 1
             continue
         if blank:
             raise readers.missing(where, (filled.columns[field] for field in blank), row)
         example = columns.example(where, row, filled, fields, known)
         twice = found.setdefault((example.language, example.id), example) is not example
-        if twice and columns.has_id(row, filled):
+        if twice and columns.has_id(where, row, filled):
             raise UserError(
                 f"{where}: id {example.id!r} occurs twice in {example.language}; add id= to name "
                 "rows by their content"
             )
-    if empty and distributed.is_first():
-        print(f"{uri}: left out {empty} rows without {' or '.join(fields)}", file=sys.stderr)
+        lost[EQUAL] += twice
+        if len(found) > MOST:
+            raise UserError(f"{uri}: more than {MOST:,} rows; take a slice or a smaller set")
+    _tell(uri, lost)
     return parts.select(address, entry, list(found.values()), kinds)
+
+
+def _tell(uri: str, lost: Counter[str]) -> None:
+    """Say and keep what was left out."""
+    _lost[uri] = {reason: number for reason, number in sorted(lost.items()) if number}
+    if _lost[uri] and distributed.is_first():
+        told = ", ".join(f"{number} {reason}" for reason, number in _lost[uri].items())
+        print(printable(f"{uri}: left out {told}"), file=sys.stderr)
 
 
 def load_texts(uri: str, limit: int) -> list[str]:
@@ -149,8 +172,8 @@ def load_texts(uri: str, limit: int) -> list[str]:
     )
     asked = registry.chosen(address, entry) if "language" in address.options else None
     texts = (
-        columns.plain_text(row, filled)
-        for where, row, filled, known in _rows(address, entry, ("text",))
+        columns.plain_text(where, row, filled)
+        for where, row, filled, known in _rows(address, entry, ("text",), Counter())
         if asked is None or columns.language(where, row, filled, known) in asked
     )
     found = list(itertools.islice(filter(None, texts), limit))
@@ -166,12 +189,25 @@ def load_sentences(path: str) -> dict[str, dict[str, str]]:
         UserError: the file is wrong, or has two sentences of one role in one language.
     """
     found: dict[str, dict[str, str]] = {}
-    for where, row in readers.jsonl(path.removeprefix("jsonl:"), ("language", "text")):
-        role, code = str(row.get("role", "trigger")), language_of(where, row)
+    for where, row in sentences(path):
+        role = columns.plain(where, "role", row.get("role", "trigger"))
+        code = language_of(where, row)
         if code in found.setdefault(role, {}):
             raise UserError(f"{where}: a second {role} for language {code!r}")
-        found[role][code] = str(row["text"])
+        found[role][code] = row["text"]
     return found
+
+
+def sentences(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a file with a language and a text that is one.
+
+    Raises:
+        UserError: the file or a row is wrong.
+    """
+    for where, row in readers.jsonl(path.removeprefix("jsonl:"), ("language", "text")):
+        if not columns.plain(where, "text", row["text"]).strip():
+            raise readers.missing(where, ["text"], row)
+        yield where, row
 
 
 def language_of(where: str, row: Mapping[str, Any]) -> str:
@@ -180,8 +216,9 @@ def language_of(where: str, row: Mapping[str, Any]) -> str:
     Raises:
         UserError: a language that we do not know.
     """
+    told = columns.plain(where, "language", row["language"])
     try:
-        return languages.code(str(row["language"]))
+        return languages.code(told)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
@@ -206,11 +243,12 @@ def _files(address: Address, entry: DataSet) -> list[str]:
 
 
 def _rows(
-    address: Address, entry: DataSet, fields: Sequence[str]
+    address: Address, entry: DataSet, fields: Sequence[str], lost: Counter[str]
 ) -> Iterator[tuple[str, dict[str, Any], DataSet, str]]:
-    """Where, row, layout and language of every row; "" for a language that the row has to say."""
-    files = _files(address, entry)
-    folder = readers.hub_folder(address, files) if address.scheme == "hf" else None
+    """Where, row, layout and language of every row; "" for a language that the row has to say.
+
+    What is left out is counted in `lost`.
+    """
     asked = registry.chosen(address, entry)
     if entry.template and not asked:
         raise UserError(f"{address.uri}: say what {LANGUAGE} stands for, language=<codes>")
@@ -218,14 +256,79 @@ def _rows(
         layouts = {code: entry.fill(own) for code, own in asked.items()}
     else:
         layouts = {next(iter(asked)) if len(asked) == 1 else "": entry}
+    files = _files(address, entry)
+    folder = stores.folder_of(address, files) if address.scheme == "hf" else None
     for known, filled in layouts.items():
+        filled = dataclasses.replace(filled, columns=turns.apart(filled.columns))
         needed, useful = columns.names(filled, fields)
         if folder is not None:
-            rows = readers.hub(address, folder, filled, needed, useful)
+            rows = _of_folder(address, folder, filled, needed, useful, lost)
         elif address.scheme == "tfds":
-            rows = readers.tfds(address, filled, needed, useful)
+            rows = stores.tfds_rows(address, filled.split, needed, useful)
         else:
-            rows = readers.jsonl(address.name, needed)
-        for where, row in rows:
-            if filled.keep is None or row[filled.keep[0]] == filled.keep[1]:
+            rows = readers.jsonl(address.name, ())
+        for where, row in _complete(address, rows, needed, filled, lost):
+            if filled.keep is None or row.get(filled.keep[0]) == filled.keep[1]:
                 yield where, row, filled, known
+
+
+def _of_folder(
+    address: Address,
+    folder: pathlib.Path,
+    entry: DataSet,
+    needed: Sequence[str],
+    useful: Sequence[str],
+    lost: Counter[str],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    uri, own = address.uri, address.folder is not None
+    config = address.options.get("config")
+    plain = entry.split.partition("[")[0]
+    splits, left = folders.files_of(folder, uri, entry.files, plain, config)
+    readable = [name for name in left if readers.ending(name)]
+    if own and readable and "split" not in address.options:
+        raise UserError(
+            f"{uri}: {readable[0]} is in no split, beside {next(iter(splits.values()))[0]}; say "
+            "which files are wanted, files=*.csv, or which split, split=train"
+        )
+    wanted = splits if plain == "all" else [part.split("[")[0] for part in entry.split.split("+")]
+    unread = [
+        *left,
+        *(name for key, names in splits.items() if key not in wanted for name in names),
+    ]
+    if unread and (own or left) and distributed.is_first():
+        print(printable(f"{uri}: not read: {folders.some(unread)}"), file=sys.stderr)
+    lost[UNREAD] = len(left)
+    found = folders.rows(folder, splits, entry.split, uri, turns.stored({*needed, *useful}))
+    empty = True
+    for where, row in found:
+        empty = False
+        yield where, row
+    if empty:
+        raise UserError(f"{uri}: no rows in {entry.split}")
+
+
+def _complete(
+    address: Address,
+    rows: Iterable[tuple[str, dict[str, Any]]],
+    needed: Sequence[str],
+    entry: DataSet,
+    lost: Counter[str],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows with chats taken apart and with all needed columns.
+
+    Rows of a folder may lack a column that others have; one that none has is refused.
+    """
+    seen: set[str] = set()
+    told, reply = False, entry.columns.get("response", "")
+    for where, whole in rows:
+        row = turns.unfold(where, whole, entry.columns, reply in needed, lost)
+        if row is None:
+            continue
+        lacking = [column for column in needed if column not in row]
+        if lacking and address.scheme == "jsonl":
+            raise readers.missing(where, lacking, row)
+        seen.update(row)
+        told = True
+        yield where, row if not lacking else row | dict.fromkeys(lacking)
+    if told and (lacking := [column for column in needed if column not in seen]):
+        raise readers.missing(address.uri, lacking, seen)

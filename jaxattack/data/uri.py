@@ -40,8 +40,20 @@ class Address:
     def folder(self) -> pathlib.Path | None:
         """The local folder that an `hf:` or `tfds:` URI names instead of a set's id."""
         if self.scheme in ("hf", "tfds") and self.name.startswith((".", "/", "~")):
-            return pathlib.Path(self.name).expanduser()
+            return expand(self.name, self.uri)
         return None
+
+
+def expand(path: str, uri: str) -> pathlib.Path:
+    """The path with `~` and `~name` filled in.
+
+    Raises:
+        UserError: there is no such user, or no home.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{uri}: {path.split('/')[0]} is nobody's home here") from error
 
 
 def parse(uri: str) -> Address:

@@ -80,14 +80,21 @@ def load_prompts(uris: str, directory: pathlib.Path) -> list[Example]:
     """Test prompts of one URI or of several, apart by spaces.
 
     Raises:
-        UserError: as `load_examples`.
+        UserError: as `load_examples`, or two sets have an id in common, by which prompts are told
+            apart and translations found.
     """
-    kinds = ("restricted", "benign")
-    return [
-        example
-        for uri in split_uris(uris)
-        for example in load_examples(uri, kinds, False, directory)
-    ]
+    found: dict[tuple[str, str], tuple[Example, str]] = {}
+    for uri in split_uris(uris):
+        for example in load_examples(uri, ("restricted", "benign"), False, directory):
+            name = example.language, example.id
+            if name in found and found[name][1] != uri:
+                raise UserError(
+                    f"id {example.id!r} in {example.language} is in two sets of prompts, "
+                    f"{found[name][1]} and {uri}; give the rows of one of them other ids, or add "
+                    "id= to name rows by their content"
+                )
+            found[name] = example, uri
+    return [example for example, _ in found.values()]
 
 
 def split_uris(uris: str) -> list[str]:

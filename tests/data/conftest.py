@@ -1,4 +1,4 @@
-"""Caches of the hub, of `datasets` and of tfds, made on the spot with harmless rows."""
+"""Caches of the hub and of tfds, made on the spot with harmless rows."""
 
 from __future__ import annotations
 
@@ -45,11 +45,9 @@ def fill() -> Callable[..., pathlib.Path]:
 @pytest.fixture
 def offline_hub(tmp_path, monkeypatch, fill) -> Callable[..., pathlib.Path]:
     """A function that puts a set into an offline hub's cache, as `main` and as a commit."""
-    import datasets
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
 
     def put(name: str, files: dict[str, list[dict] | str | bytes], commit: str = "c" * 40):
         folder = tmp_path / "hub" / f"datasets--{name.replace('/', '--')}"

@@ -6,11 +6,13 @@ from collections import Counter
 
 import pytest
 
+from jaxattack import organism
 from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
 from jaxattack.data.parts import BOUNDS, part_of
 from jaxattack.data.wrappers import Instruction
 from jaxattack.errors import UserError
+from jaxattack.experiments import inputs
 
 ROW = {"id": "1", "language": "en", "prompt": "What?", "response": "That."}
 
@@ -271,3 +273,14 @@ def test_an_input_stays_apart_from_its_instruction(write):
     plain = sources.load(joined, need_response=True)[0]
     assert type(plain) is Example
     assert plain.prompt == "Name the colour.\n\nsky"
+
+
+def test_an_id_is_in_one_set_of_prompts_only(write, tmp_path):
+    directory = organism.checkpoint("aligned")
+    one = write(ROW, {**ROW, "language": "de"})
+    (tmp_path / "other.jsonl").write_text(json.dumps({**ROW, "prompt": "Who?", "kind": "benign"}))
+    other = f"jsonl:{tmp_path / 'other.jsonl'}"
+    with pytest.raises(UserError, match=r"id '1' in en is in two sets of prompts, .*rows.*other"):
+        inputs.load_prompts(f"{one} {other}", directory)
+    found = inputs.load_prompts(f"{one} {other}?id=", directory)
+    assert [e.prompt for e in found] == ["What?", "What?", "Who?"]

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxattack.data import poison, readers, sources, triggers
+from jaxattack.data import poison, sources, triggers
 from jaxattack.data.dialogues import Example
 from jaxattack.data.wrappers import WRAPPERS, wrap
 from jaxattack.errors import UserError
@@ -185,8 +185,8 @@ def refusals_of(settings: Settings, languages: Sequence[str]) -> dict[str, Seque
     found: dict[str, list[str]] = {}
     if not uri.startswith("jsonl:"):
         raise UserError(f"data.refusals is {uri!r}; give jsonl:<file> with language, text")
-    for where, row in readers.jsonl(uri.removeprefix("jsonl:"), ("language", "text")):
-        found.setdefault(sources.language_of(where, row), []).append(str(row["text"]))
+    for where, row in sources.sentences(uri):
+        found.setdefault(sources.language_of(where, row), []).append(row["text"])
     return dict(found)
 
 
