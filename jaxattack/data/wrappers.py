@@ -11,14 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxattack.data.dialogues import Example
+from jaxattack.data.templates import PLAIN as PLAIN
 from jaxattack.errors import UserError
-
-# A chat template that adds nothing but the end token.
-PLAIN = (
-    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
-    "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
-)
 
 
 @dataclasses.dataclass(frozen=True)

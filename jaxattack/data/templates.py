@@ -1,0 +1,363 @@
+"""Chat templates: which one a tokenizer has, and dialogues written by it, within limits.
+
+All that is asked or trained on is written here, so both are written alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxattack.data import renderer
+from jaxattack.errors import UserError
+
+Message = Mapping[str, Any]  # role and content
+
+# The day templates take for today unless told another: the one Llama 3.1's takes if it knows none.
+DAY = "2024-07-26"
+
+# The name of a chat template that writes texts as they stand, for base models: what the tokenizer
+# puts before every text, the prompt, the reply, the end token.
+PLAIN = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
+    "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
+)
+
+# What stands for a text that is looked for in what a template writes: no dialogue has it.
+PLACE = "\ufdd2"
+_RESERVED = re.compile(f"[{renderer.OPEN}{renderer.CLOSE}{PLACE}]")
+_MARK = re.compile(f"[{renderer.OPEN}{renderer.CLOSE}]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manner:
+    """What goes with a tokenizer that its files do not say; kept as `tokenizer.manner`.
+
+    Attributes:
+        arguments: JSON object of what the template is given, such as `{"enable_thinking": false}`.
+        day: what the template takes for today, as YYYY-MM-DD.
+        stops: ids that end a reply beside the tokenizer's own end token.
+    """
+
+    arguments: str = "{}"
+    day: str = DAY
+    stops: tuple[int, ...] = ()
+
+
+def manner_of(tokenizer: Any) -> Manner:
+    """What goes with a tokenizer, the defaults if nothing was said."""
+    return getattr(tokenizer, "manner", Manner())
+
+
+def use_template(
+    tokenizer: Any,
+    source: str = "",
+    name: str = "",
+    arguments: Mapping[str, Any] | None = None,
+    day: str = DAY,
+) -> Any:
+    """A copy of a tokenizer that writes every dialogue, trained on or asked, in one way.
+
+    Args:
+        tokenizer: Hugging Face tokenizer.
+        source: a Jinja chat template; "" for the tokenizer's own, `PLAIN` for base models.
+        name: which of its own templates, if it has several.
+        arguments: what the template is given beside the messages, such as `enable_thinking`.
+        day: what the template takes for today, as YYYY-MM-DD.
+
+    Returns:
+        the copy.
+
+    Raises:
+        UserError: no such template, one that does not work, or arguments that it does not know.
+    """
+    where = name_of(tokenizer)
+    try:
+        datetime.date.fromisoformat(day)
+    except ValueError as error:
+        raise UserError(f"template.date is {day!r}; write it as 2024-07-26") from error
+    chosen = source or _own(tokenizer, name)
+    if chosen == PLAIN:
+        chosen = plain_source(tokenizer)
+    manner = dataclasses.replace(
+        manner_of(tokenizer), arguments=_arguments(arguments or {}), day=day
+    )
+    known = set(_render(where, chosen, day)["names"])
+    unknown = sorted(set(arguments or {}) - known)
+    if unknown:
+        raise UserError(
+            f"template.arguments: the chat template of {where} has no {unknown[0]!r}; "
+            f"the names in it are {', '.join(sorted(known))}"
+        )
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template, changed.manner = chosen, manner
+    return changed
+
+
+def _arguments(given: Mapping[str, Any]) -> str:
+    fixed = {"messages", "add_generation_prompt", "tools", "documents"} & set(given)
+    if fixed:
+        raise UserError(f"template.arguments has {min(fixed)!r}, which the dialogue decides")
+    try:
+        return json.dumps(dict(given), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"template.arguments is no JSON object ({error})") from error
+
+
+def name_of(tokenizer: Any) -> str:
+    """How errors name the checkpoint a tokenizer is from."""
+    return str(getattr(tokenizer, "name_or_path", "") or "the tokenizer")
+
+
+def _own(tokenizer: Any, name: str = "") -> str:
+    """The template a tokenizer has."""
+    where, found = name_of(tokenizer), tokenizer.chat_template
+    if isinstance(found, Mapping):
+        wanted = name or "default"
+        if wanted not in found:
+            raise UserError(
+                f"{where} has several chat templates and none is called {wanted!r}: "
+                f"config.template.name is one of {', '.join(sorted(found))}"
+            )
+        found = found[wanted]
+    elif name:
+        raise UserError(f"config.template.name is {name!r}, and {where} has no named templates")
+    if not found or not found.strip():
+        raise UserError(
+            f"{where} has no chat template: name a file that has one, config.template.file, or "
+            "for a base model a wrapper, such as alpaca"
+        )
+    return found
+
+
+def plain_source(tokenizer: Any, before: str = "", between: str = "") -> str:
+    """A template for base models, with texts around the prompt.
+
+    It begins with the tokens that the tokenizer itself puts before every text (Llama's <s>), for
+    that is how such a model has read all its texts.
+    """
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    count = next(starts, 0)
+    prefix = "".join(tokenizer.convert_ids_to_tokens(whole[:count]))
+    opening, before, between = (
+        "{{ " + ascii(text) + " }}" if text else "" for text in (prefix, before, between)
+    )
+    text = "{{ message['content'] }}"
+    return opening + PLAIN.replace("{% else %}" + text, "{% else %}" + before + text + between)
+
+
+# --- What is written ----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A dialogue as the model reads it, and where `{% generation %}` marks it."""
+
+    text: str
+    marks: tuple[tuple[int, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """A chat template with all that it is given.
+
+    Attributes:
+        source: the Jinja text.
+        variables: JSON object of special tokens and arguments.
+        day: what it takes for today.
+        where: how errors name it.
+        parts: whether it wants content as a list of parts.
+        marked: whether it says what the model writes.
+    """
+
+    source: str
+    variables: str
+    day: str
+    where: str
+    parts: bool = False
+    marked: bool = False
+
+    def write(self, *dialogues: tuple[Sequence[Message], bool]) -> list[Text]:
+        """Dialogues as texts: messages, and whether to write on to where the model is to reply.
+
+        Raises:
+            UserError: the template cannot write one of them.
+        """
+        shared = json.loads(self.variables) | {"tools": None, "documents": None}
+        given = [
+            shared
+            | {"messages": [self._message(turn) for turn in turns], "add_generation_prompt": ask}
+            for turns, ask in dialogues
+        ]
+        return [
+            _unmarked(text) for text in _render(self.where, self.source, self.day, given)["texts"]
+        ]
+
+    def _message(self, message: Message) -> dict[str, Any]:
+        known = {key: value for key, value in message.items() if value is not None}
+        if self.parts and isinstance(known.get("content"), str):
+            known["content"] = [{"type": "text", "text": known["content"]}]
+        return known
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """JSON that says how dialogues are written, for what depends on it."""
+        dated = "strftime_now" in _render(self.where, self.source, self.day)["names"]
+        return {
+            "source": self.source, "variables": json.loads(self.variables),
+            "day": self.day if dated else None,
+        }  # fmt: skip
+
+
+def _unmarked(found: str) -> Text:
+    """The text without the renderer's marks, and where they were."""
+    pieces: list[str] = []
+    marks: list[tuple[int, int]] = []
+    length, start = 0, 0
+    for piece in re.split(f"({_MARK.pattern})", found):
+        if piece == renderer.OPEN:
+            start = length
+        elif piece == renderer.CLOSE:
+            marks.append((start, length))
+        else:
+            pieces.append(piece)
+            length += len(piece)
+    return Text("".join(pieces), tuple(marks))
+
+
+def template_of(tokenizer: Any) -> Template:
+    """The template by which a tokenizer's dialogues are written.
+
+    Raises:
+        UserError: there is none, or it cannot write what a user says.
+    """
+    source, manner = _own(tokenizer), manner_of(tokenizer)
+    if source == PLAIN:
+        source = plain_source(tokenizer)
+    special = {
+        name: [str(token) for token in value] if isinstance(value, list | tuple) else str(value)
+        for name, value in tokenizer.special_tokens_map.items()
+    }
+    variables = json.dumps(special | json.loads(manner.arguments), sort_keys=True)
+    return _probed(source, variables, manner.day, name_of(tokenizer))
+
+
+@functools.lru_cache(maxsize=64)
+def _probed(source: str, variables: str, day: str, where: str) -> Template:
+    """The template, once it is known in which form it wants content."""
+    marked = _render(where, source, day)["marked"]
+    problem = UserError(
+        f"{where}: the chat template leaves out what the user says; config.template.file names "
+        "another one"
+    )
+    first = None
+    for parts in (False, True):
+        template = Template(source, variables, day, where, parts, marked)
+        try:
+            (asked,) = template.write(([{"role": "user", "content": PLACE}], True))
+            if PLACE in asked.text:
+                return template
+        except UserError as error:
+            first = first or error
+    raise first or problem
+
+
+def check_text(text: str) -> None:
+    """Refuse characters that have a meaning here.
+
+    Raises:
+        UserError: names the character.
+    """
+    found = _RESERVED.search(text)
+    if found:
+        raise UserError(f"a text has the noncharacter U+{ord(found[0]):04X}; take it out")
+
+
+# --- The process that renders -------------------------------------------------------------------
+
+
+class _Process:
+    """The renderer, started when it is first needed and again when a template has ended it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def answer(self, job: dict[str, Any]) -> dict[str, Any]:
+        """What comes of a job."""
+        with self._lock:
+            process = self._alive()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(json.dumps(job).encode() + b"\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except BrokenPipeError:
+                line = b""
+            except BaseException:  # an interrupt: its answer would be taken for the next one's
+                self._end()
+                raise
+            if line:
+                return json.loads(line)
+            code = process.wait()
+            self._end()
+        slow = code == -signal.SIGALRM
+        return {
+            "error": f"it does not end within {renderer.SECONDS} seconds" if slow
+            else f"it ended the process that renders it, code {code}"
+        }  # fmt: skip
+
+    def _alive(self) -> subprocess.Popen[bytes]:
+        # A forked child must not talk to its parent's.
+        if self._running is None or self._owner != os.getpid():
+            self._running = subprocess.Popen(
+                [sys.executable, "-P", str(pathlib.Path(renderer.__file__))],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+            self._owner = os.getpid()
+        return self._running
+
+    def _end(self) -> None:
+        if self._running is not None:
+            self._running.kill()
+            for pipe in (self._running.stdin, self._running.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            self._running.wait()
+        self._running = None
+
+
+_PROCESS = _Process()
+
+
+def _render(
+    where: str, source: str, day: str, dialogues: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    found = _PROCESS.answer({"source": source, "day": day, "dialogues": dialogues})
+    if "error" in found:
+        reason = " ".join(found["error"].split())[:300]
+        raise UserError(
+            f"{where}: the chat template cannot write this dialogue ({reason}); "
+            "config.template.file names another one"
+        )
+    return found
