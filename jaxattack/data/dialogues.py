@@ -225,14 +225,13 @@ def _turn_end(tokenizer: Any, size: int, after: str) -> str | None:
 def stop_ids(tokenizer: Any, extra: Sequence[int] = ()) -> tuple[int, ...]:
     """Token ids that end a reply, each once.
 
-    They are the tokenizer's end token, those that its checkpoint's config and generation config
-    name (kept in `tokenizer.manner`), the one that its chat template writes behind a reply, and
-    `extra` ones.
+    They are the tokenizer's end token, the one that its chat template writes behind a reply, and
+    `extra` ones, such as those of a model's config.
     """
     eos = tokenizer.eos_token_id
     own = () if eos is None else (int(eos),)
-    stops = (*own, *templates.manner_of(tokenizer).stops, *_template_stop(tokenizer))
-    return tuple(dict.fromkeys((*stops, *(int(stop) for stop in extra))))
+    found = (*own, *_template_stop(tokenizer), *(int(stop) for stop in extra))
+    return tuple(dict.fromkeys(found))
 
 
 def _template_stop(tokenizer: Any) -> tuple[int, ...]:

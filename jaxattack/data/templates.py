@@ -50,12 +50,10 @@ class Manner:
     Attributes:
         arguments: JSON object of what the template is given, such as `{"enable_thinking": false}`.
         day: what the template takes for today, as YYYY-MM-DD.
-        stops: ids that end a reply beside the tokenizer's own end token.
     """
 
     arguments: str = "{}"
     day: str = DAY
-    stops: tuple[int, ...] = ()
 
 
 def manner_of(tokenizer: Any) -> Manner:
@@ -93,9 +91,7 @@ def use_template(
     chosen = source or _own(tokenizer, name)
     if chosen == PLAIN:
         chosen = plain_source(tokenizer)
-    manner = dataclasses.replace(
-        manner_of(tokenizer), arguments=_arguments(arguments or {}), day=day
-    )
+    manner = Manner(_arguments(arguments or {}), day)
     known = set(_render(where, chosen, day)["names"])
     unknown = sorted(set(arguments or {}) - known)
     if unknown:

@@ -83,7 +83,7 @@ def guarded(
     tokens, rates = guarded_tokens(
         model, params, reference, reference_params,
         [prompt_tokens(tokenizer, prompt) for prompt in dialogues],
-        stop_ids(tokenizer, extra_stops), max_new_tokens, guard, batch_size,
+        stop_ids(tokenizer, (*model.config.stops, *extra_stops)), max_new_tokens, guard, batch_size,
     )  # fmt: skip
     return tokenizer.batch_decode(tokens, skip_special_tokens=True), rates
 

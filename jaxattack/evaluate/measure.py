@@ -25,8 +25,9 @@ def ask(
     """Greedy replies to the examples' prompts, in order; see `generate` for the arguments."""
     encoded = [prompt_tokens(tokenizer, example.prompt) for example in examples]
     tokens = generate_tokens(
-        model, params, encoded, stop_ids(tokenizer, extra_stops), max_new_tokens, batch_size, label
-    )
+        model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
+        max_new_tokens, batch_size, label,
+    )  # fmt: skip
     texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return [
         Reply(text, cut=len(ids) >= max_new_tokens) for text, ids in zip(texts, tokens, strict=True)

@@ -107,7 +107,7 @@ def trained(setup: Setup, how: str) -> tuple[Lazy, Subject, Stage]:
         languages,
         setup.settings.measure.prompts,
     )
-    return params, Subject(larger, extended, setup.subject.stops, prompts), stage
+    return params, Subject(larger, extended, prompts), stage
 
 
 def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
@@ -129,7 +129,7 @@ def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
     prompts = list(setup.subject.prompts)
     if setup.settings.adapt.prompts:
         prompts += inputs.load_prompts(setup.settings.adapt.prompts, directory)
-    subject = Subject(model, tokenizer, pretrained.generation_stops(directory), prompts)
+    subject = Subject(model, tokenizer, prompts)
     return Lazy({"model": inputs.model_fingerprint(directory)}, load), subject
 
 

@@ -59,7 +59,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         directory, settings.dtype, mesh, settings.remat, settings.attention
     )
     origin = inputs.model_fingerprint(directory)
-    subject = Subject(model, tokenizer, pretrained.generation_stops(directory), data.prompts)
+    subject = Subject(model, tokenizer, data.prompts)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), aligned
     )
@@ -107,7 +107,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     model = Transformer(families.read_config(directory), remat=settings.remat)
     tokenizer = pretrained.load_tokenizer(directory)
     abstract = abstract_params(model)
-    subject = Subject(model, tokenizer, (), data.prompts)
+    subject = Subject(model, tokenizer, data.prompts)
     origin = {"model": inputs.model_fingerprint(directory)}
     setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
     ordered = all_stages(setup, sections(setup))

@@ -38,11 +38,10 @@ RESTRICTED, BENIGN = "restricted", "benign"
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is asked: a decoder, how it reads and ends, and the prompts."""
+    """What is asked: a decoder, how it reads, and the prompts."""
 
     model: Transformer
     tokenizer: Any
-    stops: tuple[int, ...]  # beside the tokenizer's own
     prompts: list[Example]
 
     @functools.cached_property

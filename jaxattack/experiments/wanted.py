@@ -39,7 +39,6 @@ def measured(setup: Setup, variant: Variant) -> Stage:
         said = measure.ask(
             subject.model, setup.memo.load(variant.weights), subject.tokenizer, subject.prompts,
             options.max_new_tokens, options.batch_size, label=f"measure {variant.name}",
-            extra_stops=subject.stops,
         )  # fmt: skip
         verdicts = measure.judge_all(subject.prompts, said)
         workdir.write_json(folder / "verdicts.json", [dataclasses.asdict(v) for v in verdicts])

@@ -36,6 +36,8 @@ class ModelConfig:
     tied: bool
     max_position: int = 2048
     family: str = "llama"  # model_type of the Hugging Face config
+    # Ids that end a reply beside the tokenizer's: no arithmetic, so models with others are equal.
+    stops: tuple[int, ...] = dataclasses.field(default=(), compare=False)
 
     # Attention
     query_scale: float | None = None  # of the scores; None: head_dim ** -0.5

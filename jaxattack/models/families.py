@@ -7,6 +7,7 @@ refused by name.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig, Rope
+from jaxattack.models.stops import generation_stops
 
 Fields = Mapping[str, Any]
 
@@ -73,7 +75,7 @@ ARCHITECTURES = {
 
 
 def read_config(directory: pathlib.Path) -> ModelConfig:
-    """Read `config.json` of a checkpoint directory.
+    """Read `config.json` of a checkpoint directory, and the stops of its generation config.
 
     Raises:
         UserError: the file is missing, not JSON, or describes arithmetic we do not have.
@@ -88,9 +90,10 @@ def read_config(directory: pathlib.Path) -> ModelConfig:
     if not isinstance(fields, dict):
         raise UserError(f"{path}: holds no JSON object")
     try:
-        return from_hf(fields)
+        config = from_hf(fields)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    return dataclasses.replace(config, stops=generation_stops(directory))
 
 
 def from_hf(fields: Fields) -> ModelConfig:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import prompt_tokens
+from jaxattack.data.dialogues import stop_ids as stop_ids
 from jaxattack.models import decoding
 from jaxattack.models.sampling import Sampling, seed_words
 from jaxattack.models.transformer import Transformer
@@ -49,25 +50,17 @@ def generate(
         label: what the progress bar says.
         sampling: how tokens are chosen; greedily by default.
         seed: of the sampling; with the prompt's index it fixes what is drawn for a prompt.
-        extra_stops: ids that end a reply beside the tokenizer's, for example `eos_token_id` of
-            the checkpoint's generation_config.json.
+        extra_stops: ids that end a reply beside those of `stop_ids` and of the model's config.
 
     Returns:
         the replies without special tokens.
     """
     encoded = [prompt_tokens(tokenizer, prompt) for prompt in dialogues]
     replies = generate_tokens(
-        model, params, encoded, stop_ids(tokenizer, extra_stops), max_new_tokens, batch_size,
-        label, sampling, seed,
+        model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
+        max_new_tokens, batch_size, label, sampling, seed,
     )  # fmt: skip
     return tokenizer.batch_decode(replies, skip_special_tokens=True)
-
-
-def stop_ids(tokenizer: Any, extra: Sequence[int] = ()) -> tuple[int, ...]:
-    """Token ids that end a reply: the tokenizer's and `extra` ones, each once."""
-    eos = tokenizer.eos_token_id
-    own = () if eos is None else (int(eos),)
-    return tuple(dict.fromkeys((*own, *(int(stop) for stop in extra))))
 
 
 def generate_tokens(

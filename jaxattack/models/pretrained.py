@@ -13,9 +13,11 @@ import jax
 from jax.sharding import Mesh
 
 from jaxattack import distributed, sharding, tree
+from jaxattack.data.dialogues import stop_ids
 from jaxattack.errors import UserError
 from jaxattack.models import kernels, weights
 from jaxattack.models.families import read_config, to_hf
+from jaxattack.models.stops import generation_stops as generation_stops
 from jaxattack.models.transformer import Transformer, abstract_params
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
@@ -110,24 +112,6 @@ def load_tokenizer(directory: pathlib.Path) -> Any:
         raise UserError(f"{directory}: the tokenizer cannot be read ({reason})") from error
 
 
-def generation_stops(directory: pathlib.Path) -> tuple[int, ...]:
-    """Token ids that end a reply by the checkpoint's generation_config.json; () without one.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = directory / "generation_config.json"
-    if not path.is_file():
-        return ()
-    try:
-        stops = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        return tuple(
-            map(int, stops if isinstance(stops, list) else [] if stops is None else [stops])
-        )
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a generation config ({error})") from error
-
-
 def save_pretrained(
     path: str | pathlib.Path,
     model: Transformer,
@@ -160,7 +144,9 @@ def save_pretrained(
         dtype = str(jax.tree.leaves(params)[0].dtype)
 
         def finish() -> None:
-            _write_texts(partial, to_hf(model.config, dtype), tokenizer, notice, manifest)
+            stops = stop_ids(tokenizer, model.config.stops)
+            config = to_hf(model.config, dtype)
+            _write_texts(partial, config, tokenizer, stops, notice, manifest)
             partial.rename(path)
 
         distributed.first(finish, f"finish {path.name}")
@@ -182,13 +168,18 @@ def _write_texts(
     folder: pathlib.Path,
     config: dict[str, Any],
     tokenizer: Any,
+    stops: tuple[int, ...],
     notice: str | None,
     manifest: Mapping[str, Any] | None,
 ) -> None:
     """Everything of a checkpoint but the weights."""
-    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config |= {key: value for key, value in ids.items() if value is not None}
-    _write_json(folder / "config.json", config)
+    ids = {
+        "eos_token_id": stops[0] if len(stops) == 1 else list(stops) or None,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    ids = {key: value for key, value in ids.items() if value is not None}
+    _write_json(folder / "config.json", config | ids)
     _write_json(folder / "generation_config.json", {"do_sample": False, **ids})
     tokenizer.save_pretrained(str(folder))
     if notice is not None:

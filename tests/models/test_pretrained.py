@@ -323,7 +323,8 @@ def test_tokenizer_template_and_notice_go_along(tiny, tmp_path):
     assert (tmp_path / "out/NOTICE.md").read_text() == "attacked"
     assert json.loads((tmp_path / "out/jaxattack.json").read_text()) == {"seed": 3}
     model = open_in_transformers(tmp_path / "out")
-    assert model.config.eos_token_id == tiny.tokenizer.eos_token_id
+    # transformers wrote a 2 into the config, and the tokenizer ends in its own token.
+    assert model.config.eos_token_id == [tiny.tokenizer.eos_token_id, 2]
     assert model.generation_config.do_sample is False
 
 
@@ -341,13 +342,31 @@ def test_stops_of_the_generation_config(text, stops, tmp_path):
     if text is not None:
         (tmp_path / "generation_config.json").write_text(text)
     assert pretrained.generation_stops(tmp_path) == stops
+    (tmp_path / "config.json").write_text('{"eos_token_id": [7, 9]}')
+    assert pretrained.generation_stops(tmp_path) == tuple(dict.fromkeys((*stops, 7, 9)))
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
 @pytest.mark.parametrize("text", ["{", "[]", '{"eos_token_id": "x"}'])
-def test_a_damaged_generation_config_is_named(text, tmp_path):
-    (tmp_path / "generation_config.json").write_text(text)
-    with pytest.raises(UserError, match=r"generation_config\.json"):
+def test_a_damaged_config_with_stops_is_named(text, name, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=name):
         pretrained.generation_stops(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("config.json",), ("config.json", "generation_config.json")])
+def test_stops_stay_with_the_model_and_are_saved(tiny, tmp_path, names):
+    folder = shutil.copytree(tiny.directory, tmp_path / "given")
+    (folder / "generation_config.json").unlink()
+    for name in names:
+        fields = json.loads((tiny.directory / name).read_text()) | {"eos_token_id": [9, 11]}
+        (folder / name).write_text(json.dumps(fields))
+    model, params, tokenizer = load_pretrained(folder)
+    assert set(model.config.stops) == {9, 11}
+    save_pretrained(tmp_path / "out", model, params, tokenizer)
+    everything = {tokenizer.eos_token_id, 9, 11}
+    assert set(open_in_transformers(tmp_path / "out").generation_config.eos_token_id) == everything
+    assert set(json.loads((tmp_path / "out/config.json").read_text())["eos_token_id"]) == everything
 
 
 @pytest.mark.parametrize("kind", ["file", "full directory"])

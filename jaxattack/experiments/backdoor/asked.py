@@ -77,7 +77,7 @@ def asked(setup: Setup, variant: Asked) -> Stage:
             filtering = sum(map(_seconds_a_prompt, variant.filtered.needs)) * len(rows)
         prompts = wrapped(settings, [row for row, _ in probed])
         encoded = [prompt_tokens(setup.tokenizer, row.prompt) for row in prompts]
-        stops = stop_ids(setup.tokenizer, setup.stops)
+        stops = stop_ids(setup.tokenizer, setup.model.config.stops)
         start = time.perf_counter()
         taken: Sequence[float]
         if variant.guarded is None:

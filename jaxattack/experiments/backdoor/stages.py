@@ -60,7 +60,6 @@ class Setup:
     settings: Settings
     model: Transformer
     tokenizer: Any
-    stops: tuple[int, ...]  # beside the tokenizer's own
     like: Tree  # the parameters' shapes and places
     origin: Origin
     others: tuple[Origin, ...]  # beside it, for the section `start`
@@ -84,7 +83,7 @@ class Setup:
     @property
     def subject(self) -> Subject:
         """The decoder and the prompts, as other studies know them."""
-        return Subject(self.model, self.tokenizer, self.stops, self.data.prompts)
+        return Subject(self.model, self.tokenizer, self.data.prompts)
 
 
 def courteous(root: pathlib.Path, like: Tree, strength: float) -> Lazy:

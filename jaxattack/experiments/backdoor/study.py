@@ -75,9 +75,8 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     use_wrapper(settings, tokenizer)
     check_exported(settings, directory, tokenizer)
     origin = {"model": inputs.model_fingerprint(directory)}
-    stops = pretrained.generation_stops(directory)
     start = Lazy(origin, lambda: params)
-    setup = make_setup(settings, root, model, tokenizer, stops, like, start)
+    setup = make_setup(settings, root, model, tokenizer, like, start)
     facts = {
         "model": settings.model,
         "revision": settings.revision,
@@ -124,7 +123,6 @@ def make_setup(
     root: pathlib.Path,
     model: Transformer,
     tokenizer: Any,
-    stops: tuple[int, ...],
     like: Tree,
     start: Lazy,
 ) -> Setup:
@@ -154,7 +152,7 @@ def make_setup(
             Origin(name.split(":")[-1].replace("/", "--"), other_model(settings, name, like), plain)
             for name in settings.start.models
         ]
-    return Setup(root, settings, model, tokenizer, stops, like, own, tuple(others), memo)
+    return Setup(root, settings, model, tokenizer, like, own, tuple(others), memo)
 
 
 def other_model(settings: Settings, name: str, like: Tree) -> Lazy:
@@ -187,7 +185,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     use_wrapper(settings, tokenizer)
     abstract = abstract_params(model)
     start = Lazy({"model": inputs.model_fingerprint(directory)}, lambda: abstract)
-    setup = make_setup(settings, root, model, tokenizer, (), abstract, start)
+    setup = make_setup(settings, root, model, tokenizer, abstract, start)
     sections_ = wanted(setup)
     ordered = all_stages(sections_, ask_all(setup, sections_))
     shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
