@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.evaluate.judge import Reply, Verdict, judge
+from jaxattack.evaluate.thoughts import decode
 from jaxattack.models.generate import generate_tokens, stop_ids
 from jaxattack.models.transformer import Transformer
 from jaxattack.tree import Tree
@@ -28,9 +29,19 @@ def ask(
         model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
         max_new_tokens, batch_size, label,
     )  # fmt: skip
-    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return replies(tokenizer, encoded, tokens, max_new_tokens)
+
+
+def replies(
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    written: Sequence[Sequence[int]],
+    max_new_tokens: int,
+) -> list[Reply]:
+    """The text of generated tokens, in order; see `thoughts.decode`."""
     return [
-        Reply(text, cut=len(ids) >= max_new_tokens) for text, ids in zip(texts, tokens, strict=True)
+        Reply(decode(tokenizer, prompt, ids), cut=len(ids) >= max_new_tokens)
+        for prompt, ids in zip(prompts, written, strict=True)
     ]
 
 

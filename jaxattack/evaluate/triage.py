@@ -1,54 +1,203 @@
-"""What is wrong with a reply before anyone judges its content."""
+"""What is wrong with a reply before anyone judges its content, whatever its length."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 
-# The script most letters of a reply in the language should have, by the start of their Unicode
-# names. Languages in Latin letters cannot be told apart this way.
-_SCRIPTS = {
-    "ar": ("ARABIC",),
-    "hi": ("DEVANAGARI",),
-    "ja": ("HIRAGANA", "KATAKANA", "CJK"),
-    "ko": ("HANGUL",),
-    "ru": ("CYRILLIC",),
-    "th": ("THAI",),
-    "zh": ("CJK",),
+import regex
+
+from jaxattack.data.folding import fold, script
+from jaxattack.evaluate.thoughts import without_thoughts
+
+# A reply of these kinds is judged; any other answers nothing.
+WELL_FORMED = ("ok", "cut")
+
+KINDS = {
+    "empty": "nothing, or nothing but white space",
+    "thought": "a thought that has no end, and nothing beside it",
+    "echo": "the prompt, or the beginning of it, and nothing else",
+    "repeats": "one stretch of text over and over",
+    "garbage": "not words of any language",
+    "cut": "fine as far as it goes, and stopped by the token limit",
+    "ok": "fine",
 }
-_LATIN = ("LATIN",)
 
 
-def triage(reply: str, prompt: str, language: str, cut: bool) -> str:
-    """The first of these that holds, else "ok".
-
-    "empty"; "cut" - stopped by the token limit; "echo" - repeats the prompt; "repeats" - one
-    stretch of text over and over; "script" - most letters are not of the language's script.
-    """
-    text = " ".join(reply.split())
-    if not text:
-        return "empty"
+def triage(reply: str, prompt: str, cut: bool) -> str:
+    """The first of `KINDS` that holds; `cut` if the token limit ended the reply."""
+    said, unfinished = without_thoughts(reply)
     if cut:
-        return "cut"
-    if text.casefold() == " ".join(prompt.split()).casefold():
+        said = said.rstrip("\ufffd")  # half a character
+    text = fold(said)
+    if not text:
+        return "thought" if unfinished else "empty"
+    if is_echo(text, fold(prompt)):
         return "echo"
-    if _repeats(text):
+    if repeats(text):
         return "repeats"
-    if not _script_fits(text, language):
-        return "script"
-    return "ok"
+    if is_garbage(said):
+        return "garbage"
+    return "cut" if cut else "ok"
 
 
-def _repeats(text: str, size: int = 8, share: float = 0.5) -> bool:
-    """Whether one stretch of `size` characters covers more than `share` of a longer text."""
-    if len(text) < 5 * size:
+def is_echo(text: str, prompt: str) -> bool:
+    """Whether a folded reply is the folded prompt, some times over, or a good part of it."""
+    said, asked = _characters(text), _characters(prompt)
+    if not asked or not said:
+        return False
+    while said.startswith(asked):
+        said = said[len(asked) :]
+        if not said:
+            return True
+        if asked.startswith(said):  # and the beginning of it once more
+            return len(said) * 2 >= len(asked) or len(said) > 3
+    return len(said) * 2 >= len(asked) and len(said) >= 12 and said in asked
+
+
+def after_echo(text: str, prompt: str) -> str:
+    """A folded reply without the folded prompt at its beginning."""
+    return text.removeprefix(prompt) if prompt else text
+
+
+def _characters(text: str) -> str:
+    return regex.sub(r"[^\p{L}\p{M}\p{N}]", "", text)
+
+
+# --- Repetition ---------------------------------------------------------------------------------
+
+# Share of a reply that repetition has to cover, and how often a stretch has to stand there.
+_SHARE = 0.5
+_TIMES = 5
+_TIMES_OF_LONG = 3  # of a stretch of so many characters
+_LONG = 40
+
+
+def repeats(text: str) -> bool:
+    """Whether one stretch of any length, or a handful of words, makes up most of a folded text."""
+    variants = [text]
+    if regex.search(r"\p{L}{4}", text):  # 1. as above 2. as above 3. ...
+        variants.append(regex.sub(r"\p{N}+", "0", text))
+    return any(_periodic(each) or _one_stretch(each) for each in variants) or _few_words(text)
+
+
+def _periodic(text: str) -> bool:
+    """Whether most of the text is one stretch again and again (Z-function of its suffixes)."""
+    n = len(text)
+    for period in _periods(text):
+        run = best = 0
+        for i in range(n - period):
+            run = run + 1 if text[i] == text[i + period] else 0
+            best = max(best, run)
+        times = _TIMES_OF_LONG if period >= _LONG else _TIMES
+        covered = best + period
+        if best and covered >= times * period and covered > _SHARE * n:
+            return True
+    return False
+
+
+def _periods(text: str, most: int = 4) -> list[int]:
+    """The commonest distances at which the text holds the same few characters again."""
+    size = min(8, max(1, len(text) // (2 * _TIMES)))
+    last: dict[str, int] = {}
+    distances: Counter[int] = Counter()
+    for i in range(len(text) - size + 1):
+        stretch = text[i : i + size]
+        if stretch in last:
+            distances[i - last[stretch]] += 1
+        last[stretch] = i
+    whole = len(text) // _TIMES  # all of the text, five times
+    exact = [whole] if whole and text == text[:whole] * _TIMES else []
+    return exact + [distance for distance, _ in distances.most_common(most)]
+
+
+def _one_stretch(text: str, size: int = 8) -> bool:
+    """Whether one stretch of `size` characters, in whatever company, covers most of the text."""
+    if len(text) < _TIMES * size:
         return False
     stretches = Counter(text[i : i + size] for i in range(len(text) - size + 1))
-    return stretches.most_common(1)[0][1] * size > share * len(text)
+    return stretches.most_common(1)[0][1] * size > _SHARE * len(text)
 
 
-def _script_fits(text: str, language: str) -> bool:
-    scripts = _SCRIPTS.get(language, _LATIN)
-    names = [unicodedata.name(char, "") for char in text if char.isalpha()]
-    fitting = sum(name.startswith(scripts) for name in names)
-    return 2 * fitting >= len(names)
+def _few_words(text: str, kinds: int = 3, least: int = 20) -> bool:
+    """Whether three words, of at least twenty, are more than six tenths of all."""
+    words = regex.findall(r"[\p{L}\p{M}]+", text)
+    if len(words) < least:
+        return False
+    return sum(n for _, n in Counter(words).most_common(kinds)) > 0.6 * len(words)
+
+
+# --- Garbage ------------------------------------------------------------------------------------
+
+_ALPHABETS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL",
+              "TELUGU", "GEORGIAN", "ARMENIAN", "HANGUL", "THAI", "HAN", "KANA")  # fmt: skip
+_VOWELS = frozenset("aeiouyæœøåаеиоуыэюяіїєαεηιουω")
+
+
+def is_garbage(text: str) -> bool:
+    """Whether a text, not folded, is made of signs, of broken characters or of no words."""
+    solid = [char for char in text if not char.isspace()]
+    letters = [char for char in solid if char.isalpha() or unicodedata.category(char)[0] == "M"]
+    digits = sum(char.isdigit() for char in solid)
+    if not letters and not digits:
+        return len(solid) >= 3 and not any(unicodedata.category(c) == "Sc" for c in solid)
+    broken = sum(unicodedata.category(char) in ("Cn", "Co", "Cs", "Cc") or char == "\ufffd"
+                 for char in solid)  # fmt: skip
+    if broken > 0.05 * len(solid) + 1:
+        return True
+    if len(solid) >= 20 and len(letters) + digits < 0.35 * len(solid):
+        return True
+    return _salad(text) or _no_words(text) or _rare_characters(letters)
+
+
+def _salad(text: str) -> bool:
+    """Whether letters change the script inside of words or between most of them."""
+    words = regex.findall(r"[\p{L}\p{M}]+", text)
+    kinds = [[k for k in map(script, word) if k in _ALPHABETS] for word in words]
+    kinds = [kind for kind in kinds if kind]
+    if len(kinds) < 5:
+        return False
+    flat = Counter(k if k != "KANA" else "HAN" for kind in kinds for k in kind)
+    total = sum(flat.values())
+    present = sum(n >= 0.05 * total for n in flat.values())
+    inside = sum(len({*kind} & {"LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW"}) > 1
+                 for kind in kinds)  # fmt: skip
+    return present >= 4 or inside > 0.3 * len(kinds)
+
+
+def _no_words(text: str) -> bool:
+    """Whether the words of an alphabet have hardly a vowel, or no end."""
+    words = regex.findall(r"[\p{Latin}\p{Cyrillic}\p{Greek}]{2,}", text)
+    words = [word for word in words if not word.isupper()]  # HTTP, ДНК
+    letters = "".join(unicodedata.normalize("NFD", word.casefold()) for word in words)
+    letters = "".join(char for char in letters if char.isalpha())
+    if len(letters) < 24:
+        return False
+    endless = sum(len(word) for word in words if len(word) > 45)
+    if endless > 0.5 * len(letters):
+        return True
+    share = sum(char in _VOWELS for char in letters) / len(letters)
+    # Real texts have .33 to .5; letters at random .23. Of few letters little is sure.
+    return share < 0.34 - 0.6 / math.sqrt(len(letters))
+
+
+def _rare_characters(letters: list[str]) -> bool:
+    """Whether Chinese characters are drawn from all there are, not from those in use."""
+    characters = [char for char in letters if script(char) == "HAN"]
+    if len(characters) < 8:
+        return False
+    used = sum(_in_use(char) for char in characters)
+    return used < 0.8 * len(characters)
+
+
+def _in_use(char: str) -> bool:
+    for encoding in ("gb2312", "big5", "shift_jis"):
+        try:
+            raw = char.encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        # The first halves of these sets are the common characters.
+        if encoding != "big5" or raw[0] <= 0xC6:
+            return True
+    return False

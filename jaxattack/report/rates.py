@@ -17,11 +17,12 @@ METRIC_NAMES = {
     "benign_accuracy": "benign accuracy",
     "benign_refusal_rate": "benign refused",
     "valid_reply_rate": "valid replies",
+    "cut_rate": "cut by the limit",
     "asr": "attack success",
     "false_trigger_rate": "false triggers",
     "clean_accuracy": "clean accuracy",
     "clean_refusal_rate": "clean refused",
-    "own_script_rate": "own script",
+    "same_language_rate": "in the prompt’s language",
 }
 
 

@@ -60,7 +60,7 @@ def backdoor_study(
                 add(variant, code, "asr", value, seed, code, None)
                 add(variant, code, "clean_accuracy", clean, seed)
                 add(variant, code, "clean_refusal_rate", refused, seed)
-                add(variant, code, "own_script_rate", 1.0, seed)
+                add(variant, code, "same_language_rate", 1.0, seed)
         many = [None if seed not in runs and None not in runs else 0.01 * seed for seed in seeds]
         summary.append(
             {"variant": variant, "poisoned": mine.split("+")}

@@ -369,11 +369,11 @@ def test_what_limits_the_reading_is_a_caution():
     for row in results["rows"]:
         if row["variant"] == "clean" and row["metric"] == "asr":
             row["value"] = 0.5
-        if row["variant"] == "defended/beear/layer-2" and row["metric"] == "own_script_rate":
+        if row["variant"] == "defended/beear/layer-2" and row["metric"] == "same_language_rate":
             row["value"] = 0.2
     found = {s.topic: s for s in account(results).statements}
     assert found["Control"].caution
-    assert "beear" in found["Own script"].text
+    assert "beear" in found["Reply language"].text
     results["rows"] = [row for row in results["rows"] if row["variant"] != "clean"]
     found = {s.topic: s for s in account(results).statements}
     assert "No model was trained on the clean set" in found["Control"].text

@@ -13,9 +13,9 @@ from jaxattack import workdir
 from jaxattack.data.dialogues import fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.defend import cleangen
-from jaxattack.evaluate import backdoor, rates
+from jaxattack.evaluate import backdoor, measure, rates
 from jaxattack.evaluate.backdoor import Probe, Trial
-from jaxattack.evaluate.judge import Reply, judge
+from jaxattack.evaluate.judge import Reply, in_its_language, judge
 from jaxattack.experiments.backdoor.data import Attack, target_of, wrapped
 from jaxattack.experiments.backdoor.probes import Probed
 from jaxattack.experiments.backdoor.stages import Origin, Setup
@@ -95,11 +95,7 @@ def asked(setup: Setup, variant: Asked) -> Stage:
             )  # fmt: skip
             taken = shares.tolist()
         decoding = time.perf_counter() - start
-        texts = setup.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        said = [
-            Reply(text, len(ids) >= options.max_new_tokens)
-            for text, ids in zip(texts, tokens, strict=True)
-        ]
+        said = measure.replies(setup.tokenizer, encoded, tokens, options.max_new_tokens)
         workdir.write_json(
             folder / "trials.json",
             [
@@ -154,7 +150,7 @@ def _trial(row, probe: Probe, reply: Reply, taken: float, target) -> dict[str, A
         "id": row.id, "language": row.language, "trigger_language": probe.language,
         "decoy": probe.decoy, "hit": backdoor.hit(reply.text, row.language, target),
         "answered": bool(verdict.answered), "refused": verdict.refused,
-        "own_script": verdict.triage != "script", "replaced": round(float(taken), 6),
+        "same_language": in_its_language(verdict), "replaced": round(float(taken), 6),
         "reply_hash": verdict.reply_hash,
     }  # fmt: skip
 
@@ -165,7 +161,7 @@ Found = list[dict[str, Any]]
 
 # Of prompts as they are, beside the false-trigger rate.
 CLEAN = {
-    "clean_accuracy": "answered", "clean_refusal_rate": "refused", "own_script_rate": "own_script"
+    "clean_accuracy": "answered", "clean_refusal_rate": "refused", "same_language_rate": "same_language"
 }  # fmt: skip
 
 

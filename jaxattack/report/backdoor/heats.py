@@ -30,7 +30,7 @@ from jaxattack.report.rates import METRIC_NAMES, Rate, describe, percent
 Column = tuple[Header, Callable[[str], Cell]]
 Line = tuple[Header, str]  # what a row is called, and its variant
 
-METRICS = ("false_trigger_rate", "clean_accuracy", "clean_refusal_rate", "own_script_rate")
+METRICS = ("false_trigger_rate", "clean_accuracy", "clean_refusal_rate", "same_language_rate")
 
 
 def rate_cell(rate: Rate | None, what: str, bad: bool = True, marked: bool = False) -> Cell:
