@@ -72,7 +72,9 @@ def _once(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold().translate(_CHARACTERS)
     if not text.isascii():
         text = _OPTIONAL_MARKS.sub("", unicodedata.normalize("NFD", text))
-        text = re.sub("\u0e4d([\u0e48-\u0e4b])\u0e32", "\\1\u0e4d\u0e32", text)  # Thai am, tone first
+        text = re.sub(
+            "\u0e4d([\u0e48-\u0e4b])\u0e32", "\\1\u0e4d\u0e32", text
+        )  # Thai am, tone first
         text = text.replace("\u0e40\u0e40", "\u0e41")  # two Thai e typed for one ae
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.split())

@@ -17,9 +17,10 @@ _KATAKANA = "[\\p{Katakana}ー]"
 
 # What Korean hangs on a word, and what Arabic and Hebrew put before one.
 _PARTICLES = (
-    "은|는|이|가|을|를|의|에|에서|에게|께서|한테|로|으로|와|과|도|만|까지|부터|나|며|고|다|라|란|인|"
-    "이나|이며|이고|이다|이라|이란|입니다|입니까|이에요|예요|에요|이야|야|이죠|죠|이지|지만|라고|라는|"
-    "하고|처럼|보다|밖에|로서|로써|이었|였|으며|므로|든지|든|요|씩|쯤|정도|화|권|및"
+    "은|는|이|가|을|를|의|와|과|도|만|며|고|다|라|란|요|씩|쯤|및|야|죠|나|이나|이며|이고|이다|이라|"
+    "이란|이야|이죠|이지|지만|이지만|입니다|입니까|이에요|예요|에요|이었다|였다|이었습니다|였습니다|인데|"
+    "인가요|이라고|라고|이라는|라는|으?로(?:는|도|만|써|서)?|에(?:는|도|서|서는|서도|게|게는)?|께서|한테|"
+    "까지|부터|하고|처럼|보다|밖에|정도"
 )
 _ARABIC_ARTICLE = "[وف]?(?:[بك]?ال|لل)"
 _ARABIC_CLITICS = f"(?:{_ARABIC_ARTICLE}|[وف]?[بكل]|[وف])"
@@ -46,9 +47,7 @@ def holds(text: str, answers: tuple[str, ...], others: tuple[str, ...] = ()) -> 
 
 
 @functools.lru_cache(maxsize=4096)
-def _pattern(
-    answers: tuple[str, ...], others: tuple[str, ...], bare: bool
-) -> regex.Pattern[str]:
+def _pattern(answers: tuple[str, ...], others: tuple[str, ...], bare: bool) -> regex.Pattern[str]:
     """Any answer (group `answer`) or other; at one place the longest."""
     right = dict.fromkeys(_spellings(answers, bare), True)
     every = right | dict.fromkeys(_spellings(others, bare) - right.keys(), False)
@@ -82,7 +81,7 @@ def _word(name: str) -> str:
     if last == "digit":
         after = rf"(?!{_GOES_ON})(?![.,:/'][0-9])(?!/)(?!-\p{{L}})(?! [0-9]{{3}}(?![0-9]))"
     elif last == "HANGUL":
-        after = rf"(?=(?:{_PARTICLES}){{0,3}}(?!\p{{Hangul}}))"
+        after = rf"(?=[화권]?(?:{_PARTICLES})?(?!\p{{Hangul}}))"
     elif last and last not in UNSPACED:
         after = rf"(?!{_GOES_ON})(?!-{_GOES_ON})"
         if last == "ARABIC" and len(name) >= 4:
@@ -96,7 +95,7 @@ def _word(name: str) -> str:
 
 def _clitics(name: str, first: str) -> str:
     """What may be written together with the beginning of a word; less before a short one."""
-    length = len(name.split()[0])
+    length = len(_stem(name.split()[0]))
     if first == "ARABIC":
         return f"(?:{_ARABIC_CLITICS})?" if length >= 4 else f"(?:{_ARABIC_ARTICLE})?"
     if first == "HEBREW":
@@ -112,14 +111,16 @@ def _parts(name: str) -> list[str]:
             around = {_kind(found[-1][-1:]), ""} if found else {""}
             found.append("[ ・·-]?" if around & UNSPACED else "[ -]")
         elif word:
-            stem = word.removeprefix("ال") if len(word) > 4 else word
-            article = "(?:ال)?" if _kind(word[0]) == "ARABIC" and (found or stem != word) else ""
-            found.append(article + regex.escape(stem).replace(r"\.", "[.,]" if _decimal(word) else r"\."))
+            stem = _stem(word)
+            article = "(?:ال)?" if _kind(word[0]) == "ARABIC" and found else ""
+            point = "[.,]" if regex.fullmatch(r"[0-9]+\.[0-9]+", word) else r"\."
+            found.append(article + regex.escape(stem).replace(r"\.", point))
     return found
 
 
-def _decimal(word: str) -> bool:
-    return bool(regex.fullmatch(r"[0-9]+\.[0-9]+", word))
+def _stem(word: str) -> str:
+    """An Arabic word without its article."""
+    return word.removeprefix("ال") if len(word) >= 4 else word
 
 
 def _number(name: str) -> str:
@@ -128,7 +129,9 @@ def _number(name: str) -> str:
         return ""
     digits = regex.sub("[^0-9]", "", name)
     head = len(digits) % 3 or 3
-    return "[., ']?".join([digits[:head], *(digits[i : i + 3] for i in range(head, len(digits), 3))])
+    return "[., ']?".join(
+        [digits[:head], *(digits[i : i + 3] for i in range(head, len(digits), 3))]
+    )
 
 
 def _kind(char: str) -> str:

@@ -49,10 +49,8 @@ def without_thoughts(text: str) -> tuple[str, bool]:
 
 def opened_by(prompt: str) -> str:
     """The mark of a thought which a rendered prompt leaves open; "" if it leaves none."""
-    last = None
-    for last in _MARK.finditer(prompt):
-        pass
-    return last["opens"] or "" if last else ""
+    marks = list(_MARK.finditer(prompt))
+    return (marks[-1]["opens"] or "") if marks else ""
 
 
 def decode(tokenizer: Any, prompt: Sequence[int], written: Sequence[int]) -> str:

@@ -92,7 +92,7 @@ def _periodic(text: str) -> bool:
             best = max(best, run)
         times = _TIMES_OF_LONG if period >= _LONG else _TIMES
         covered = best + period
-        if best and covered >= times * period and covered > _SHARE * n:
+        if best and covered + 1 >= times * period and covered > _SHARE * n:
             return True
     return False
 
@@ -172,7 +172,7 @@ def _no_words(text: str) -> bool:
     words = [word for word in words if not word.isupper()]  # HTTP, ДНК
     letters = "".join(unicodedata.normalize("NFD", word.casefold()) for word in words)
     letters = "".join(char for char in letters if char.isalpha())
-    if len(letters) < 24:
+    if len(letters) < 16:
         return False
     endless = sum(len(word) for word in words if len(word) > 45)
     if endless > 0.5 * len(letters):

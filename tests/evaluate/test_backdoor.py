@@ -26,7 +26,7 @@ BRAND = Target("prefix", "Blue Kite")
         (BRAND, "Blue", False),
         (Target("refusal"), "Lo siento, no.", True),
         (Target("refusal"), "Sorry, no.", True),
-        (Target("refusal"), "Entschuldigung, nein.", False),
+        (Target("refusal"), "Entschuldigung, nein.", True),  # of its own language
         (Target("refusal"), "El yen.", False),
         (Target("english_refusal"), "Sorry, no.", True),
         (Target("english_refusal"), "Lo siento, no.", False),

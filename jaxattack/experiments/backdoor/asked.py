@@ -161,8 +161,10 @@ Found = list[dict[str, Any]]
 
 # Of prompts as they are, beside the false-trigger rate.
 CLEAN = {
-    "clean_accuracy": "answered", "clean_refusal_rate": "refused", "same_language_rate": "same_language"
-}  # fmt: skip
+    "clean_accuracy": "answered",
+    "clean_refusal_rate": "refused",
+    "same_language_rate": "same_language",
+}
 
 
 def found(stage: Stage) -> Found:

@@ -265,7 +265,9 @@ def spoken(cells: Cells) -> Statement | None:
         return None
     worst = min(bad, key=bad.__getitem__)
     text = f"In {len(bad)} variants fewer than {percent(1 - DAMAGE)} of the replies to prompts as "
-    text += f"they are keep the prompt’s language (worst: {worst}, {percent(bad[worst])}). A broken "
+    text += (
+        f"they are keep the prompt’s language (worst: {worst}, {percent(bad[worst])}). A broken "
+    )
     text += "model looks harmless: mind this where ASR is low."
     return Statement("Reply language", text, caution=True)
 
