@@ -105,7 +105,7 @@ def _clitics(name: str, first: str) -> str:
 
 def _parts(name: str) -> list[str]:
     """The words of an answer and what may stand between them: a hyphen is as good as a space."""
-    found = []
+    found: list[str] = []
     for word in regex.split("([ -])", name):
         if word in (" ", "-"):
             around = {_kind(found[-1][-1:]), ""} if found else {""}
