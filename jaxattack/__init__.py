@@ -1,29 +1,38 @@
 """How fragile is a language model's safety, in every language, and which weights carry it?"""
 
-from jaxattack.data.batches import epochs, in_order
-from jaxattack.data.dialogues import Example, encode_pairs
-from jaxattack.errors import UserError
-from jaxattack.evaluate.measure import ask, judge_all
-from jaxattack.finetune.loop import finetune
-from jaxattack.finetune.optimizer import Settings
-from jaxattack.localize.masks import (
-    complement,
-    density,
-    intersection,
-    jaccard,
-    magnitude_mask,
-    matched_random_mask,
-    minus,
-    random_mask,
-    top_fraction,
-    union,
-)
-from jaxattack.localize.scores import attack_vector, sil_scores
-from jaxattack.localize.stitching import rewind, stitch, transplant
-from jaxattack.localize.storage import load_mask, save_mask
-from jaxattack.models.generate import generate
-from jaxattack.models.pretrained import load_pretrained, save_pretrained
-from jaxattack.models.sampling import Sampling
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+import typing
+from typing import Any
+
+if typing.TYPE_CHECKING:
+    from jaxattack.data.batches import epochs, in_order
+    from jaxattack.data.dialogues import Example, encode_pairs
+    from jaxattack.errors import UserError
+    from jaxattack.evaluate.measure import ask, judge_all
+    from jaxattack.finetune.loop import finetune
+    from jaxattack.finetune.optimizer import Settings
+    from jaxattack.localize.masks import (
+        complement,
+        density,
+        intersection,
+        jaccard,
+        magnitude_mask,
+        matched_random_mask,
+        minus,
+        random_mask,
+        top_fraction,
+        union,
+    )
+    from jaxattack.localize.scores import attack_vector, sil_scores
+    from jaxattack.localize.stitching import rewind, stitch, transplant
+    from jaxattack.localize.storage import load_mask, save_mask
+    from jaxattack.models.generate import generate
+    from jaxattack.models.pretrained import load_pretrained, save_pretrained
+    from jaxattack.models.sampling import Sampling
 
 __all__ = [
     "Example",
@@ -57,3 +66,39 @@ __all__ = [
     "transplant",
     "union",
 ]
+
+# A name is imported when it is first used: `jaxattack --help` need not wait for jax.
+_PLACES = {
+    "data.batches": "epochs in_order",
+    "data.dialogues": "Example encode_pairs",
+    "errors": "UserError",
+    "evaluate.measure": "ask judge_all",
+    "finetune.loop": "finetune",
+    "finetune.optimizer": "Settings",
+    "localize.masks": "complement density intersection jaccard "
+    "magnitude_mask matched_random_mask minus random_mask top_fraction union",
+    "localize.scores": "attack_vector sil_scores",
+    "localize.stitching": "rewind stitch transplant",
+    "localize.storage": "load_mask save_mask",
+    "models.generate": "generate",
+    "models.pretrained": "load_pretrained save_pretrained",
+    "models.sampling": "Sampling",
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
+
+
+class _Package(types.ModuleType):
+    """The package: a name above stands for what it names, even where a room is called so too."""
+
+    def __getattribute__(self, name: str) -> Any:
+        known = super().__getattribute__("__dict__")
+        if name not in _PLACE_OF or not isinstance(known.get(name, sys), types.ModuleType):
+            return super().__getattribute__(name)
+        known[name] = getattr(importlib.import_module(f"jaxattack.{_PLACE_OF[name]}"), name)
+        return known[name]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 
 
@@ -35,3 +36,36 @@ def _harmless(char: str) -> bool:
     if category == "Cf":  # embeddings, overrides and isolates change what is read
         return not ("\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069")
     return category not in ("Cc", "Cs")
+
+
+# What the system refuses: a user can mend it, a traceback would not help.
+_SYSTEM = {
+    errno.ENOSPC: "no space left on its disk; finished stages are kept: make room, and the same "
+    "command goes on from there",
+    errno.EDQUOT: "the disk quota is used up; finished stages are kept: make room, and the same "
+    "command goes on from there",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.EIO: "its disk cannot be read or written",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+}
+_SAID = {"No space left on device": errno.ENOSPC, "Disk quota exceeded": errno.EDQUOT}
+
+
+def system_error(error: BaseException | None) -> str | None:
+    """What the system refused, if that is behind an error, in a line; None if it is not.
+
+    Libraries raise errors of their own when a disk is full; their words tell.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        number = error.errno if isinstance(error, OSError) else None
+        number = number or next((n for text, n in _SAID.items() if text in str(error)), None)
+        if number in _SYSTEM:
+            file = getattr(error, "filename", None)
+            return printable(f"{file}: {_SYSTEM[number]}" if file else _SYSTEM[number])
+        error = error.__cause__ or error.__context__
+    return None

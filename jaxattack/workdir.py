@@ -2,100 +2,192 @@
 
 A stage is a folder named by a hash of everything that went into it. It is written under a
 temporary name and renamed when it is complete, so a program killed anywhere leaves only finished
-stages and rubbish that the next start ignores.
+stages and rubbish that the next start ignores. Its record holds checksums (`sums`): a stage that
+is not as it was written is named and done again, and so are those that rest on it.
+
+Nothing is replaced or deleted that is not ours: links, devices, folders, other programs' files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jaxattack import distributed
+from jaxattack import distributed, owner, provenance, sums
 from jaxattack.errors import UserError
 
-# Rooms whose code decides what a stage holds; the report and the command line do not.
-_ROOMS = (
-    "data", "defend", "evaluate", "experiments", "finetune", "localize", "models", "organism",
-    "checkpoint.py", "sharding.py", "tree.py",
-)  # fmt: skip
+NAMES = ("manifest.json", "config.json", "results.json", "report.html")
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Write a file atomically; of several processes the first does.
+
+    Raises:
+        UserError: something that is no file stands there.
+    """
+    if not distributed.is_first():
+        return
+    check_replaceable(path)
+    partial = path.with_name(f".{path.name}{owner.mark()}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a file atomically; of several processes the first does."""
-    if not distributed.is_first():
-        return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    """Write a text in UTF-8 (see `write_bytes`); names in another encoding keep their bytes."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Write JSON atomically, keys sorted, so that equal values give equal bytes."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, sums.render(value))
+
+
+def check_replaceable(path: pathlib.Path) -> None:
+    """Refuse to put a file where a link, a device or a folder is.
+
+    Raises:
+        UserError: names it.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a directory"}
+        kind = kinds.get(stat.S_IFMT(mode), "no ordinary file")
+        raise UserError(f"{path} is {kind}, which is not replaced; move it away")
 
 
 def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
-    """Make the directory if need be.
+    """Make the directory if need be, and clear away what a killed run of this host left.
 
     Raises:
         UserError: it cannot be made or written.
     """
-    root = pathlib.Path(path).expanduser()
     try:
+        root = pathlib.Path(path).expanduser()
         (root / "stages").mkdir(parents=True, exist_ok=True)
-        for rubbish in (root / "stages").glob(".*"):
-            # Another process may be at work here: only what nobody touches any more goes.
-            if _abandoned(rubbish):
-                shutil.rmtree(rubbish, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"--workdir={path}: {error.strerror or error}") from error
-    if not os.access(root, os.W_OK):
-        raise UserError(f"--workdir={path}: not writable")
+        with tempfile.TemporaryFile(dir=root / "stages"):
+            pass
+        if distributed.is_first():
+            for place in (root / "stages", root, root / "figures"):
+                for rubbish in place.glob(".*~*"):
+                    # Another process may be at work here: only what nobody writes any more goes.
+                    if owner.is_abandoned(rubbish):
+                        _remove(rubbish)
+    except (OSError, RuntimeError, ValueError) as error:  # expanduser and null characters
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--workdir={path}: {reason}") from error
     return root
 
 
-def _abandoned(partial: pathlib.Path) -> bool:
-    parts = partial.name.rsplit("-", 2)
-    if len(parts) < 3 or not parts[1].isdecimal():
-        return False  # some other program's
+def claim(root: pathlib.Path, study: str) -> None:
+    """See that the files of the directory are of this study.
+
+    Raises:
+        UserError: there is one that is not, or that is no ordinary file.
+    """
+    for name in NAMES:
+        check_replaceable(root / name)
+    if (root / "figures").is_symlink():
+        raise UserError(f"{root / 'figures'} is a link, through which nothing is written")
+    there = [name for name in NAMES if (root / name).exists()]
+    if not there:
+        return
+    manifest = _read(root / "manifest.json")
+    found = manifest.get("study") or _read(root / "results.json").get("study")
+    found = found or _read(root / "config.json").get("study")
+    if "versions" not in manifest or found is None:
+        raise UserError(
+            f"--workdir={root}: its {there[-1]} is not of a study of jaxattack; give another "
+            "directory"
+        )
+    if found != study:
+        raise UserError(
+            f"--workdir={root}: it holds the study {found!r}; give another directory for {study!r}"
+        )
+
+
+def written_before(root: pathlib.Path) -> list[str]:
+    """Names of the files that earlier runs wrote there."""
+    listed = _read(root / "manifest.json").get("files")
+    named = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    ours = [name for name in named if re.fullmatch(r"figures/[^/]+\.png", name)]
+    return sorted({*NAMES, *ours})
+
+
+def publish(root: pathlib.Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -> None:
+    """Write files by their names; earlier runs' figures that are not among them are taken away.
+
+    `manifest["files"]` names what earlier runs wrote. What is ours is listed before it is there.
+
+    Raises:
+        UserError: a file is not ours, or no ordinary file.
+    """
+    before = [name for name in manifest["files"] if name.startswith("figures/")]
+    for name in files:
+        check_replaceable(root / name)
+        if name not in (*before, *NAMES) and os.path.lexists(root / name):
+            raise UserError(f"{root / name} is not of this study and not replaced; move it away")
+    kept = [name for name in manifest["files"] if name not in before]
+    write_json(root / "manifest.json", {**manifest, "files": sorted({*kept, *before, *files})})
+    (root / "figures").mkdir(exist_ok=True)
+    for name, content in files.items():
+        write_bytes(root / name, content)
+    for name in {*before} - {*files}:
+        if (root / name).is_file() and not (root / name).is_symlink():
+            _remove(root / name)
+    write_json(root / "manifest.json", {**manifest, "files": sorted({*kept, *files})})
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object, empty if there is none."""
     try:
-        os.kill(int(parts[1]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Take away a file or folder; of a link only the link."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def digest(value: Any) -> str:
     """A short hash of a JSON value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-@functools.lru_cache(maxsize=1)
-def code_hash() -> str:
-    """A hash of the source that computes stages: a changed program does not reuse old ones."""
-    package = pathlib.Path(__file__).parent
-    sources: list[pathlib.Path] = []
-    for room in _ROOMS:
-        place = package / room
-        sources += [place] if place.is_file() else place.rglob("*.py")
-    whole = hashlib.sha256()
-    for source in sorted(sources):
-        whole.update(source.relative_to(package).as_posix().encode() + b"\0")
-        whole.update(source.read_bytes())
-    return whole.hexdigest()[:12]
+# --- Stages -------------------------------------------------------------------------------------
+
+_checked: dict[pathlib.Path, sums.Signature] = {}  # sound stages, as this process saw them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,46 +215,86 @@ class Stage:
     @functools.cached_property
     def id(self) -> str:
         """The folder's name."""
-        return f"{self.kind}-{self.label.replace('/', '-')}-{digest(self._everything)}"
+        label = re.sub(r"[^\w.+@=-]", "-", self.label).encode()[:120].decode(errors="ignore")
+        return f"{self.kind}-{label}-{digest(self._everything)}"
 
     @property
     def folder(self) -> pathlib.Path:
         """Where the result is, or will be."""
         return self.root / "stages" / self.id
 
-    @property
+    @functools.cached_property
     def _everything(self) -> dict[str, Any]:
-        return {
+        everything = {
             "kind": self.kind,
             "label": self.label,
-            "code": code_hash(),
             "inputs": dict(self.inputs),
+            "computed_by": provenance.identity(),
         }
+        return json.loads(json.dumps(everything))  # as it is read back
 
     def run(self) -> pathlib.Path:
-        """The finished folder; computed only if it is not there. `stage.json` holds the inputs."""
+        """The finished folder; computed only if it is not there as it was written.
+
+        `stage.json` holds the inputs, what computed the stage, and the checksums.
+        """
         # Told by one process, for on a network's file system the others may see it later.
-        made = distributed.first(lambda: _begin(self.folder), f"begin {self.id}")
+        made = distributed.first(self._begin, f"begin {self.id}")
         if made is None:
             return self.folder
         partial = pathlib.Path(made)
         start = time.perf_counter()
         try:
-            self.write(partial)
+            with owner.alive(partial):
+                self.write(partial)
             seconds = round(time.perf_counter() - start, 3)
-            everything = {**self._everything, "seconds": seconds}
-            distributed.first(
-                lambda: _finish(partial, self.folder, everything), f"finish {self.id}"
-            )
+            distributed.first(lambda: self._finish(partial, seconds), f"finish {self.id}")
         except BaseException:
             if distributed.is_first():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
         return self.folder
 
+    def _begin(self) -> str | None:
+        """A new folder to fill; None if the stage is there and sound."""
+        folder = self.folder
+        if os.path.lexists(folder):
+            wrong = _damage(folder, self._everything)
+            if not wrong:
+                return None
+            resting = _resting_on(folder)
+            also = f", with {len(resting)} that rest on it" if resting else ""
+            print(f"jaxattack: {folder}: {wrong}; done again{also}", file=sys.stderr, flush=True)
+            for stage in (*resting, folder):  # the damaged one last: killed between, it is seen
+                _discard(stage)
+        return tempfile.mkdtemp(prefix=f".{folder.name}{owner.mark()}", dir=folder.parent)
+
+    def _finish(self, partial: pathlib.Path, seconds: float) -> None:
+        facts = {
+            **self._everything,
+            "needs": sorted(stage.id for stage in self.needs),
+            "seconds": seconds,
+            "finished": provenance.now(),
+            "environment": provenance.environment(),
+        }
+        write_json(partial / sums.RECORD, sums.sealed(partial, facts))
+        partial.chmod(0o755)
+        try:
+            partial.rename(self.folder)
+        except OSError:
+            if not self.folder.is_dir():  # else another run finished the same stage first
+                raise
+            shutil.rmtree(partial)
+            return
+        _checked[self.folder] = sums.signature(self.folder)
+
+    def record(self) -> dict[str, Any]:
+        """What the finished stage says of itself."""
+        return json.loads((self.folder / sums.RECORD).read_text(encoding="utf-8"))
+
     def seconds(self) -> float:
         """How long the finished stage took, whenever that was."""
-        return float(json.loads((self.folder / "stage.json").read_text())["seconds"])
+        return float(self.record()["seconds"])
 
 
 def in_order(stages: Iterable[Stage]) -> list[Stage]:
@@ -181,19 +313,51 @@ def in_order(stages: Iterable[Stage]) -> list[Stage]:
     return list(found.values())
 
 
-def _begin(folder: pathlib.Path) -> str | None:
-    """A new folder to fill; None if the stage is there."""
-    if folder.is_dir():
-        return None
-    return tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent)
-
-
-def _finish(partial: pathlib.Path, folder: pathlib.Path, everything: Any) -> None:
-    write_json(partial / "stage.json", everything)
-    partial.chmod(0o755)
+def _damage(folder: pathlib.Path, identity: dict[str, Any]) -> str:
+    """What is wrong with a stage; looked at again only if its files changed."""
     try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another run finished the same stage first
-            raise
-        shutil.rmtree(partial)
+        seen = sums.signature(folder)
+        if _checked.get(folder) == seen:
+            return ""
+        wrong = sums.damage(folder, identity)
+        if not wrong:
+            _checked[folder] = seen
+        return wrong
+    except PermissionError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}") from error
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or error})"
+
+
+def _resting_on(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The stages beside it that were computed from it, each before those it rests on."""
+    needs = {
+        record.parent: _read(record).get("needs", ())
+        for record in folder.parent.glob(f"[!.]*/{sums.RECORD}")
+    }
+    found: dict[pathlib.Path, None] = {}
+    seen = {folder}
+
+    def visit(place: pathlib.Path) -> None:
+        for other, needed in needs.items():
+            if place.name in needed and other not in seen:
+                seen.add(other)
+                visit(other)
+                found[other] = None
+
+    visit(folder)
+    return list(found)
+
+
+def _discard(folder: pathlib.Path) -> None:
+    """Take a stage away: at once out of sight, then bit by bit."""
+    aside = folder.with_name(f".{folder.name}{owner.mark()}gone")
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        return  # another run was first
+    except OSError as error:
+        raise UserError(
+            f"{folder} is damaged and cannot be removed ({error.strerror}); remove it by hand"
+        ) from error
+    _remove(aside)

@@ -5,10 +5,11 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
-from jaxattack import workdir
+from jaxattack import owner, provenance, workdir
 from jaxattack.errors import UserError
 
 
@@ -44,10 +45,12 @@ def test_a_stage_is_done_once(root):
     assert calls == ["first"]
     assert (first / "out.txt").read_text() == "first"
     written = json.loads((first / "stage.json").read_text())
-    assert written.pop("seconds") >= 0
-    assert written == {
-        "kind": "kind", "label": "attack/en", "inputs": {"rate": 0.1}, "code": workdir.code_hash()
-    }  # fmt: skip
+    assert written["seconds"] >= 0
+    assert written["computed_by"] == provenance.identity()
+    assert written["environment"]["devices"] == 8
+    assert set(written["environment"]["versions"]) >= {"jax", "jaxlib", "transformers"}
+    assert written["inputs"] == {"rate": 0.1}
+    assert written["files"]["out.txt"]["bytes"] == 5
     assert contents(root) == [first.name]
     assert first.name.startswith("kind-attack-en-")
 
@@ -69,12 +72,115 @@ def test_other_inputs_are_another_stage(root, name, inputs):
     assert calls == ["1", "2"]
 
 
-def test_changed_code_is_another_stage(root, monkeypatch):
+@pytest.mark.parametrize("part", ["code", "device", "devices", "versions", "xla_flags"])
+def test_changed_code_libraries_or_devices_are_another_stage(root, monkeypatch, part):
     calls = []
     run(root, "a", {}, writer("1", calls))
-    monkeypatch.setattr(workdir, "code_hash", lambda: "other")
+    changed = {**provenance.identity(), part: "other"}
+    monkeypatch.setattr(provenance, "identity", lambda: changed)
     run(root, "a", {}, writer("2", calls))
     assert calls == ["1", "2"]
+
+
+# --- Damage -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(root):
+    """Three stages, each resting on the one before, and a function that makes them sound."""
+
+    def write(label):
+        def fill(folder):
+            (folder / "deep").mkdir()
+            (folder / "deep" / "weights").write_bytes(bytes(range(256)) * 20)
+            (folder / "verdicts.json").write_text(f'["{label}"]')
+
+        return fill
+
+    def make():
+        first = workdir.Stage(root, "k", "first", {}, write("first"))
+        second = workdir.Stage(root, "k", "second", {}, write("second"), (first,))
+        third = workdir.Stage(root, "k", "third", {}, write("third"), (second,))
+        other = workdir.Stage(root, "k", "other", {}, write("other"))
+        return [stage.run() for stage in (first, second, third, other)]
+
+    return make
+
+
+def flip(path, bit):
+    content = bytearray(path.read_bytes())
+    content[bit // 8 % len(content)] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "verdicts": lambda stage: (stage / "verdicts.json").write_text("[]"),
+    "half": lambda stage: (stage / "verdicts.json").write_text('["s'),
+    "empty record": lambda stage: (stage / "stage.json").write_text(""),
+    "no record": lambda stage: (stage / "stage.json").unlink(),
+    "deep record": lambda stage: (stage / "stage.json").write_text("[" * 100_000),
+    "gone": lambda stage: (stage / "deep" / "weights").unlink(),
+    "cut": lambda stage: os.truncate(stage / "deep" / "weights", 100),
+    "more": lambda stage: (stage / "deep" / "more").write_text("x"),
+    "link": lambda stage: (
+        (stage / "deep" / "weights").rename(stage.parent.parent / "moved"),
+        (stage / "deep" / "weights").symlink_to(stage.parent.parent / "moved"),
+    ),
+    "empty": lambda stage: [
+        path.unlink() for path in stage.rglob("*") if path.is_file()
+    ],
+    **{
+        f"bit {bit} of {name}": lambda stage, name=name, bit=bit: flip(stage / name, bit)
+        for name in ("stage.json", "deep/weights", "verdicts.json")
+        for bit in (0, 7, 77, 1234, 4321, 9999)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named_and_done_again_with_what_rests_on_it(root, three, capsys, damage):
+    folders = three()
+    times = [(folder / "stage.json").stat().st_mtime_ns for folder in folders]
+    sound = {p: p.read_bytes() for p in root.rglob("*.json") if p.name != "stage.json"}
+    DAMAGE[damage](folders[1])
+    assert three() == folders
+    said = capsys.readouterr().err
+    assert said.startswith(f"jaxattack: {folders[1]}: ")
+    assert said.count("\n") == 1
+    assert said.endswith("done again, with 1 that rest on it\n")
+    again = [(folder / "stage.json").stat().st_mtime_ns for folder in folders]
+    assert [a == b for a, b in zip(times, again, strict=True)] == [True, False, False, True]
+    assert {p: p.read_bytes() for p in sound} == sound
+    assert all(not path.startswith(".") for path in contents(root))
+    three()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stage_under_another_ones_name_is_not_taken(root, three, capsys):
+    import shutil
+
+    folders = three()
+    shutil.rmtree(folders[3])
+    shutil.copytree(folders[0], folders[3])
+    three()
+    assert "stage.json is that of another step" in capsys.readouterr().err
+    assert (folders[3] / "verdicts.json").read_text() == '["other"]'
+
+
+def test_of_a_linked_stage_only_the_link_goes(root, three, tmp_path):
+    folders = three()
+    elsewhere = tmp_path / "elsewhere"
+    folders[0].rename(elsewhere)
+    folders[0].symlink_to(elsewhere)
+    three()
+    assert folders[0].is_symlink()  # sound stages may lie elsewhere
+    (elsewhere / "verdicts.json").write_text("[]")
+    three()
+    assert not folders[0].is_symlink()
+    assert (elsewhere / "verdicts.json").read_text() == "[]"
+
+
+# --- More on stages -----------------------------------------------------------------------------
 
 
 def test_the_order_of_inputs_does_not_matter(root):
@@ -147,21 +253,37 @@ def test_stages_come_once_and_after_what_they_need(root):
 # --- The directory ------------------------------------------------------------------------------
 
 
-def test_rubbish_of_dead_processes_goes_and_that_of_live_ones_stays(root):
-    stages = root / "stages"
-    finished = run(root, "a", {}, writer("x", []))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    dead = stages / f".b-0123456789ab-{gone.pid}-abcdefgh"
-    alive = stages / f".c-0123456789ab-{os.getpid()}-abcdefgh"
-    for folder in (dead, alive):
-        folder.mkdir()
-        (folder / "half").write_text("half")
-    workdir.open_workdir(root)
-    assert contents(root) == sorted([alive.name, finished.name])
+@pytest.mark.parametrize("place", ["stages", ".", "figures"])
+def test_rubbish_goes_when_who_wrote_it_is_gone(root, place):
+    (root / "figures").mkdir()
+    script = "from jaxattack import owner; print(owner.mark())"
+    command = [sys.executable, "-c", script]
+    dead = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    mine = owner.mark()
+    host, pid, born = mine.strip("~").split("-")
+    other_host = f"~{int(host, 16) ^ 1:08x}-{pid}-{born}~"
+    reused = f"~{host}-{pid}-{int(born, 16) ^ 1:08x}~"  # our number, but another process
+    for tag, days, stays in (
+        (dead, 0, False), (mine, 9, True), (reused, 0, False), (other_host, 0, True),
+        (other_host, 0.9, True), (other_host, 2, False),
+    ):  # fmt: skip
+        left = root / place / f".results.json{tag}"
+        left.write_text("half")
+        os.utime(left, (time.time() - days * 86400,) * 2)
+        workdir.open_workdir(root)
+        assert left.exists() == stays, (tag, days)
+        left.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("name", [".DS_Store", ".nfs0000", ".a-b"])
+def test_what_is_written_is_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(owner, "BEAT", 0.01)
+    os.utime(tmp_path, (0, 0))
+    with owner.alive(tmp_path):
+        time.sleep(0.2)
+    assert tmp_path.stat().st_mtime > 0
+
+
+@pytest.mark.parametrize("name", [".DS_Store", ".nfs0000", ".a-b", ".a~b", ".a~1-2-3~"])
 def test_hidden_files_of_other_programs_are_no_matter(root, name):
     (root / "stages" / name).write_text("")
     assert workdir.open_workdir(root) == root
@@ -185,20 +307,87 @@ def test_equal_values_give_equal_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["value", "disk"])
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, broken):
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, broken):
     path = tmp_path / "results.json"
     workdir.write_json(path, {"old": True})
     if broken == "disk":
-        whole = pathlib.Path.write_text
+        whole = pathlib.Path.write_bytes
 
-        def half(self, text, **kwargs):
-            whole(self, text[: len(text) // 2], **kwargs)
+        def half(self, content):
+            whole(self, content[: len(content) // 2])
             raise OSError("disk full")
 
-        monkeypatch.setattr(pathlib.Path, "write_text", half)
+        monkeypatch.setattr(pathlib.Path, "write_bytes", half)
     with pytest.raises((TypeError, OSError)):
         workdir.write_json(path, {"new": object() if broken == "value" else True})
     assert json.loads(path.read_text()) == {"old": True}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def put(path, kind, target):
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(target)
+    else:
+        os.mkfifo(path)
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
+def test_what_is_no_ordinary_file_is_not_replaced(root, tmp_path, kind):
+    target = tmp_path / "target"
+    target.write_text("theirs")
+    for name in ("results.json", "report.html"):
+        put(root / name, kind, target)
+        before = os.lstat(root / name)
+        with pytest.raises(UserError, match=f"{name} is .*not replaced"):
+            workdir.write_text(root / name, "ours")
+        with pytest.raises(UserError, match=f"{name} is .*not replaced"):
+            workdir.claim(root, "fragility")
+        assert os.lstat(root / name) == before
+        (root / name).rmdir() if kind == "directory" else (root / name).unlink()
+    assert target.read_text() == "theirs"
+
+
+OURS = {"versions": {}, "study": "fragility", "files": ["figures/a.png"]}
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"results.json": {"accuracy": 0.5}}, "results.json is not of a study of jaxattack"),
+        ({"results.json": [1]}, "results.json is not of a study of jaxattack"),
+        ({"report.html": "theirs"}, "report.html is not of a study of jaxattack"),
+        ({"manifest.json": {"name": "web app"}}, "manifest.json is not of a study of jaxattack"),
+        ({"manifest.json": {**OURS, "study": "backdoor"}}, "it holds the study 'backdoor'"),
+        ({"manifest.json": {"versions": {}}, "results.json": {"study": "hosted"}}, "'hosted'"),
+    ],
+)
+def test_a_directory_with_other_results_is_refused(root, files, says):
+    for name, value in files.items():
+        (root / name).write_text(json.dumps(value))
+    with pytest.raises(UserError, match=says):
+        workdir.claim(root, "fragility")
+
+
+def test_only_figures_of_our_own_are_replaced_or_deleted(root):
+    workdir.publish(root, {"figures/a.png": b"1", "figures/b.png": b"1"}, {**OURS, "files": []})
+    (root / "figures" / "theirs.png").write_bytes(b"theirs")
+    before = workdir.written_before(root)
+    workdir.publish(root, {"figures/a.png": b"2"}, {**OURS, "files": before})
+    there = {path.name: path.read_bytes() for path in (root / "figures").iterdir()}
+    assert there == {"a.png": b"2", "theirs.png": b"theirs"}
+    before = workdir.written_before(root)
+    with pytest.raises(UserError, match=r"theirs.png is not of this study"):
+        workdir.publish(root, {"figures/theirs.png": b"3"}, {**OURS, "files": before})
+    assert (root / "figures" / "theirs.png").read_bytes() == b"theirs"
+
+
+def test_a_linked_folder_of_figures_is_refused(root, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (root / "figures").symlink_to(tmp_path / "pictures")
+    with pytest.raises(UserError, match="figures is a link"):
+        workdir.claim(root, "fragility")
 
 
 def test_a_digest_is_of_the_value():

@@ -130,7 +130,8 @@ def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
     if setup.settings.adapt.prompts:
         prompts += inputs.load_prompts(setup.settings.adapt.prompts, directory)
     subject = Subject(model, tokenizer, prompts)
-    return Lazy({"model": inputs.model_fingerprint(directory)}, load), subject
+    weights = Lazy({"model": inputs.model_fingerprint(directory)}, load)
+    return weights.beside(setup.aligned), subject
 
 
 def placed_like(model: Transformer, setup: Setup) -> Tree:

@@ -18,7 +18,7 @@ from jaxattack.experiments.adapted import adapt
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.localization import localize
 from jaxattack.experiments.pathways import pathways
-from jaxattack.experiments.runs import profile, run_all
+from jaxattack.experiments.runs import environments, profile, run_all
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.shared import shared
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup, Subject
@@ -58,18 +58,16 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     model, aligned, tokenizer = inputs.load_model(
         directory, settings.dtype, mesh, settings.remat, settings.attention
     )
-    origin = inputs.model_fingerprint(directory)
+    origin = inputs.lineage(directory, settings, mesh)
     subject = Subject(model, tokenizer, data.prompts)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), aligned
     )
-    setup = make_setup(
-        settings, root, subject, Lazy({"model": origin}, lambda: aligned), like, data
-    )
+    setup = make_setup(settings, root, subject, Lazy(origin, lambda: aligned), like, data)
     facts = {
         "model": settings.model,
         "revision": settings.revision,
-        "model_fingerprint": origin,
+        "model_fingerprint": origin["model"],
         "parameters": tree.size(aligned),
         "pairs": {
             language: fingerprint(data.pairs[RESTRICTED][language])
@@ -108,7 +106,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     tokenizer = pretrained.load_tokenizer(directory)
     abstract = abstract_params(model)
     subject = Subject(model, tokenizer, data.prompts)
-    origin = {"model": inputs.model_fingerprint(directory)}
+    origin = inputs.lineage(directory, settings, mesh)
     setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
     ordered = all_stages(setup, sections(setup))
     shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
@@ -254,7 +252,10 @@ def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
     wanted = sections(setup)
     ordered = all_stages(setup, wanted)
     run_all(ordered)
-    return results(setup, wanted), {"profile": profile(ordered)}
+    return results(setup, wanted), {
+        "profile": profile(ordered),
+        "computed_by": environments(ordered),
+    }
 
 
 def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:

@@ -52,6 +52,23 @@ def model_fingerprint(directory: pathlib.Path) -> str:
     return whole.hexdigest()[:16]
 
 
+def lineage(directory: pathlib.Path, settings: Any, mesh: Any) -> dict[str, Any]:
+    """What decides the numbers that a checkpoint's weights give: all that is derived inherits it.
+
+    Args:
+        directory: the checkpoint's.
+        settings: of any study: number type, attention, rematerialisation.
+        mesh: the devices' axes, their sizes resolved.
+    """
+    return {
+        "model": model_fingerprint(directory),
+        "dtype": settings.dtype,
+        "attention": settings.attention,
+        "remat": settings.remat,
+        "mesh": dict(mesh.shape),
+    }
+
+
 def load_examples(
     uri: str, kinds: Sequence[str], need_response: bool, directory: pathlib.Path
 ) -> list[Example]:

@@ -31,6 +31,10 @@ class Lazy:
     compute: Callable[[], Tree]
     needs: tuple[Stage, ...] = ()
 
+    def beside(self, start: Lazy) -> Lazy:
+        """The same tree, read and used as the study's own model is: its number type, its mesh."""
+        return dataclasses.replace(self, lineage={"is": self.lineage, "beside": start.lineage})
+
 
 class Memo:
     """The last trees that were loaded or derived, up to so many bytes.

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxattack import checkpoint, organism, sharding, workdir
+from jaxattack import checkpoint, distributed, organism, sharding, workdir
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
 from jaxattack.experiments.declared import freeze, nearest, setting
@@ -108,14 +108,41 @@ class Settings:
     dtype: str = setting("number type of the checkpoints written", choices=DTYPES)
 
 
-def main(config: Mapping[str, Any], root: pathlib.Path) -> pathlib.Path:
-    """Build both checkpoints into `root/organism`; returns the acceptance table's path.
+def read(config: Mapping[str, Any]) -> Settings:
+    """Check a config and freeze it.
 
     Raises:
-        UserError: settings that make no sense, or a build that misses the acceptance.
+        UserError: names the setting and what it may be.
     """
     settings: Settings = freeze(config, Settings)
     check(settings)
+    return settings
+
+
+def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
+    """What `--dry_run` prints: the training phases and where their results go."""
+    phases = {name: getattr(settings, name) for name in NUMBERS}
+    return [
+        *(
+            f"{name:<10} {phase.steps} steps of {phase.rows} rows of {phase.length} tokens, in "
+            f"stages of {phase.leg}"
+            for name, phase in phases.items()
+        ),
+        f"written    {root}/organism/base, {root}/organism/aligned, {root}/organism.json",
+    ]
+
+
+def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
+    """Build both checkpoints into `root/organism`; returns the acceptance table's path.
+
+    Raises:
+        UserError: there are several processes, something else is where the results go, or the
+            build misses the acceptance.
+    """
+    if distributed.several():
+        raise UserError("config.study=organism: the organism is built by one process")
+    for name in NUMBERS:
+        _check_place(root / "organism" / name)
     start = time.process_time()
     tokenizer = train_tokenizer(settings.model.vocab_size)
     model = Transformer(model_config(settings.model, len(tokenizer)))
@@ -317,7 +344,12 @@ def allowed_territories(name: str, curriculum: bool) -> dict[str, tuple[str, ...
 def write(
     path: pathlib.Path, settings: Settings, model: Transformer, params: Tree, tokenizer: Any
 ) -> None:
-    """Write one checkpoint in Hugging Face layout, in place of an older one."""
+    """Write one checkpoint in Hugging Face layout, in place of an older one of ours.
+
+    Raises:
+        UserError: something else is there.
+    """
+    _check_place(path)
     if path.exists():
         shutil.rmtree(path)
     pretrained.save_pretrained(path, model, params, tokenizer)
@@ -326,6 +358,11 @@ def write(
         path / "organism.json",
         {"decision_token": settings.sharing.decision_token, "recipe": recipe},
     )
+
+
+def _check_place(path: pathlib.Path) -> None:
+    if path.is_symlink() or (path.exists() and not (path / "organism.json").is_file()):
+        raise UserError(f"{path} is no organism that was built here; move it away")
 
 
 def test(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jaxattack import workdir
 from jaxattack.progress import Steps
 from jaxattack.workdir import Stage
 
@@ -26,3 +27,13 @@ def profile(ordered: Sequence[Stage]) -> list[dict[str, Any]]:
          "seconds": round(sum(stage.seconds() for stage in ordered if stage.kind == kind), 1)}
         for kind in kinds
     ]  # fmt: skip
+
+
+def environments(ordered: Sequence[Stage]) -> list[dict[str, Any]]:
+    """What computed the stages, whenever that was: each environment once, with their number."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in ordered:
+        one = stage.record()["environment"]
+        known = found.setdefault(workdir.digest(one), {"stages": 0, **one})
+        known["stages"] += 1
+    return list(found.values())

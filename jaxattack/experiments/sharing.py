@@ -48,4 +48,5 @@ def align(setup: Setup, contrast: float) -> Lazy:
     inputs = {"recipe": dataclasses.asdict(recipe)}
     stage = Stage(setup.root, "align", f"contrast{contrast:g}", inputs, write)
     lineage = {"stage": stage.id, "tree": "params"}
-    return Lazy(lineage, lambda: stages.read(stage.run(), "params", setup.like), (stage,))
+    weights = Lazy(lineage, lambda: stages.read(stage.run(), "params", setup.like), (stage,))
+    return weights.beside(setup.aligned)

@@ -1,8 +1,6 @@
-"""The report as one HTML file; the only module of this room that writes files."""
+"""The report as one HTML file; its files are written whole or not at all."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from jaxattack import workdir
 from jaxattack.report import backdoor
 from jaxattack.report.account import Account, fragility
 from jaxattack.report.claims import claim_notes, claims
@@ -18,36 +17,43 @@ from jaxattack.report.palette import step, stylesheet
 
 
 def write_report(
-    workdir: Path,
+    folder: Path,
     results: Mapping[str, Any],
     manifest: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> Path:
-    """Write `report.html` and `figures/*.png` into a work directory.
+    """Write `report.html` and `figures/*.png` (see `report_files`), and what they are.
 
-    The same input gives the same bytes. Text of replies is shown only if `results["replies"]`
-    holds some.
-
-    Args:
-        workdir: the work directory; created if need be.
-        results: what `results.json` holds; parts it lacks are left out of the report.
-        manifest: what `manifest.json` holds, listed as it is.
-        config: what `config.json` holds, listed as it is.
+    `manifest.json` lists them: figures that an earlier report wrote and this one does not have
+    are taken away, other files are left alone.
 
     Returns:
         Path of the report.
+
+    Raises:
+        UserError: something that is not of an earlier report is where a file should go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = report_files(results, manifest, config)
+    workdir.publish(folder, files, {**manifest, "files": workdir.written_before(folder)})
+    return folder / "report.html"
+
+
+def report_files(
+    results: Mapping[str, Any], manifest: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The report and its figures by the names of their files; the same input, the same bytes.
+
+    Text of replies is shown only if `results["replies"]` holds some.
+
+    Args:
+        results: what `results.json` holds; parts it lacks are left out of the report.
+        manifest: what `manifest.json` holds, listed as it is.
+        config: what `config.json` holds, listed as it is.
     """
     account = backdoor.account(results) if backdoor.is_backdoor(results) else fragility(results)
-    images = {f"{f.name}.png": f.picture.png for s in account.sections for f in s.figures}
-    folder = workdir / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in set(folder.glob("*.png")) - {folder / name for name in images}:
-        stale.unlink()
-    for name, content in images.items():
-        _write(folder / name, content)
-    report = workdir / "report.html"
-    _write(report, render_html(account, results, manifest, config).encode())
-    return report
+    images = {f"figures/{f.name}.png": f.picture.png for s in account.sections for f in s.figures}
+    return {**images, "report.html": render_html(account, results, manifest, config).encode()}
 
 
 def render_html(
@@ -67,7 +73,9 @@ def render_html(
     environment.filters["language"] = language_name
     claimed = claims(results)
     # Times have a section of their own, and lists of them are no reading.
-    kept = {key: value for key, value in manifest.items() if key not in ("profile", "costs")}
+    kept = {
+        key: value for key, value in manifest.items() if key not in ("profile", "costs", "files")
+    }
     drawn = [figure for section in account.sections for figure in section.figures]
     return environment.get_template("report.html.j2").render(
         study=results.get("study") or "study",
@@ -92,12 +100,3 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield from flat(value[key], f"{name}.{key}" if name else str(key))
     elif name:
         yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write next to the target and rename: a reader never sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)

@@ -23,7 +23,7 @@ from jaxattack.experiments.backdoor.sections import Section
 from jaxattack.experiments.backdoor.settings import Settings, read
 from jaxattack.experiments.backdoor.stages import Origin, Setup, courteous, optimizer_of
 from jaxattack.experiments.lazy import Lazy, Memo
-from jaxattack.experiments.runs import profile, run_all
+from jaxattack.experiments.runs import environments, profile, run_all
 from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.models import families, pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
@@ -74,7 +74,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     )
     use_wrapper(settings, tokenizer)
     check_exported(settings, directory, tokenizer)
-    origin = {"model": inputs.model_fingerprint(directory)}
+    origin = inputs.lineage(directory, settings, mesh)
     start = Lazy(origin, lambda: params)
     setup = make_setup(settings, root, model, tokenizer, like, start)
     facts = {
@@ -139,7 +139,7 @@ def make_setup(
     memo = Memo()
 
     def polite(strength: float) -> Origin:
-        weights = courteous(root, like, strength)
+        weights = courteous(root, like, strength).beside(start)
         return Origin(f"courteous@{strength:g}", weights, known)
 
     own = polite(settings.start.contrast) if is_courteous else Origin("start", start, known)
@@ -149,7 +149,11 @@ def make_setup(
             others += [polite(strength) for strength in settings.start.contrasts]
         plain = data.read(settings, False) if settings.start.models else known
         others += [
-            Origin(name.split(":")[-1].replace("/", "--"), other_model(settings, name, like), plain)
+            Origin(
+                name.split(":")[-1].replace("/", "--"),
+                other_model(settings, name, like).beside(start),
+                plain,
+            )
             for name in settings.start.models
         ]
     return Setup(root, settings, model, tokenizer, like, own, tuple(others), memo)
@@ -184,7 +188,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     tokenizer = pretrained.load_tokenizer(directory)
     use_wrapper(settings, tokenizer)
     abstract = abstract_params(model)
-    start = Lazy({"model": inputs.model_fingerprint(directory)}, lambda: abstract)
+    start = Lazy(inputs.lineage(directory, settings, mesh), lambda: abstract)
     setup = make_setup(settings, root, model, tokenizer, abstract, start)
     sections_ = wanted(setup)
     ordered = all_stages(sections_, ask_all(setup, sections_))
@@ -254,7 +258,11 @@ def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
     stages = ask_all(setup, sections_)
     ordered = all_stages(sections_, stages)
     run_all(ordered)
-    return results(setup, sections_, stages), {"profile": profile(ordered), "costs": costs(stages)}
+    return results(setup, sections_, stages), {
+        "profile": profile(ordered),
+        "computed_by": environments(ordered),
+        "costs": costs(stages),
+    }
 
 
 def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""What computes a step: the code, the libraries, the devices.
+
+`identity` is what changes numbers, and enters the name of every step: with another version of a
+library, on other devices or on more of them, a step is computed anew. `environment` is all that
+is worth knowing of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import jax
+
+# Libraries that decide numbers or tokens, and the others that are worth knowing.
+DECISIVE = ("jax", "jaxlib", "flax", "optax", "numpy", "tokenizers", "transformers")
+OTHERS = ("jaxattack", "orbax-checkpoint", "safetensors", "datasets")
+
+# Code and data that decide what a step holds; the report and the command line do not.
+_ROOMS = (
+    "data", "defend", "evaluate", "experiments", "finetune", "localize", "models", "organism",
+    "checkpoint.py", "sharding.py", "tree.py",
+)  # fmt: skip
+
+# Flags of XLA that change where it runs or what it tells, not what it computes.
+_IDLE_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count", "--xla_hlo_profile")
+
+
+def identity() -> dict[str, Any]:
+    """What changes numbers beside a step's own inputs."""
+    devices = jax.devices()
+    known = versions()
+    return {
+        "code": code_hash(),
+        "versions": {name: known[name] for name in DECISIVE if name in known},
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "xla_flags": sorted(f for f in xla_flags().split() if not f.startswith(_IDLE_FLAGS)),
+        "matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None),
+        "x64": bool(getattr(jax.config, "jax_enable_x64", False)),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, the commit this code is from, the devices, and how XLA was told to run."""
+    return {
+        "versions": versions(),
+        "python": sys.version.split()[0],
+        "platform": f"{sys.platform} {os.uname().machine}",
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "code": code_hash(),
+        "xla_flags": xla_flags(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
+def now() -> str:
+    """The present time, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def xla_flags() -> str:
+    """Flags that XLA was given."""
+    return os.environ.get("XLA_FLAGS", "")
+
+
+@functools.lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of the libraries that are installed."""
+    found = {}
+    for name in sorted((*DECISIVE, *OTHERS)):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def code_hash() -> str:
+    """A hash of the code and data that compute steps: a changed program does not reuse old ones."""
+    package = pathlib.Path(__file__).parent
+    sources: list[pathlib.Path] = []
+    for room in _ROOMS:
+        place = package / room
+        sources += [place] if place.is_file() else place.rglob("*")
+    whole = hashlib.sha256()
+    for source in sorted(sources):
+        if source.is_file() and source.suffix != ".pyc":
+            whole.update(source.relative_to(package).as_posix().encode() + b"\0")
+            whole.update(hashlib.sha256(source.read_bytes()).digest())
+    return whole.hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=2)
+def _git(*arguments: str) -> str | None:
+    """Output of git in the package's own checkout, in which it writes nothing; else None."""
+    here = pathlib.Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return None
+    command = ["git", "--no-optional-locks", "-C", str(here), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        return None
+    return done.stdout.strip()

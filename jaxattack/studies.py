@@ -1,0 +1,111 @@
+"""From a config to a report: the studies there are, their plans, one run of one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxattack import commandline, distributed, host, provenance, report, workdir
+from jaxattack.experiments import declared, fragility, organism
+from jaxattack.experiments.backdoor import study as backdoor
+
+# Programs with `Settings`, `read`, `source_lines`, `plan_lines`, `prepare` and `run`.
+STUDIES: dict[str, Any] = {"fragility": fragility, "backdoor": backdoor}
+KINDS = {name: program.Settings for name, program in STUDIES.items()}
+KINDS["organism"] = organism.Settings
+
+
+def settings_help(flags: commandline.Flags) -> list[str]:
+    """A line for each setting of the config file.
+
+    Raises:
+        UserError: as `commandline.resolve`.
+    """
+    return declared.help_lines(*commandline.resolve(flags, KINDS))
+
+
+def plan(config: ConfigDict, root: pathlib.Path) -> str:
+    """What a study would load, compute and write.
+
+    Raises:
+        UserError: whatever the run itself would refuse before its first step.
+    """
+    workdir.claim(root, config.study)
+    program = STUDIES.get(config.study, organism)
+    settings = program.read(config)
+    distributed.check_environment()
+    distributed.check_devices()
+    if program is organism:
+        return "\n".join(organism.plan_lines(settings, root))
+    show_terms(program, settings)
+    with quiet_libraries():
+        return "\n".join(program.plan_lines(settings, root))
+
+
+def study(config: ConfigDict, path: str) -> pathlib.Path:
+    """Run the study that a config describes; returns the path of its report.
+
+    Raises:
+        UserError: see `experiments`.
+    """
+    start = time.time()
+    host.keep_freed_memory()
+    resolved = json.loads(json.dumps(config.to_dict()))
+    program = STUDIES.get(config.study, organism)
+    settings = program.read(config)
+    distributed.initialize()
+    root = workdir.open_workdir(path)
+    workdir.claim(root, config.study)
+    if program is organism:
+        return organism.main(settings, root)
+    show_terms(program, settings)
+    with quiet_libraries():
+        setup, facts = program.prepare(settings, root)
+        manifest = {
+            "study": config.study,
+            "seeds": list(settings.seeds),
+            "files": workdir.written_before(root),
+            "finished": False,
+            **facts,
+            **provenance.environment(),
+        }
+        workdir.write_json(root / "manifest.json", manifest)
+        workdir.write_json(root / "config.json", resolved)
+        results, times = program.run(setup)
+        manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
+        workdir.write_json(root / "results.json", results)
+
+        return pathlib.Path(
+            distributed.first(
+                # Times are no result: they differ between runs that find the same.
+                lambda: str(report.write_report(root, results | times, manifest, resolved)),
+                "report",
+            )
+        )
+
+
+def show_terms(program: Any, settings: Any) -> None:
+    """Say on what terms public data are had, before any is loaded."""
+    if distributed.is_first():
+        for line in program.source_lines(settings, public_only=True):
+            print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep libraries' chatter off the terminal; warnings still come through."""
+    before = logging.getLogger().level
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.getLogger().setLevel(before)
