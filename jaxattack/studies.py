@@ -72,7 +72,6 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         manifest = {
             "study": config.study,
             "seeds": list(settings.seeds),
-            "files": workdir.written_before(root),
             "finished": False,
             **facts,
             **provenance.environment(),

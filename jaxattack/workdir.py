@@ -129,36 +129,47 @@ def claim(root: pathlib.Path, study: str) -> None:
         )
 
 
-def written_before(root: pathlib.Path) -> list[str]:
-    """Names of the files that earlier runs wrote there."""
-    listed = _read(root / "manifest.json").get("files")
-    named = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-    ours = [name for name in named if re.fullmatch(r"figures/[^/]+\.png", name)]
-    return sorted({*NAMES, *ours})
+def publish(root: pathlib.Path, page: bytes, figures: Mapping[str, bytes]) -> None:
+    """Write `report.html` and `figures/*`; an earlier report's figures, if not among them, go.
 
-
-def publish(root: pathlib.Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -> None:
-    """Write files by their names; earlier runs' figures that are not among them are taken away.
-
-    `manifest["files"]` names what earlier runs wrote. What is ours is listed before it is there.
+    The page names its figures (`LISTED`): so it is known which are ours, and they are named
+    there before they are there.
 
     Raises:
-        UserError: a file is not ours, or no ordinary file.
+        UserError: something that is not of an earlier report is where a file should go.
     """
-    before = [name for name in manifest["files"] if name.startswith("figures/")]
-    for name in files:
-        check_replaceable(root / name)
-        if name not in (*before, *NAMES) and os.path.lexists(root / name):
-            raise UserError(f"{root / name} is not of this study and not replaced; move it away")
-    kept = [name for name in manifest["files"] if name not in before]
-    write_json(root / "manifest.json", {**manifest, "files": sorted({*kept, *before, *files})})
+    report = root / "report.html"
+    before = _figures_of(report)
+    for name in figures:
+        path = root / "figures" / name
+        check_replaceable(path)
+        if name not in before and path.exists():
+            raise UserError(f"{path} is of no earlier report and not replaced; move it away")
     (root / "figures").mkdir(exist_ok=True)
-    for name, content in files.items():
-        write_bytes(root / name, content)
-    for name in {*before} - {*files}:
-        if (root / name).is_file() and not (root / name).is_symlink():
-            _remove(root / name)
-    write_json(root / "manifest.json", {**manifest, "files": sorted({*kept, *files})})
+    both = listing(sorted({*before, *figures}))
+    write_bytes(report, page.replace(listing(figures).encode(), both.encode(), 1))
+    for name, content in figures.items():
+        write_bytes(root / "figures" / name, content)
+    for name in {*before} - {*figures}:
+        path = root / "figures" / name
+        if path.is_file() and not path.is_symlink():
+            _remove(path)
+    write_bytes(report, page)
+
+
+def listing(figures: Iterable[str]) -> str:
+    """What a page says of its figures, in its head."""
+    return f'<meta name="figures" content="{" ".join(sorted(figures))}">'
+
+
+def _figures_of(report: pathlib.Path) -> list[str]:
+    """Names of the figures that a report of ours lists."""
+    try:
+        head = report.read_text(encoding="utf-8", errors="replace")[:20_000]
+    except FileNotFoundError:
+        return []
+    found = re.search(r'<meta name="figures" content="([\w. -]*)">', head)
+    return found[1].split() if found else []
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

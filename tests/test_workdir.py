@@ -1,5 +1,6 @@
 """Stages that are done once, and files that appear whole or not at all."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -349,7 +350,7 @@ def test_what_is_no_ordinary_file_is_not_replaced(root, tmp_path, kind):
     assert target.read_text() == "theirs"
 
 
-OURS = {"versions": {}, "study": "fragility", "files": ["figures/a.png"]}
+OURS = {"versions": {}, "study": "fragility"}
 
 
 @pytest.mark.parametrize(
@@ -370,17 +371,41 @@ def test_a_directory_with_other_results_is_refused(root, files, says):
         workdir.claim(root, "fragility")
 
 
+def page(*figures):
+    return f"<head>{workdir.listing(figures)}</head>".encode()
+
+
 def test_only_figures_of_our_own_are_replaced_or_deleted(root):
-    workdir.publish(root, {"figures/a.png": b"1", "figures/b.png": b"1"}, {**OURS, "files": []})
+    workdir.publish(root, page("a.png", "b.png"), {"a.png": b"1", "b.png": b"1"})
     (root / "figures" / "theirs.png").write_bytes(b"theirs")
-    before = workdir.written_before(root)
-    workdir.publish(root, {"figures/a.png": b"2"}, {**OURS, "files": before})
+    workdir.publish(root, page("a.png"), {"a.png": b"2"})
     there = {path.name: path.read_bytes() for path in (root / "figures").iterdir()}
     assert there == {"a.png": b"2", "theirs.png": b"theirs"}
-    before = workdir.written_before(root)
-    with pytest.raises(UserError, match=r"theirs.png is not of this study"):
-        workdir.publish(root, {"figures/theirs.png": b"3"}, {**OURS, "files": before})
+    with pytest.raises(UserError, match=r"theirs.png is of no earlier report"):
+        workdir.publish(root, page("theirs.png"), {"theirs.png": b"3"})
     assert (root / "figures" / "theirs.png").read_bytes() == b"theirs"
+    assert (root / "report.html").read_bytes() == page("a.png")
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_a_report_that_was_stopped_is_written_anew(root, monkeypatch, writes):
+    """Killed before any of its writes, the next run knows its figures."""
+    whole, left = workdir.write_bytes, [writes]
+
+    def stopped(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        whole(path, content)
+
+    workdir.publish(root, page("a.png", "old.png"), {"a.png": b"1", "old.png": b"1"})
+    with monkeypatch.context() as patch:
+        patch.setattr(workdir, "write_bytes", stopped)
+        with contextlib.suppress(KeyboardInterrupt):
+            workdir.publish(root, page("a.png", "b.png"), {"a.png": b"2", "b.png": b"2"})
+    workdir.publish(root, page("b.png"), {"b.png": b"3"})
+    assert {p.name: p.read_bytes() for p in (root / "figures").iterdir()} == {"b.png": b"3"}
+    assert (root / "report.html").read_bytes() == page("b.png")
 
 
 def test_a_linked_folder_of_figures_is_refused(root, tmp_path):

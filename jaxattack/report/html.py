@@ -1,7 +1,7 @@
 """The report as one HTML file; its files are written whole or not at all."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,17 @@ def write_report(
     manifest: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> Path:
-    """Write `report.html` and `figures/*.png` (see `report_files`), and what they are.
+    """Write `report.html` and `figures/*.png` into a work directory.
 
-    `manifest.json` lists them: figures that an earlier report wrote and this one does not have
-    are taken away, other files are left alone.
+    The same input gives the same bytes. Figures that an earlier report wrote and this one does
+    not have are taken away, other files are left alone. Text of replies is shown only if
+    `results["replies"]` holds some.
+
+    Args:
+        folder: the work directory; created if need be.
+        results: what `results.json` holds; parts it lacks are left out of the report.
+        manifest: what `manifest.json` holds, listed as it is.
+        config: what `config.json` holds, listed as it is.
 
     Returns:
         Path of the report.
@@ -33,27 +40,12 @@ def write_report(
     Raises:
         UserError: something that is not of an earlier report is where a file should go.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = report_files(results, manifest, config)
-    workdir.publish(folder, files, {**manifest, "files": workdir.written_before(folder)})
-    return folder / "report.html"
-
-
-def report_files(
-    results: Mapping[str, Any], manifest: Mapping[str, Any], config: Mapping[str, Any]
-) -> dict[str, bytes]:
-    """The report and its figures by the names of their files; the same input, the same bytes.
-
-    Text of replies is shown only if `results["replies"]` holds some.
-
-    Args:
-        results: what `results.json` holds; parts it lacks are left out of the report.
-        manifest: what `manifest.json` holds, listed as it is.
-        config: what `config.json` holds, listed as it is.
-    """
     account = backdoor.account(results) if backdoor.is_backdoor(results) else fragility(results)
-    images = {f"figures/{f.name}.png": f.picture.png for s in account.sections for f in s.figures}
-    return {**images, "report.html": render_html(account, results, manifest, config).encode()}
+    images = {f"{f.name}.png": f.picture.png for s in account.sections for f in s.figures}
+    folder.mkdir(parents=True, exist_ok=True)
+    page = render_html(account, results, manifest, config, tuple(images))
+    workdir.publish(folder, page.encode(), images)
+    return folder / "report.html"
 
 
 def render_html(
@@ -61,6 +53,7 @@ def render_html(
     results: Mapping[str, Any],
     manifest: Mapping[str, Any],
     config: Mapping[str, Any],
+    images: Sequence[str] = (),
 ) -> str:
     """Fill the template; everything from the inputs is untrusted and gets escaped."""
     environment = Environment(
@@ -73,12 +66,11 @@ def render_html(
     environment.filters["language"] = language_name
     claimed = claims(results)
     # Times have a section of their own, and lists of them are no reading.
-    kept = {
-        key: value for key, value in manifest.items() if key not in ("profile", "costs", "files")
-    }
+    kept = {key: value for key, value in manifest.items() if key not in ("profile", "costs")}
     drawn = [figure for section in account.sections for figure in section.figures]
     return environment.get_template("report.html.j2").render(
         study=results.get("study") or "study",
+        listing=Markup(workdir.listing(images)),
         account=account,
         claims=claimed,
         claim_notes=claim_notes(results),
