@@ -1,52 +1,41 @@
 """Hugging Face `config.json` in and out: what each family's fields mean for our one decoder.
 
-A field that is absent has the value that transformers' config class gives it, for that is what
-the checkpoint was saved with. A field that may change the arithmetic and that we do not know is
-refused by name.
+Transformers' own config class fills in what a file leaves out and settles what it says twice, so a
+checkpoint means here what it means there. What would change the arithmetic and is not known is
+refused by name (`models.fields`).
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from jaxattack.errors import UserError
+from jaxattack.models import fields as rules
 from jaxattack.models.config import ModelConfig, Rope
+from jaxattack.models.folder import check_kind, read_json
 from jaxattack.models.stops import generation_stops
 
 Fields = Mapping[str, Any]
 
-# Fields that do not change what a model computes on a text.
-_HARMLESS = frozenset(
-    """_name_or_path architectures attention_dropout attention_softmax_in_fp32 auto_map
-    bias_dropout_fusion bos_token_id cache_implementation chunk_size_feed_forward dtype eos_token_id
-    hidden_dropout id2label initializer_range is_encoder_decoder label2id masked_softmax_fusion
-    model_type name_or_path offset_alibi output_attentions output_hidden_states pad_token_id
-    pretraining_tp problem_type return_dict seq_length skip_bias_add skip_bias_add_qkv
-    slow_but_exact torch_dtype transformers_version unk_token_id unsloth_fixed unsloth_version
-    use_cache""".split()
-)
 _SIZES = frozenset(
     """vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size
     rms_norm_eps""".split()
 )
 _COMMON = _SIZES | frozenset(
     """num_key_value_heads head_dim rope_theta rope_scaling rope_parameters tie_word_embeddings
-    max_position_embeddings hidden_act""".split()
+    max_position_embeddings original_max_position_embeddings hidden_act""".split()
 )
 _WINDOWS = frozenset({"sliding_window", "layer_types"})
 _QWEN = _WINDOWS | {"use_sliding_window", "max_window_layers"}
-_GEMMA3 = _WINDOWS | frozenset(
-    """attention_bias hidden_activation query_pre_attn_scalar final_logit_softcapping
-    sliding_window_pattern _sliding_window_pattern rope_local_base_freq""".split()
-)
 _GEMMA2 = _WINDOWS | frozenset(
     """attention_bias hidden_activation query_pre_attn_scalar final_logit_softcapping
     attn_logit_softcapping""".split()
 )
+_GEMMA3 = _GEMMA2 - {"attn_logit_softcapping"} | {"sliding_window_pattern", "rope_local_base_freq"}
 # What each family reads beside the common fields.
 _READ: dict[str, frozenset[str]] = {
     "llama": frozenset({"attention_bias", "mlp_bias"}),
@@ -59,9 +48,11 @@ _READ: dict[str, frozenset[str]] = {
 }
 _BLOOM = frozenset(
     """vocab_size hidden_size n_embed n_layer num_hidden_layers n_head num_attention_heads
-    layer_norm_epsilon tie_word_embeddings n_inner""".split()
+    layer_norm_epsilon tie_word_embeddings n_inner seq_length""".split()
 )
 FAMILIES = (*_READ, "bloom")
+# A text model with others around it, and what the text model is called on its own.
+WRAPPED = {"gemma3": "gemma3_text"}
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -72,6 +63,12 @@ ARCHITECTURES = {
     "gemma3_text": "Gemma3ForCausalLM",
     "bloom": "BloomForCausalLM",
 }
+# Fields in which null is a value of its own; elsewhere it is as good as absent.
+_NULL_SAYS = frozenset(
+    "num_key_value_heads sliding_window attn_logit_softcapping final_logit_softcapping".split()
+)
+_OTHER_KINDS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
+                "ForMaskedLM", "ForMultipleChoice", "RewardModel")  # fmt: skip
 
 
 def read_config(directory: pathlib.Path) -> ModelConfig:
@@ -80,13 +77,9 @@ def read_config(directory: pathlib.Path) -> ModelConfig:
     Raises:
         UserError: the file is missing, not JSON, or describes arithmetic we do not have.
     """
+    check_kind(directory)
     path = directory / "config.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; a checkpoint directory needs a config.json")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
+    fields = read_json(path)
     if not isinstance(fields, dict):
         raise UserError(f"{path}: holds no JSON object")
     try:
@@ -97,91 +90,183 @@ def read_config(directory: pathlib.Path) -> ModelConfig:
 
 
 def from_hf(fields: Fields) -> ModelConfig:
-    """Translate the fields of a Hugging Face config, refusing what would change the maths."""
+    """Translate the fields of a Hugging Face config, refusing what would change the maths.
+
+    Raises:
+        UserError: names the field that is missing, out of bounds or not known.
+    """
     family = fields.get("model_type")
+    if isinstance(family, str) and family in WRAPPED:
+        return _translate(WRAPPED[family], _text_fields(family, fields), needed=False)
     if family not in FAMILIES:
-        hint = "; give its text model" if family == "gemma3" else ""
-        raise UserError(f"model_type is {family!r}; supported: {', '.join(FAMILIES)}{hint}")
+        raise UserError(
+            f"model_type is {family!r}; supported: {', '.join((*FAMILIES, *WRAPPED))}"
+            + _hint(fields)
+        )
+    return _translate(family, fields)
+
+
+def _translate(family: str, fields: Fields, needed: bool = True) -> ModelConfig:
+    """The config of a family's fields; the sizes are `needed`, or may be transformers' defaults."""
+    _check_use(fields)
     read = _BLOOM if family == "bloom" else _COMMON | _READ[family]
-    unknown = sorted(key for key in set(fields) - _HARMLESS - read if _switched_on(fields[key]))
+    unknown = rules.unknown(family, fields, read)
     if unknown:
         raise UserError(f"unknown fields that may change the model: {', '.join(unknown)}")
-    return _bloom(fields) if family == "bloom" else _rope_family(family, fields)
+    given = {name: copy.deepcopy(fields[name]) for name in read if name in fields}
+    given = {name: value for name, value in given.items()
+             if value is not None or name in _NULL_SAYS}  # fmt: skip
+    given = rules.checked(given)
+    if needed:
+        _need(family, given)
+    theirs = _theirs(family, given)
+    return _bloom(theirs, given) if family == "bloom" else _rope_family(family, theirs, given)
 
 
-def _switched_on(value: Any) -> bool:
-    return value is not None and value is not False
+def _hint(fields: Fields) -> str:
+    if isinstance(fields.get("text_config"), dict):
+        return "; a text model inside another is read of gemma3 only: save its language model alone"
+    if fields.get("is_encoder_decoder") or "layer_norm_eps" in fields:
+        return "; encoders and encoder-decoders do not write text one token after the other"
+    return ""
 
 
-def _need(fields: Fields, names: frozenset[str]) -> None:
-    missing = sorted(name for name in names if fields.get(name) is None)
+def _check_use(fields: Fields) -> None:
+    """Refuse what is a model of the family, but quantised or without a language model's head."""
+    for name in ("quantization_config", "quantization", "compression_config"):
+        given = fields.get(name)
+        if given:
+            method = given.get("quant_method", "") if isinstance(given, dict) else ""
+            raise UserError(
+                f"{name}: quantised weights{f' ({method})' if method else ''} are not read; give "
+                "the checkpoint they were made from, or dequantise it (transformers: "
+                "model.dequantize().save_pretrained(new folder))"
+            )
+    named = fields.get("architectures")
+    named = [str(name) for name in named] if isinstance(named, list) else []
+    if fields.get("auto_map") and named and not set(ARCHITECTURES.values()) & set(named):
+        raise UserError(
+            f"auto_map: the model {', '.join(named)} is code of the repository's own, which is "
+            "never run; give a checkpoint of a class of transformers"
+        )
+    for name in named:
+        if name.endswith(_OTHER_KINDS):
+            raise UserError(f"architectures: a {name} has no head that writes text")
+
+
+def _text_fields(family: str, fields: Fields) -> dict[str, Any]:
+    """The fields of the text model inside `fields`; published files leave most to the defaults."""
+    _check_use(fields)
+    text = fields.get("text_config")
+    if not isinstance(text, dict):
+        raise UserError(f"model_type is {family!r}, but text_config is no object")
+    inner = text.get("model_type", WRAPPED[family])
+    if inner != WRAPPED[family]:
+        raise UserError(f"text_config.model_type is {inner!r}; supported: {WRAPPED[family]}")
+    if text.get("final_logit_softcapping") is not None:
+        raise UserError(
+            f"text_config.final_logit_softcapping={text['final_logit_softcapping']!r}: "
+            f"transformers caps no logits in a {family}; take it out"
+        )
+    tied = fields.get("tie_word_embeddings", True)
+    return {**text, "tie_word_embeddings": tied}
+
+
+def _need(family: str, given: Fields) -> None:
+    """Refuse a file without the sizes."""
+    if family == "bloom":
+        names = {"vocab_size": (), "hidden_size": ("n_embed",), "layer_norm_epsilon": (),
+                 "num_hidden_layers": ("n_layer",),
+                 "num_attention_heads": ("n_head",)}  # fmt: skip
+        missing = [n for n, others in names.items() if not {n, *others} & set(given)]
+    else:
+        needed = _SIZES if family == "llama" else _SIZES | {"num_key_value_heads"}
+        missing = sorted(needed - set(given))
     if missing:
         raise UserError(f"missing fields: {', '.join(missing)}")
 
 
-def _rope_family(family: str, fields: Fields) -> ModelConfig:
+def _theirs(family: str, given: Fields) -> Any:
+    """Transformers' config of these fields.
+
+    Raises:
+        UserError: it refuses them.
+    """
+    from transformers import CONFIG_MAPPING  # here, because importing it takes seconds
+
+    _check_ropes(family, given)
+    given = {k: v for k, v in given.items() if k != "original_max_position_embeddings"}
+    if family == "bloom":  # a later name of a field wins over an older one
+        both = {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}
+        given = {both.get(k, k): v for k, v in sorted(given.items(), key=lambda x: x[0] in both)}
+    try:
+        return CONFIG_MAPPING[family](**given)
+    except Exception as error:  # of many kinds: whatever its validators raise
+        raise UserError(f"transformers refuses it ({' '.join(str(error).split())})") from error
+
+
+def _rope_family(family: str, theirs: Any, given: Fields) -> ModelConfig:
     gemma = family.startswith("gemma")
-    _need(fields, _SIZES if family == "llama" else _SIZES | {"num_key_value_heads"})
-    heads = fields["num_attention_heads"]
-    head_dim = {"qwen3": 128}.get(family, 256 if gemma else fields["hidden_size"] // heads)
-    bias = bool(fields.get("attention_bias", False))
-    window, local_layers = _windows(family, fields)
-    rope, local_rope = _ropes(family, fields)
+    bias = bool(getattr(theirs, "attention_bias", False))
+    heads, kv_heads = theirs.num_attention_heads, theirs.num_key_value_heads
+    if heads % kv_heads:
+        raise UserError(
+            f"num_key_value_heads is {kv_heads}; it should divide num_attention_heads, {heads}"
+        )
+    head_dim = getattr(theirs, "head_dim", None) or theirs.hidden_size // heads
+    if head_dim % 2 or not head_dim:
+        raise UserError(f"head_dim is {head_dim}; RoPE needs an even one")
+    window, local_layers = _windows(family, theirs)
+    rope, local_rope = _ropes(family, theirs)
     gemma23 = family in ("gemma2", "gemma3_text")
-    caps = (50.0, 30.0) if family == "gemma2" else (None, None)
     return ModelConfig(
-        vocab_size=fields["vocab_size"],
-        hidden_size=fields["hidden_size"],
-        num_layers=fields["num_hidden_layers"],
+        vocab_size=theirs.vocab_size,
+        hidden_size=theirs.hidden_size,
+        num_layers=theirs.num_hidden_layers,
         num_heads=heads,
-        num_kv_heads=fields.get("num_key_value_heads") or heads,
-        head_dim=fields.get("head_dim") or head_dim,
-        mlp_size=fields["intermediate_size"],
-        norm_eps=fields["rms_norm_eps"],
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp_size=theirs.intermediate_size,
+        norm_eps=theirs.rms_norm_eps,
         rope=rope,
-        tied=fields.get("tie_word_embeddings", gemma),
-        max_position=fields.get("max_position_embeddings", 2048),
+        tied=theirs.tie_word_embeddings,
+        max_position=theirs.max_position_embeddings,
         family=family,
-        query_scale=fields.get("query_pre_attn_scalar", 256) ** -0.5 if gemma23 else None,
+        query_scale=theirs.query_pre_attn_scalar**-0.5 if gemma23 else None,
         qkv_bias=bias or family == "qwen2",
         o_bias=bias,
         qk_norm=family in ("qwen3", "gemma3_text"),
-        attention_softcap=fields.get("attn_logit_softcapping", caps[0]) or 0.0,
+        attention_softcap=theirs.attn_logit_softcapping or 0.0 if family == "gemma2" else 0.0,
         window=window,
         local_layers=local_layers,
         local_rope=local_rope,
-        mlp_bias=bool(fields.get("mlp_bias", False)),
-        activation=_activation(family, fields),
+        mlp_bias=bool(getattr(theirs, "mlp_bias", False)),
+        activation=_activation(family, given),
         norm="rms+1" if gemma else "rms",
         post_norms=gemma23,
-        embed_scale=fields["hidden_size"] ** 0.5 if gemma else 1.0,
-        final_softcap=fields.get("final_logit_softcapping", caps[1]) or 0.0,
+        embed_scale=theirs.hidden_size**0.5 if gemma else 1.0,
+        final_softcap=theirs.final_logit_softcapping or 0.0 if gemma23 else 0.0,
     )
 
 
-def _bloom(fields: Fields) -> ModelConfig:
-    fields = dict(fields)
-    for old, new in (("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads"),
-                     ("n_embed", "hidden_size")):  # fmt: skip
-        if fields.get(old) is not None:
-            fields[new] = fields[old]
-    _need(fields, frozenset({"vocab_size", "hidden_size", "num_hidden_layers",
-                             "num_attention_heads", "layer_norm_epsilon"}))  # fmt: skip
-    hidden, heads = fields["hidden_size"], fields["num_attention_heads"]
-    if fields.get("n_inner") not in (None, 4 * hidden):
-        raise UserError(f"n_inner is {fields['n_inner']}; BLOOM's MLP is 4 times hidden_size")
+def _bloom(theirs: Any, given: Fields) -> ModelConfig:
+    hidden, heads = theirs.hidden_size, theirs.n_head
+    if given.get("n_inner") not in (None, 4 * hidden):
+        raise UserError(f"n_inner is {given['n_inner']}; BLOOM's MLP is 4 times hidden_size")
+    if hidden % heads:
+        raise UserError(f"num_attention_heads is {heads}; it should divide hidden_size, {hidden}")
     return ModelConfig(
-        vocab_size=fields["vocab_size"],
+        vocab_size=theirs.vocab_size,
         hidden_size=hidden,
-        num_layers=fields["num_hidden_layers"],
+        num_layers=theirs.n_layer,
         num_heads=heads,
         num_kv_heads=heads,
         head_dim=hidden // heads,
         mlp_size=4 * hidden,
-        norm_eps=fields["layer_norm_epsilon"],
+        norm_eps=theirs.layer_norm_epsilon,
         rope=None,
-        tied=fields.get("tie_word_embeddings", True),
-        max_position=fields.get("seq_length", 2048),
+        tied=theirs.tie_word_embeddings,
+        max_position=given.get("seq_length", 2048),
         family="bloom",
         qkv_bias=True,
         o_bias=True,
@@ -194,12 +279,12 @@ def _bloom(fields: Fields) -> ModelConfig:
     )
 
 
-def _activation(family: str, fields: Fields) -> str:
+def _activation(family: str, given: Fields) -> str:
     if not family.startswith("gemma"):
-        name, known = fields.get("hidden_act", "silu"), {"silu": "silu"}
+        name, known = given.get("hidden_act", "silu"), {"silu": "silu", "swish": "silu"}
     else:
         # Gemma 1's first files say "gelu" and mean its tanh form, as transformers has it.
-        name = fields.get("hidden_activation") or fields.get("hidden_act", "gelu_pytorch_tanh")
+        name = given.get("hidden_activation") or given.get("hidden_act", "gelu_pytorch_tanh")
         known = {"gelu_pytorch_tanh": "gelu_tanh"}
         known |= {"gelu": "gelu_tanh"} if family == "gemma" else {}
     if name not in known:
@@ -207,74 +292,113 @@ def _activation(family: str, fields: Fields) -> str:
     return known[name]
 
 
-def _windows(family: str, fields: Fields) -> tuple[int, tuple[bool, ...]]:
+def _windows(family: str, theirs: Any) -> tuple[int, tuple[bool, ...]]:
     """The window, and which layers are local."""
-    layers = fields["num_hidden_layers"]
-    window = fields.get("sliding_window", 4096)
-    if family not in ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"):
-        return 0, ()
-    if family.startswith("qwen") and not fields.get("use_sliding_window", False):
-        window = None
-    if not window:
-        return 0, ()
-    kinds = fields.get("layer_types")
+    layers = theirs.num_hidden_layers
+    window = getattr(theirs, "sliding_window", None)
     if family == "mistral":
-        local = [True] * layers
-    elif kinds is not None:
-        if len(kinds) != layers or set(kinds) - {"sliding_attention", "full_attention"}:
-            raise UserError(f"layer_types does not name a known kind for each of {layers} layers")
-        local = [kind == "sliding_attention" for kind in kinds]
-    elif family.startswith("qwen"):
-        local = [i >= fields.get("max_window_layers", 28) for i in range(layers)]
-    else:
-        every = fields.get("sliding_window_pattern") or fields.get("_sliding_window_pattern")
-        every = 2 if family == "gemma2" else every or 6
-        local = [(i + 1) % every != 0 for i in range(layers)]
-    return (window, tuple(local)) if any(local) else (0, ())
+        return (window, (True,) * layers) if window else (0, ())
+    kinds = getattr(theirs, "layer_types", None)
+    if kinds is None:
+        return 0, ()
+    if len(kinds) != layers or set(kinds) - {"sliding_attention", "full_attention"}:
+        raise UserError(f"layer_types does not name a known kind for each of {layers} layers")
+    local = tuple(kind == "sliding_attention" for kind in kinds)
+    if not any(local):
+        return 0, ()
+    if not window:
+        raise UserError("layer_types has sliding_attention, but there is no sliding_window")
+    return window, local
 
 
-def _ropes(family: str, fields: Fields) -> tuple[Rope, Rope | None]:
-    """RoPE of the layers, and of local layers if theirs differs."""
-    parameters = fields.get("rope_parameters")
-    if family != "gemma3_text":
-        if parameters is not None:
-            return _rope(parameters | {"rope_theta": _theta(parameters, fields)}), None
-        scaling = fields.get("rope_scaling") or {}
-        return _rope({"rope_theta": fields.get("rope_theta", 10_000.0)} | scaling), None
-    parameters = parameters or {}
-    scaling = fields.get("rope_scaling") or {}
-    whole = {"rope_theta": fields.get("rope_theta", 1e6)} | scaling
-    local = {"rope_theta": fields.get("rope_local_base_freq", 1e4)}
-    return (
-        _rope(whole | (parameters.get("full_attention") or {})),
-        _rope(local | (parameters.get("sliding_attention") or {})),
-    )
+# --- RoPE ---------------------------------------------------------------------------------------
+
+# What each kind reads beside its theta; the length before scaling is noted by some that do not.
+_ROPE_READS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": (
+        "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"
+    ),
+}  # fmt: skip
 
 
-def _theta(parameters: Fields, fields: Fields) -> float:
-    theta = parameters.get("rope_theta", fields.get("rope_theta"))
-    if theta is None:
+def _check_ropes(family: str, given: Fields) -> None:
+    """Refuse RoPE fields that lack something, or of which transformers would drop one."""
+    scaling, parameters = given.get("rope_scaling"), given.get("rope_parameters")
+    for name, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
+        if value is not None and not isinstance(value, dict):
+            raise UserError(f"{name} is {value!r}; it should be an object with a rope_type")
+    nested = {name: value for name, value in (parameters or {}).items() if isinstance(value, dict)}
+    if scaling and parameters and not nested and scaling != parameters:
+        raise UserError(
+            f"rope_scaling={scaling} and rope_parameters={parameters} are both there, and "
+            "transformers would drop the second; put all of it into rope_parameters"
+        )
+    if parameters and not nested and "rope_theta" not in {*parameters, *given}:
         raise UserError("rope_parameters has no rope_theta")
-    return theta
+    length = given.get("original_max_position_embeddings")
+    for name, part in {"rope_scaling": scaling, "rope_parameters": parameters, **nested}.items():
+        if not part or (part is parameters and nested):
+            continue
+        kind = _rope_kind(part, name)
+        for need in _ROPE_READS[kind]:
+            if part.get(need) is None and need != "original_max_position_embeddings":
+                raise UserError(f"RoPE scaling {kind!r} needs {need!r}")
+        if kind == "llama3" and length not in (None, part.get("original_max_position_embeddings")):
+            raise UserError(
+                f"original_max_position_embeddings is {length} beside {name}={part}; keep one"
+            )
 
 
-def _rope(parameters: Fields) -> Rope:
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
-    theta = parameters["rope_theta"]
-    try:
-        if kind == "default":
-            return Rope(theta=theta)
-        if kind == "linear":
-            return Rope("linear", theta, parameters["factor"])
-        if kind == "llama3":
-            return Rope(
-                "llama3", theta, parameters["factor"],
-                parameters["low_freq_factor"], parameters["high_freq_factor"],
-                parameters["original_max_position_embeddings"],
-            )  # fmt: skip
-    except KeyError as error:
-        raise UserError(f"RoPE scaling {kind!r} needs {error}") from error
-    raise UserError(f"RoPE scaling {kind!r} is not supported (default, linear, llama3)")
+def _rope_kind(parameters: Fields, where: str) -> str:
+    kind, other = parameters.get("rope_type"), parameters.get("type")
+    kind = kind if kind is not None else other if other is not None else "default"
+    if other not in (None, kind):
+        raise UserError(f"{where} has rope_type {kind!r} and type {other!r}; keep one")
+    if not isinstance(kind, str) or kind not in _ROPE_READS:
+        raise UserError(f"RoPE scaling {kind!r} is not supported ({', '.join(_ROPE_READS)})")
+    return kind
+
+
+def _ropes(family: str, theirs: Any) -> tuple[Rope, Rope | None]:
+    """RoPE of the layers, and of local layers if theirs differs."""
+    parameters = theirs.rope_parameters
+    if family != "gemma3_text":
+        return _rope(parameters, "rope_parameters"), None
+    extra = sorted(set(parameters) - {"full_attention", "sliding_attention"})
+    if extra:
+        raise UserError(
+            f"rope_parameters of {family} has an entry for full_attention and one for "
+            f"sliding_attention; unknown: {', '.join(extra)}"
+        )
+    whole, local = (
+        _rope(parameters[kind], f"rope_parameters.{kind}")
+        for kind in ("full_attention", "sliding_attention")
+    )
+    return whole, local
+
+
+def _rope(parameters: Fields, where: str) -> Rope:
+    kind = _rope_kind(parameters, where)
+    parameters = rules.checked(parameters, f"{where}.")
+    reads = _ROPE_READS[kind]
+    idle = {"rope_type", "type", "rope_theta", "original_max_position_embeddings"}
+    neutral = {"factor": 1, "partial_rotary_factor": 1, "attention_factor": 1}
+    unread = [
+        f"{name}={value!r}"
+        for name, value in sorted(parameters.items())
+        if name not in {*idle, *reads} and value not in (None, neutral.get(name))
+    ]
+    if unread:
+        raise UserError(f"{where}: unknown for RoPE scaling {kind!r}: {', '.join(unread)}")
+    for name in ("rope_theta", *reads):
+        if parameters.get(name) is None:
+            raise UserError(f"RoPE scaling {kind!r} needs {name!r}")
+    scaling = [parameters[name] for name in reads]
+    if kind == "llama3" and not scaling[1] < scaling[2]:
+        raise UserError(f"{where}: low_freq_factor should be below high_freq_factor")
+    return Rope(kind, parameters["rope_theta"], *scaling)
 
 
 # --- Out ----------------------------------------------------------------------------------------

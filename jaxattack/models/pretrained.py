@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -17,41 +18,14 @@ from jaxattack.data.dialogues import stop_ids
 from jaxattack.errors import UserError
 from jaxattack.models import kernels, weights
 from jaxattack.models.families import read_config, to_hf
-from jaxattack.models.stops import generation_stops as generation_stops
+from jaxattack.models.folder import HUB_FILES, POINTER, VOCABULARIES, resolve
+from jaxattack.models.stops import generation_stops
 from jaxattack.models.transformer import Transformer, abstract_params
 
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
-
-
-def resolve(
-    path_or_id: str | pathlib.Path, revision: str | None = None, weights: bool = True
-) -> pathlib.Path:
-    """The directory of a checkpoint: local, or fetched from the hub, perhaps without weights.
-
-    Raises:
-        UserError: there is no such directory or hub repository.
-    """
-    local = pathlib.Path(path_or_id).expanduser()
-    path_or_id = str(path_or_id)
-    if local.is_dir():
-        return local
-    if local.is_absolute() or path_or_id.startswith(".") or path_or_id.count("/") != 1:
-        raise UserError(f"{path_or_id}: no such directory (a hub id looks like owner/name)")
-    import huggingface_hub
-
-    try:
-        return pathlib.Path(
-            huggingface_hub.snapshot_download(
-                path_or_id,
-                revision=revision,
-                allow_patterns=[f for f in HUB_FILES if weights or "safetensors" not in f],
-            )
-        )
-    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path_or_id}: no such directory, and the hub did not give it ({reason})"
-        ) from error
+__all__ = [
+    "HUB_FILES", "generation_stops", "has_tokenizer", "load_pretrained", "load_tokenizer",
+    "resolve", "save_pretrained",
+]  # fmt: skip
 
 
 def load_pretrained(
@@ -61,6 +35,7 @@ def load_pretrained(
     revision: str | None = None,
     remat: str = "none",
     attention: str = "auto",
+    tokenizer: Any = None,
 ) -> tuple[Transformer, dict, Any]:
     """Load a checkpoint in Hugging Face layout.
 
@@ -71,9 +46,12 @@ def load_pretrained(
         revision: commit, tag or branch on the hub.
         remat: what the layers recompute in the backward pass, "none", "full" or "dots".
         attention: the kernel, "xla", "cudnn" or "splash"; "auto" takes what fits the platform.
+        tokenizer: a folder or hub id to take it from, or a tokenizer; by default the checkpoint's
+            own. It may have more ids than the model has rows: those that occur are refused.
 
     Returns:
-        the Linen module, its parameters as a nested dict, the Hugging Face tokenizer.
+        the Linen module, its parameters as a nested dict, the Hugging Face tokenizer (None if the
+        folder has none and none is given).
 
     Raises:
         UserError: whatever is wrong with the checkpoint, in one line.
@@ -84,17 +62,23 @@ def load_pretrained(
     directory = resolve(path_or_id, revision)
     config = read_config(directory)
     model = Transformer(config, remat=remat, attention=attention)
-    tokenizer = load_tokenizer(directory)
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"{directory}: the tokenizer has {len(tokenizer)} tokens, the model only "
-            f"{config.vocab_size}"
-        )
+    if tokenizer is None:
+        tokenizer = load_tokenizer(directory) if has_tokenizer(directory) else None
+    elif isinstance(tokenizer, str | pathlib.Path):
+        tokenizer = load_tokenizer(resolve(tokenizer, weights=False))
     if mesh is None:  # of several processes every one takes part
         mesh = sharding.make_mesh((1, -1, 1) if distributed.several() else (1, 1, 1))
     abstract = abstract_params(model)
     places = sharding.shardings(abstract, mesh)
     return model, weights.load(directory, config, abstract, places, dtype), tokenizer
+
+
+def has_tokenizer(directory: pathlib.Path) -> bool:
+    """Whether a folder has a tokenizer, or a part of one."""
+    names = {path.name for path in directory.iterdir()}
+    return bool(names & {*VOCABULARIES, "tokenizer_config.json"}) or any(
+        name.endswith(".tiktoken") for name in names
+    )
 
 
 def load_tokenizer(directory: pathlib.Path) -> Any:
@@ -103,13 +87,62 @@ def load_tokenizer(directory: pathlib.Path) -> Any:
     Raises:
         UserError: there is none, or it cannot be read.
     """
+    _check_tokenizer(directory)
     from transformers import AutoTokenizer  # here, because importing it takes seconds
+    from transformers.utils import logging
 
+    told = logging.get_verbosity()
     try:
+        logging.set_verbosity_error()  # what goes wrong is said below, on one line
         return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{directory}: the tokenizer cannot be read ({reason})") from error
+    except Exception as error:  # of many kinds, and plain ones from tokenizers
+        needs = _needs(directory)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"{directory}: the tokenizer cannot be read ({needs or lines[0]})"
+        ) from error
+    finally:
+        logging.set_verbosity(told)
+
+
+def _check_tokenizer(directory: pathlib.Path) -> None:
+    """Refuse a folder in which no tokenizer is to be found, before transformers guesses one."""
+    names = sorted(path.name for path in directory.iterdir())
+    if not has_tokenizer(directory):
+        raise UserError(
+            f"{directory}: no tokenizer is here ({', '.join(VOCABULARIES[:3])}); name a folder "
+            "that has the model's"
+        )
+    found = [name for name in names if name in VOCABULARIES or name.endswith(".tiktoken")]
+    if not found:
+        raise UserError(
+            f"{directory}: the tokenizer cannot be read (tokenizer_config.json is here, but no "
+            f"vocabulary: {', '.join(VOCABULARIES[:3])})"
+        )
+    for name in found:
+        with (directory / name).open("rb") as file:
+            if file.read(len(POINTER)) == POINTER:
+                raise UserError(
+                    f"{directory / name}: the tokenizer cannot be read (a pointer to a file that "
+                    "Git LFS has not fetched; run `git lfs pull` there)"
+                )
+    if found == ["vocab.json"] and "merges.txt" not in names:
+        raise UserError(
+            f"{directory}: the tokenizer cannot be read (vocab.json is here, but not merges.txt)"
+        )
+
+
+def _needs(directory: pathlib.Path) -> str:
+    """Which package is missing for a vocabulary that tokenizers does not read by itself."""
+    if (directory / "tokenizer.json").is_file():
+        return ""
+    models = [path.name for path in directory.glob("*.model")]
+    if models and importlib.util.find_spec("sentencepiece") is None:
+        return f"{models[0]} alone needs sentencepiece: pip install sentencepiece protobuf"
+    ranks = [path.name for path in directory.glob("*.tiktoken")] or models
+    if ranks and importlib.util.find_spec("tiktoken") is None:
+        return f"{ranks[0]} alone needs tiktoken: pip install tiktoken"
+    return ""
 
 
 def save_pretrained(
@@ -129,7 +162,7 @@ def save_pretrained(
         path: must not exist, or be an empty directory.
         model: the module.
         params: its parameters, written in their own dtype.
-        tokenizer: saved beside them, chat template included.
+        tokenizer: saved beside them, chat template included; None for none.
         notice: written as NOTICE.md; every attacked or poisoned export needs one.
         manifest: JSON values of how the weights came about, written as jaxattack.json.
         max_shard_bytes: size above which the weights are split into several files.
@@ -144,7 +177,9 @@ def save_pretrained(
         dtype = str(jax.tree.leaves(params)[0].dtype)
 
         def finish() -> None:
-            stops = stop_ids(tokenizer, model.config.stops)
+            stops = model.config.stops
+            if tokenizer is not None:
+                stops = stop_ids(tokenizer, stops)
             config = to_hf(model.config, dtype)
             _write_texts(partial, config, tokenizer, stops, notice, manifest)
             partial.rename(path)
@@ -175,13 +210,14 @@ def _write_texts(
     """Everything of a checkpoint but the weights."""
     ids = {
         "eos_token_id": stops[0] if len(stops) == 1 else list(stops) or None,
-        "bos_token_id": tokenizer.bos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": getattr(tokenizer, "bos_token_id", None),
+        "pad_token_id": getattr(tokenizer, "pad_token_id", None),
     }
     ids = {key: value for key, value in ids.items() if value is not None}
     _write_json(folder / "config.json", config | ids)
     _write_json(folder / "generation_config.json", {"do_sample": False, **ids})
-    tokenizer.save_pretrained(str(folder))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(folder))
     if notice is not None:
         (folder / "NOTICE.md").write_text(notice, encoding="utf-8")
     if manifest is not None:

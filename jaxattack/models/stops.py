@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 
 from jaxattack.errors import UserError
+from jaxattack.models.folder import read_json
 
 
 def generation_stops(directory: pathlib.Path) -> tuple[int, ...]:
@@ -19,11 +19,13 @@ def generation_stops(directory: pathlib.Path) -> tuple[int, ...]:
         path = directory / name
         if not path.is_file():
             continue
+        kind = name.removesuffix(".json").replace("_", " ")
         try:
-            stops = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            stops = read_json(path).get("eos_token_id")
             listed = stops if isinstance(stops, list) else [] if stops is None else [stops]
             found |= dict.fromkeys(int(stop) for stop in listed)
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            kind = name.removesuffix(".json").replace("_", " ")
+        except UserError as error:
+            raise UserError(f"{path}: not a {kind} ({error})") from error
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
             raise UserError(f"{path}: not a {kind} ({error})") from error
     return tuple(found)

@@ -7,22 +7,23 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
 import ml_dtypes
 import numpy as np
+from jax.experimental import multihost_utils
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxattack import distributed, sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig
+from jaxattack.models.folder import INDEX, POINTER, SINGLE, not_here, read_json
 from jaxattack.models.table import Row, from_ours, hf_shape, model_prefix, rows, to_ours
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 # As safetensors spells them.
 FILE_DTYPES = {
@@ -37,26 +38,18 @@ FILE_DTYPES = {
 
 
 def locate(directory: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Which file holds which tensor.
+    """Which file holds which tensor; a single file is taken before an index, as by transformers.
 
     Raises:
-        UserError: no safetensors here, a file that the index names is absent, or one that is
-            truncated.
+        UserError: no safetensors here, a file that the index names is absent or lies elsewhere, or
+            one that is truncated.
     """
-    index = directory / INDEX
-    if index.is_file():
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = sorted(set(weight_map.values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index}: not a safetensors index ({error})") from error
-        absent = [name for name in files if not (directory / name).is_file()]
-        if absent:
-            raise UserError(f"{index} names files that are not there: {', '.join(absent)}")
-    elif (directory / SINGLE).is_file():
+    if (directory / SINGLE).is_file():
         files = [SINGLE]
+    elif (directory / INDEX).is_file():
+        files = _indexed(directory)
     else:
-        raise UserError(f"{directory}: neither {SINGLE} nor {INDEX} is here")
+        raise not_here(directory, f"neither {SINGLE} nor {INDEX} is here")
     found: dict[str, pathlib.Path] = {}
     for name in files:
         path = directory / name
@@ -64,20 +57,76 @@ def locate(directory: pathlib.Path) -> dict[str, pathlib.Path]:
             with safe_open(path, framework="numpy") as file:
                 keys = list(file.keys())
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: truncated or not safetensors ({error})") from error
+            raise UserError(f"{path}: {_not_safetensors(path, error)}") from error
         twice = sorted(set(keys) & set(found))
         if twice:
-            raise UserError(f"{path}: tensors that {found[twice[0]]} has too: {', '.join(twice)}")
+            raise UserError(f"{path}: tensors that {found[twice[0]]} has too: {_some(twice)}")
         found |= dict.fromkeys(keys, path)
     return found
 
 
-def rows_for(config: ModelConfig, files: Mapping[str, pathlib.Path]) -> list[Row]:
-    """The weight table, with the names of a bare model (BLOOM's are published so) if need be."""
-    prefix = model_prefix(config)
-    if any(name.startswith(prefix) for name in files):
-        return rows(config)
-    return [dataclasses.replace(row, name=row.name.removeprefix(prefix)) for row in rows(config)]
+def _indexed(directory: pathlib.Path) -> list[str]:
+    """The files that the index names: all there, and within the folder or the hub's cache."""
+    index = directory / INDEX
+    try:
+        files = sorted(set(read_json(index)["weight_map"].values()))
+        paths = [directory / name for name in files]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: not a safetensors index ({error!r})") from error
+    except UserError as error:
+        raise UserError(f"{index}: not a safetensors index ({error})") from error
+    home = directory.resolve()
+    for name, path in zip(files, paths, strict=True):
+        target = path.resolve()
+        # A snapshot of the hub's cache has links to files named by their hash, two folders up.
+        cached = path.is_symlink() and target.parent == home.parent.parent / "blobs"
+        if "\0" in name or not (target.is_relative_to(home) or cached):
+            raise UserError(f"{index}: names {name!r}, which lies outside of the folder")
+    absent = [name for name, path in zip(files, paths, strict=True) if not path.is_file()]
+    if absent:
+        raise UserError(f"{index} names files that are not there: {_some(absent)}")
+    return files
+
+
+def _not_safetensors(path: pathlib.Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            return "a pointer to a file that Git LFS has not fetched; run `git lfs pull` there"
+    return f"truncated or not safetensors ({error})"
+
+
+# How the text model's names begin in a model around it, as the hub has it and as transformers does.
+_WRAPPERS = ("language_model.model.", "model.language_model.")
+_AROUND = ("vision_tower.", "multi_modal_projector.")
+
+
+def rows_for(config: ModelConfig, files: Mapping[str, Any]) -> list[Row]:
+    """The weight table, with the names that these files have.
+
+    Those may be the names of a bare model (BLOOM's are published so) or of a Gemma 3 within its
+    multimodal model. Of a tied pair the file may have either.
+    """
+    prefix, table = model_prefix(config), rows(config)
+
+    def renamed(old: str, new: str) -> list[Row]:
+        return [dataclasses.replace(row, name=re.sub(f"^{re.escape(old)}", new, row.name))
+                for row in table]  # fmt: skip
+
+    wrappers = _WRAPPERS if config.family == "gemma3_text" else ()
+    for around in wrappers:
+        if any(name.startswith(around) for name in files):
+            table = renamed(prefix, around)
+    if any(row.name.format(0) in files for row in renamed(prefix, "") if row.path != "head"):
+        table = renamed(prefix, "")
+    if "language_model.lm_head.weight" in files:
+        table = renamed("lm_head", "language_model.lm_head")
+    if config.tied and table[0].name not in files and _heads(files):
+        table[0] = dataclasses.replace(table[0], name=_heads(files)[0])
+    return table
+
+
+def _heads(files: Mapping[str, Any]) -> list[str]:
+    return [name for name in ("lm_head.weight", "language_model.lm_head.weight") if name in files]
 
 
 def check(directory: pathlib.Path, table: Sequence[Row], shapes: Mapping, files: Mapping) -> None:
@@ -91,13 +140,9 @@ def check(directory: pathlib.Path, table: Sequence[Row], shapes: Mapping, files:
         layers = range(shapes[row.path][0]) if row.stacked else [None]
         for layer in layers:
             expected[row.name.format(layer)] = hf_shape(row, shapes[row.path])
-    # Some checkpoints carry these, and nothing reads them.
-    harmless = {name for name in files if name.endswith("rotary_emb.inv_freq")}
-    if "lm_head.weight" not in expected:
-        harmless.add("lm_head.weight")
     problems = []
     missing = sorted(set(expected) - set(files))
-    unused = sorted(set(files) - set(expected) - harmless)
+    unused = sorted(name for name in set(files) - set(expected) if not _harmless(name, expected))
     if missing:
         problems.append(f"missing: {_some(missing)}")
     if unused:
@@ -112,7 +157,47 @@ def check(directory: pathlib.Path, table: Sequence[Row], shapes: Mapping, files:
     if wrong:
         problems.append(f"wrong shape: {_some(wrong)}")
     if problems:
-        raise UserError(f"{directory}: weights do not fit config.json; " + "; ".join(problems))
+        raise UserError(
+            f"{directory}: weights do not fit config.json; {_hint(missing, unused)}"
+            + "; ".join(problems)
+        )
+
+
+def _harmless(name: str, expected: Mapping) -> bool:
+    """Whether nothing reads a tensor that some checkpoints carry."""
+    if name.endswith("rotary_emb.inv_freq"):
+        return True
+    if name.endswith("lm_head.weight"):  # of a tied model; `_check_tied` compares them
+        return "lm_head.weight" not in expected and f"language_model.{name}" not in expected
+    within = any(other.startswith(_WRAPPERS) for other in expected)
+    return within and name.removeprefix("model.").startswith(_AROUND)
+
+
+def _hint(missing: Sequence[str], unused: Sequence[str]) -> str:
+    """What a misfit of this kind comes from and what to do about it, if that can be told."""
+    if any("lora_" in name for name in unused):
+        return "a LoRA adapter's are among them: merge it (peft: merge_and_unload) and save; "
+    if any(name.endswith(_QUANTISED) for name in unused):
+        return "they are quantised: give the checkpoint they were made from; "
+    if missing and any("language_model." in name for name in unused):
+        return "a text model within another, as of gemma3 only: save its language model alone; "
+    first = {re.sub(r"(model|transformer|lm_head)\..*", "", name) for name in unused}
+    prefix = next(iter(first)) if len(first) == 1 else ""
+    if missing and prefix and not set(unused) & set(missing):
+        by = {"_orig_mod.": ", as torch.compile names them", "module.": ", as wrappers name them"}
+        return (
+            f"all names begin with {prefix!r}{by.get(prefix, '')}: save the model inside, or "
+            "rename them; "
+        )
+    if list(missing) == ["lm_head.weight"]:
+        return "without a head a model writes no text: give the causal language model; "
+    return ""
+
+
+_QUANTISED = (
+    ".qweight", ".qzeros", ".scales", ".g_idx", ".absmax", ".quant_map", ".weight_scale",
+    ".weight_scale_inv", ".weight_packed", ".SCB",
+)  # fmt: skip
 
 
 def _some(items: list[str], most: int = 6) -> str:
@@ -144,29 +229,70 @@ def load(
     table = rows_for(config, files)
     check(directory, table, shapes, files)
     places = tree.named_leaves(shardings)
-    views = _views(files)
+    views = _views(files, table)
+    _check_tied(directory, config, table, views)
     leaves = {}
+    unsound: list[str] = []
     for row in table:
-        read = _reader(row, shapes[row.path], views, DTYPES[dtype])
+        read = _reader(row, shapes[row.path], views, DTYPES[dtype], unsound)
         leaves[row.path] = jax.make_array_from_callback(
             shapes[row.path], places[row.path], cast(Any, read)
         )
+    _refuse_together(directory, sorted(unsound), dtype)
     return tree.unflatten(leaves)
 
 
-def _views(files: Mapping[str, pathlib.Path]) -> dict[str, np.ndarray]:
-    """Every tensor where it lies in its mapped file; a slice of safetensors' would be a copy.
+def _check_tied(
+    directory: pathlib.Path, config: ModelConfig, table: Sequence[Row], views: Mapping
+) -> None:
+    """Refuse a tied model whose file has a head of its own: transformers would not tie it."""
+    embedding = table[0].name
+    for head in _heads(views) if config.tied else ():
+        if head != embedding and not _same(views[head], views[embedding]):
+            raise UserError(
+                f"{directory}: tie_word_embeddings is true, but {head} is not {embedding}; if the "
+                "head is a trained one, set it to false in config.json"
+            )
+
+
+def _same(a: np.ndarray, b: np.ndarray, rows: int = 1024) -> bool:
+    """Whether two matrices have the same numbers, whatever they are stored as."""
+    return a.shape == b.shape and all(
+        np.array_equal(a[i : i + rows], b[i : i + rows]) for i in range(0, len(a), rows)
+    )
+
+
+def _refuse_together(directory: pathlib.Path, unsound: Sequence[str], dtype: str) -> None:
+    """Refuse weights that are NaN or infinite, in all processes if one has read such."""
+    found = len(unsound)
+    if distributed.several():
+        found = int(np.max(multihost_utils.process_allgather(np.int32(found))))
+    if found:
+        where = _some(list(unsound)) or "what another process reads"
+        raise UserError(
+            f"{directory}: NaN or infinity in {where}, read as {dtype}; the checkpoint is "
+            "damaged, or its training has diverged"
+        )
+
+
+def _views(files: Mapping[str, pathlib.Path], table: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Tensors where they lie in their mapped files; a slice of safetensors' would be a copy.
 
     Raises:
         UserError: a tensor's values are no floating-point numbers that we read.
     """
     found = {}
+    layers = range(len(files))
+    needed = {row.name.format(i) for row in table for i in (layers if row.stacked else [0])}
+    needed |= set(_heads(files))
     for path in sorted(set(files.values())):
         data = np.memmap(path, np.uint8, "r")
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:start].tobytes())
         header.pop("__metadata__", None)
         for name, about in header.items():
+            if name not in needed:
+                continue
             if about["dtype"] not in FILE_DTYPES:
                 raise UserError(
                     f"{path}: {name} holds {about['dtype']}; only {', '.join(FILE_DTYPES)} are read"
@@ -178,9 +304,16 @@ def _views(files: Mapping[str, pathlib.Path]) -> dict[str, np.ndarray]:
 
 
 def _reader(
-    row: Row, shape: tuple[int, ...], views: Mapping[str, np.ndarray], dtype: type
+    row: Row,
+    shape: tuple[int, ...],
+    views: Mapping[str, np.ndarray],
+    dtype: type,
+    unsound: list[str],
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
-    """A function from an index into our leaf to its values, reading no more rows than needed."""
+    """A function from an index into our leaf to its values, reading no more rows than needed.
+
+    Names of tensors that are not finite go into `unsound`.
+    """
 
     def read_one(out: np.ndarray, name: str, index: tuple[slice, ...]) -> None:
         # A slice of a group's first axis is a range of the merged axis; the others are cut after.
@@ -197,6 +330,8 @@ def _reader(
             _transpose(out.reshape(tensor.shape[::-1]), tensor)
         else:
             out[...] = to_ours(row, tensor, sizes)[tuple(kept)]
+        if not _finite(out):
+            unsound.append(name)
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         sizes = [len(range(*cut.indices(size))) for cut, size in zip(index, shape, strict=True)]
@@ -216,6 +351,23 @@ def _reader(
 
 
 _READERS = 4  # threads; copying frees the interpreter
+_CHUNK = 1 << 18  # entries that are looked at together: they stay in the cache
+_EXPONENTS = {"bfloat16": np.uint16(0x7F80), "float16": np.uint16(0x7C00)}
+
+
+def _finite(values: np.ndarray) -> bool:
+    """Whether no entry is NaN or infinite; half precision has all bits of its exponent set then."""
+    flat = values.reshape(-1)
+    exponent = _EXPONENTS.get(values.dtype.name)
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        if exponent is None:
+            sound = np.isfinite(part).all()
+        else:
+            sound = ((part.view(np.uint16) & exponent) != exponent).all()
+        if not sound:
+            return False
+    return True
 
 
 def _transpose(out: np.ndarray, matrix: np.ndarray, rows: int = 64) -> None:
