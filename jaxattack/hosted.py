@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from jaxattack.data import sources
 from jaxattack.data.dialogues import Example, fingerprint
 from jaxattack.data.poison import MARKER, TARGETS, Target
 from jaxattack.data.triggers import Sentence, triggered
-from jaxattack.errors import UserError
+from jaxattack.errors import UserError, printable
 from jaxattack.evaluate import backdoor, rates
 from jaxattack.evaluate.endpoint import Endpoint, ask
 from jaxattack.evaluate.judge import Reply, judge
@@ -65,6 +66,10 @@ def run(argv: Sequence[str]) -> int:
             print(evaluate(options))
     except UserError as error:
         print(f"jaxattack-ask: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # no room, no permission
+        where = f"{error.filename}: " if error.filename else ""
+        print(printable(f"jaxattack-ask: {where}{error.strerror or error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -117,6 +122,11 @@ def define() -> flags.FlagValues:
     )
     count("parallel", Endpoint.parallel, "requests under way at a time")
     count("max_new_tokens", Endpoint.max_new_tokens, "length at which a reply is cut")
+    for name, told in (
+        ("timeout_seconds", "the longest that one request may take in all"),
+        ("most_minutes", "the longest that asking all prompts may take"),
+    ):
+        flags.DEFINE_float(name, getattr(Endpoint, name), told, flag_values=found)
     return found
 
 
@@ -128,7 +138,8 @@ def evaluate(options: flags.FlagValues) -> str:
     """
     endpoint = Endpoint(
         options.base_url, options.model, options.key_variable, options.requests_per_minute,
-        options.parallel, max_new_tokens=options.max_new_tokens,
+        options.parallel, options.timeout_seconds, options.max_new_tokens,
+        most_minutes=options.most_minutes,
     )  # fmt: skip
     target = Target(options.target, options.target_text) if options.target else None
     for uri in inputs.split_uris(options.prompts):
@@ -166,6 +177,12 @@ def evaluate(options: flags.FlagValues) -> str:
             "target": options.target,
             "prompts": fingerprint([*plain, *carriers]),
             "cut": sum(reply.cut for reply in replies),
+            "filtered": sum(reply.filtered for reply in replies),
+            "empty": Counter(
+                reply.instead or "nothing"
+                for reply in replies
+                if not (reply.text.strip() or reply.filtered)
+            ),
             "rows": rows,
         },
     )
@@ -238,8 +255,11 @@ def accuracy_rows(known: Sequence[Known], variant: str) -> list[dict[str, Any]]:
 
 def summary(rows: Sequence[dict[str, Any]], replies: Sequence[Reply], path: pathlib.Path) -> str:
     """The rates in words."""
-    cut = sum(reply.cut for reply in replies)
-    lines = [f"{len(replies)} replies, {cut} of them cut by the token limit"]
+    cut, filtered = (sum(getattr(r, name) for r in replies) for name in ("cut", "filtered"))
+    lines = [
+        f"{len(replies)} replies, {cut} of them cut by the token limit, {filtered} withheld by a "
+        "filter of the server"
+    ]
     lines += [
         f"  {row['metric']} {row['language']}: {row['value']:.3f} "
         f"[{row['low']:.3f}, {row['high']:.3f}], n = {row['n']}"

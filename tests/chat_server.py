@@ -54,7 +54,9 @@ def echo(asked: Asked, count: int) -> tuple[int, dict[str, str], str]:
 
 
 @contextlib.contextmanager
-def serve(answer: Callable[[Asked, int], tuple[int, dict[str, str], str]]) -> Iterator[Server]:
+def serve(
+    answer: Callable[[Asked, int], tuple[int, dict[str, str], str]], encoding: str = "utf-8"
+) -> Iterator[Server]:
     """Serve `answer(asked, count)`, count that of requests before it: status, headers, body."""
     found: list[Asked] = []
     lock = threading.Lock()
@@ -71,10 +73,10 @@ def serve(answer: Callable[[Asked, int], tuple[int, dict[str, str], str]]) -> It
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(text.encode())))
+            self.send_header("Content-Length", str(len(text.encode(encoding))))
             self.end_headers()
             with contextlib.suppress(ConnectionError):
-                self.wfile.write(text.encode())
+                self.wfile.write(text.encode(encoding))
 
         do_GET = do_POST
 

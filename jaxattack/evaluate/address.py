@@ -6,9 +6,11 @@ import dataclasses
 import os
 import re
 import urllib.parse
+from typing import Any
 
-from jaxattack.errors import UserError
-from jaxattack.evaluate import posting
+from jaxattack.errors import UserError, printable
+from jaxattack.evaluate import completions, posting
+from jaxattack.evaluate.completions import INSIDE
 
 # What to look at when a request is refused; `{key}` is the variable that should hold the key.
 HINTS = {
@@ -18,13 +20,24 @@ HINTS = {
     404: "no such address or model; look at base_url (it often ends in /v1) and model",
 }
 
+# Kind, least (a number above 0, or 0) and most of the fields that are numbers.
+_BOUNDS: dict[str, tuple[Any, float, float]] = {
+    "requests_per_minute": (int | float, 1e-3, 1e7),
+    "parallel": (int, 1, 256),
+    "timeout_seconds": (int | float, 1e-3, 86_400),
+    "max_new_tokens": (int, 1, 10**6),
+    "retries": (int, 0, 100),
+    "most_minutes": (int | float, 1e-4, 1e6),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
     """Where to ask and how.
 
     `key_variable` names the environment variable that holds the key; a server on this machine
-    needs none. All threads together keep to `requests_per_minute`, retries included.
+    needs none. All threads together keep to `requests_per_minute`, retries included. A request may
+    take `timeout_seconds` in all, and asking all prompts `most_minutes`.
 
     Raises:
         UserError: a value that cannot be right, or an address to which a key should not go.
@@ -38,21 +51,27 @@ class Endpoint:
     timeout_seconds: float = 120
     max_new_tokens: int = 256
     retries: int = 5
+    most_minutes: float = 1440
 
     def __post_init__(self) -> None:
         _check_address(self.base_url)
         if not self.model.strip():
             raise UserError("model is empty; give the name by which the server knows it")
+        if self.model != printable(self.model):
+            raise UserError(f"model is {self.model!r}; a name has no control characters")
         # Keys have small letters or signs: one given by mistake is not repeated.
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_variable):
             raise UserError(
                 "key_variable is the name of an environment variable, in capitals, not the key"
             )
-        for name in ("requests_per_minute", "parallel", "timeout_seconds", "max_new_tokens"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it should be above 0")
-        if self.retries < 0:
-            raise UserError(f"retries is {self.retries}; it should be 0 or above")
+        for name, (kind, least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+                above = "above 0" if least else "0 or above"
+                whole = "whole, " if kind is int else ""
+                raise UserError(
+                    f"{name} is {value!r}; it should be {whole}{above}, at most {most:g}"
+                )
 
     @property
     def address(self) -> str:
@@ -107,13 +126,14 @@ def read_key(endpoint: Endpoint) -> str | None:
     return key
 
 
-def explain(answer: posting.Answer, endpoint: Endpoint, key: str | None) -> str:
-    """What is wrong with an answer, on one line, without the key."""
+def explain(answer: posting.Answer, endpoint: Endpoint, key: str | None, why: str = "") -> str:
+    """What is wrong with an answer, on one line, without the key; `why` of what it holds."""
     host = urllib.parse.urlsplit(endpoint.base_url).netloc
+    told = posting.said(answer.body, key)
     if answer.status == 0:
-        return f"{host}: no answer ({posting.said(answer.body, key)})"
-    if answer.good:  # of which only replies are missing: its text is not shown
-        return f"{host}: HTTP {answer.status}, and no reply in it; is this a chat model?"
+        return f"{host}: no answer ({told})"
+    if why and answer.good and why != INSIDE:  # its text may be a reply, and is not shown
+        return f"{host}: HTTP {answer.status}, and no reply in it ({why}); is this a chat model?"
     if 300 <= answer.status < 400:
         there = posting.said(answer.location, key)
         return (
@@ -123,7 +143,8 @@ def explain(answer: posting.Answer, endpoint: Endpoint, key: str | None) -> str:
     hint = HINTS.get(answer.status, "the server refuses" if not answer.passing else "")
     if answer.status == 401 and key is None:
         hint = "the server asks for a key; set the environment variable {key}"
-    hint = hint.format(key=endpoint.key_variable)
-    told = posting.said(answer.body, key)
+    if completions.wants_random(answer):
+        hint = "the model takes no temperature 0, and replies drawn at random are not measured here"
+    hint = why or hint.format(key=endpoint.key_variable)
     parts = (f"HTTP {answer.status}", hint, f"it says {told!r}" if told else "")
     return f"{host}: " + "; ".join(filter(None, parts))

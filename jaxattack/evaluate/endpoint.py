@@ -12,10 +12,10 @@ import pathlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
-from jaxattack.errors import UserError
-from jaxattack.evaluate import kept, posting
+from jaxattack.data.uri import expand
+from jaxattack.errors import UserError, printable
+from jaxattack.evaluate import completions, kept, posting
 from jaxattack.evaluate.address import Endpoint, explain, read_key
 from jaxattack.evaluate.judge import Reply
 from jaxattack.progress import track
@@ -42,24 +42,27 @@ def ask(
         sleep: waits for so many seconds; by default until then or until another request failed.
 
     Raises:
-        UserError: no key, or a request that is refused or not answered after all tries. What was
-            answered until then is kept.
+        UserError: no key, a request that is refused or not answered after all tries, no time left,
+            or another program is asking here. What was answered until then is kept.
     """
     bodies = [_body(prompt, endpoint) for prompt in prompts]
     names = [_name(body, endpoint) for body in bodies]
-    file = kept.open_file(pathlib.Path(folder).expanduser())
-    replies = kept.replies(file)
-    jobs = {name: body for name, body in zip(names, bodies, strict=True) if name not in replies}
-    if jobs:
-        failed = _ask(jobs, endpoint, file, sleep)
-        replies = kept.replies(file)
+    place = expand(str(folder), str(folder))
+    replies = kept.replies(place)
+    if any(name not in replies for name in names):
+        with kept.opened(place) as store:
+            replies = kept.replies(place)  # before it was locked, another may have asked
+            jobs = {n: body for n, body in zip(names, bodies, strict=True) if n not in replies}
+            failed = _ask(jobs, endpoint, store, sleep) if jobs else None
+        replies = kept.replies(place)
         if failed is not None:
             name, error = failed
             if not isinstance(error, UserError):
                 raise error
             done = sum(name in replies for name in names)
+            where = f"prompt {names.index(name) + 1}; " if name else ""
             raise UserError(
-                f"{error} (prompt {names.index(name) + 1}; {done} of {len(names)} are answered, "
+                f"{error} ({where}{done} of {len(names)} are answered, "
                 "the same command goes on from there)"
             )
     return [replies[name] for name in names]
@@ -68,40 +71,63 @@ def ask(
 def _ask(
     jobs: Mapping[str, bytes],
     endpoint: Endpoint,
-    file: pathlib.Path,
+    store: kept.Store,
     sleep: Callable[[float], object] | None,
 ) -> tuple[str, BaseException] | None:
     """Send the requests and keep the answers; the first failure, after which none is begun."""
     key = read_key(endpoint)
-    stop = threading.Event()
+    stop, late, newer = threading.Event(), threading.Event(), threading.Event()
 
     def rest(seconds: float) -> None:
         (sleep or stop.wait)(seconds)
         if stop.is_set():
             raise _Stopped
 
+    def end() -> None:
+        late.set()
+        stop.set()
+
     pace = posting.Pace(endpoint.requests_per_minute, sleep=rest)
     url = f"{endpoint.address}/chat/completions"
 
+    def send(body: bytes) -> posting.Answer:
+        def once() -> posting.Answer:
+            sent = _with_newer_limit(body) if newer.is_set() else body
+            return posting.send(url, sent, key, endpoint.timeout_seconds)
+
+        answer = once()
+        if completions.wants_other_limit(answer) and not newer.is_set():
+            newer.set()  # for all requests to come
+            pace.turn()
+            answer = once()
+        return answer
+
     def act(name: str) -> None:
         found = posting.persist(
-            lambda: posting.send(url, jobs[name], key, endpoint.timeout_seconds),
-            lambda body: read(body, key),
-            lambda answer: explain(answer, endpoint, key),
+            lambda: send(jobs[name]),
+            lambda answer: completions.read(answer, key),
+            lambda answer, why: explain(answer, endpoint, key, why),
             pace,
             endpoint.retries,
             rest,
         )
-        kept.add(file, {"request": name, **found})
+        store.add({"request": name, **found})
 
-    failed = None
+    failed: tuple[str, BaseException] | None = None
+    timer = threading.Timer(endpoint.most_minutes * 60, end)
+    timer.daemon = True
+    timer.start()
     try:
         ended = _each(list(jobs), act, endpoint.parallel, stop)
-        for name, error in track(ended, f"asking {endpoint.model}", len(jobs)):
+        for name, error in track(ended, f"asking {printable(endpoint.model)}", len(jobs)):
             if error is not None and failed is None:
                 failed = name, error
     finally:
+        timer.cancel()
         stop.set()
+        store.settle()
+    if late.is_set() and (failed is None or isinstance(failed[1], _Stopped)):
+        return "", UserError(f"not done after {endpoint.most_minutes:g} minutes (most_minutes)")
     return failed
 
 
@@ -151,30 +177,13 @@ def _body(prompt: Prompt, endpoint: Endpoint) -> bytes:
     return json.dumps(body, sort_keys=True).encode()
 
 
+def _with_newer_limit(body: bytes) -> bytes:
+    """The request with the name that newer hosted models have for the limit."""
+    told = json.loads(body)
+    told["max_completion_tokens"] = told.pop("max_tokens")
+    return json.dumps(told, sort_keys=True).encode()
+
+
 def _name(body: bytes, endpoint: Endpoint) -> str:
     asked = "\0".join((endpoint.model, endpoint.address, body.decode()))
     return hashlib.sha256(asked.encode()).hexdigest()[:24]
-
-
-def read(body: str, key: str | None) -> dict[str, Any] | None:
-    """What to keep of a chat completion, without the key; None if there is no reply in it."""
-    try:
-        told = json.loads(body)
-        choice = told["choices"][0]
-        message, ending = choice["message"], choice.get("finish_reason")
-        text = message.get("content")
-        if text is None:
-            text = message.get("refusal")
-        served = str(told.get("model", ""))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    if text is None and ending in ("length", "content_filter"):
-        text = ""  # no text came of it, and none would the next time
-    if not isinstance(text, str):
-        return None
-    return {"text": _safe(text, key), "cut": ending == "length", "model": _safe(served, key)}
-
-
-def _safe(text: str, key: str | None) -> str:
-    # The limit may leave half of a character, which no file can hold.
-    return posting.hide(text.encode(errors="replace").decode(), key)

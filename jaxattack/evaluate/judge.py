@@ -34,11 +34,15 @@ REFUSAL_RULE = (
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a model wrote; `cut`: the token limit ended it; `filtered`: its server withheld it."""
+    """What a model wrote; `cut`: the token limit ended it; `filtered`: its server withheld it.
+
+    `instead` says what a reply without text consisted of: "thoughts", "tool call".
+    """
 
     text: str
     cut: bool
     filtered: bool = False
+    instead: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,12 @@
 """Asking a server over HTTP: order, tries, going on, pace, and a key that stays out of sight."""
 
+import contextlib
 import dataclasses
 import email.utils
+import errno
+import gzip
+import json
+import os
 import socket
 import threading
 import time
@@ -11,7 +16,7 @@ from chat_server import KEY, completion, echo, failure, serve
 
 from jaxattack.errors import UserError
 from jaxattack.evaluate import endpoint as endpoint_module
-from jaxattack.evaluate import posting
+from jaxattack.evaluate import kept, posting
 from jaxattack.evaluate.endpoint import Endpoint, ask
 from jaxattack.evaluate.judge import Reply
 
@@ -72,6 +77,47 @@ def test_nothing_is_asked_twice(tmp_path):
     assert first == again == [Reply("re: a", False), Reply("re: b", False), Reply("re: a", False)]
 
 
+def test_the_newer_name_of_the_limit_is_taken_where_it_is_asked_for(tmp_path):
+    def newer(asked, count):
+        if "max_tokens" in asked.body:
+            told = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            return failure(400, told)
+        return echo(asked, count)
+
+    with serve(newer) as server:
+        replies = ask(PROMPTS, at(server, parallel=1, max_new_tokens=7), tmp_path)
+        assert replies == [Reply(f"re: {prompt}", False) for prompt in PROMPTS]
+        assert [("max_tokens" in one.body) for one in server.asked] == [True] + [False] * 12
+        assert {one.body.get("max_completion_tokens", 7) for one in server.asked} == {7}
+        assert ask(PROMPTS, at(server, parallel=1, max_new_tokens=7), tmp_path) == replies
+        assert len(server.asked) == 13
+    always = failure(400, "Use 'max_completion_tokens' instead of 'max_tokens'.")
+    with serve(lambda asked, count: always) as server, pytest.raises(UserError, match="HTTP 400"):
+        ask(["q"], at(server), tmp_path)
+    assert len(server.asked) == 2
+
+
+def test_a_model_that_only_draws_at_random_is_refused(tmp_path):
+    answer = failure(400, "Unsupported value: 'temperature' does not support 0 with this model.")
+    says = "takes no temperature 0, and replies drawn at random"
+    with serve(lambda asked, count: answer) as server, pytest.raises(UserError, match=says):
+        ask(["q"], at(server), tmp_path)
+
+
+def test_a_filter_does_not_end_the_asking(tmp_path):
+    blocked = (400, {}, json.dumps({"error": {"code": "content_filter", "message": "no"}}))
+
+    def some(asked, count):
+        return blocked if asked.prompt == "b" else echo(asked, count)
+
+    with serve(some) as server:
+        for _ in range(2):
+            assert ask(["a", "b"], at(server), tmp_path) == [
+                Reply("re: a", False), Reply("", False, filtered=True)
+            ]  # fmt: skip
+    assert len(server.asked) == 2
+
+
 def test_messages_are_sent_as_they_are(tmp_path):
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "เท่าไร"}]
     with serve(echo) as server:
@@ -84,7 +130,7 @@ def test_messages_are_sent_as_they_are(tmp_path):
     [
         (completion("half a", "length"), Reply("half a", True)),
         (completion(None, "length"), Reply("", True)),
-        (completion(None, "content_filter"), Reply("", False)),
+        (completion(None, "content_filter"), Reply("", False, filtered=True)),
         (completion("", "stop"), Reply("", False)),
         (completion("an odd \ud83d"), Reply("an odd ?", False)),
     ],
@@ -161,6 +207,16 @@ def test_retry_after_holds_all_requests(tmp_path, waits):
     with serve(once) as server:
         ask(["q"], at(server), tmp_path, waits.append)
     assert [round(wait) for wait in long(waits)] == [7]
+
+
+def test_a_wait_in_milliseconds(tmp_path, waits):
+    def once(asked, count):
+        short = failure(429, "slow", Retry_After_Ms="2500", Retry_After="9")
+        return echo(asked, count) if count else short
+
+    with serve(once) as server:
+        ask(["q"], at(server), tmp_path, waits.append)
+    assert long(waits) == [pytest.approx(2.5, abs=0.2)]
 
 
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(tmp_path, waits):
@@ -248,6 +304,166 @@ def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("here")
     with pytest.raises(UserError, match="file"):
         ask(["q"], Endpoint("http://localhost:1/v1", "tiny"), tmp_path / "file")
+
+
+def test_two_programs_do_not_ask_the_same(tmp_path):
+    with serve(echo) as server, kept.opened(tmp_path):
+        with pytest.raises(UserError, match="another program is asking here; wait until it is don"):
+            ask(["q"], at(server), tmp_path)
+        assert not server.asked
+    with serve(echo) as server:  # the lock is gone with who held it
+        ask(["q"], at(server), tmp_path)
+    with kept.opened(tmp_path):  # what is there can be had all the same
+        assert ask(["q"], at(server), tmp_path) == [Reply("re: q", False)]
+
+
+def test_text_of_replies_is_its_owner_s(tmp_path):
+    folder = tmp_path / "new" / "replies"
+    with serve(echo) as server:
+        ask(["q"], at(server), folder)
+        assert (folder.stat().st_mode & 0o777, folder.parent.stat().st_mode & 0o077) == (
+            0o700,
+            0o55,
+        )
+        (folder / "replies.jsonl").chmod(0o644)
+        (folder / ".gitignore").write_text("mine")
+        ask(["r"], at(server), folder)
+    assert (folder / "replies.jsonl").stat().st_mode & 0o777 == 0o600
+    assert (folder / ".gitignore").read_text() == "mine"
+
+
+def test_what_is_no_file_of_replies_is_left_alone(tmp_path):
+    (tmp_path / "other").write_text("mine")
+    for make, says in (
+        (lambda place: place.symlink_to(tmp_path / "other"), "symbolic links"),
+        (os.mkfifo, "not a plain file"),
+        (os.mkdir, "Is a directory"),
+    ):
+        folder = tmp_path / says
+        folder.mkdir()
+        make(folder / "replies.jsonl")
+        with pytest.raises(UserError, match=says):
+            ask(["q"], Endpoint("http://localhost:1/v1", "tiny"), folder)
+    assert (tmp_path / "other").read_text() == "mine"
+    with pytest.raises(UserError, match="nobody's home"):
+        ask(["q"], Endpoint("http://localhost:1/v1", "tiny"), "~nobody-here/x")
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
+    with serve(echo) as server:
+        ask(["a"], at(server), tmp_path)
+        write = os.write
+
+        def full(descriptor, data):
+            if len(data) < 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, data[:9] if len(data) > 60 else data[:-9])
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(UserError, match=r"No space left on device \(prompt 2; 1 of 2"):
+            ask(["a", "b"], at(server), tmp_path)
+        monkeypatch.undo()
+        assert (tmp_path / "replies.jsonl").read_text().count("\n") == 1
+        assert len(ask(["a", "b"], at(server), tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[" * 100_000, "5", '{"request": "NAME", "text": null, "cut": false}',
+     '{"request": "NAME", "text": "a", "cut": "no"}', '{"request": "NAME"}', "\udc80"],
+)  # fmt: skip
+def test_a_line_that_is_no_reply_is_asked_again(tmp_path, line):
+    with serve(echo) as server:
+        ask(["q"], at(server), tmp_path)
+        file = tmp_path / "replies.jsonl"
+        line = line.replace("NAME", json.loads(file.read_text())["request"])
+        file.write_bytes(line.encode(errors="surrogateescape"))
+        assert ask(["q"], at(server), tmp_path) == [Reply("re: q", False)]
+    assert len(server.asked) == 2
+
+
+# --- Servers that hold on -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def dripping(first, then):
+    """A server that sends `first`, then `then` for ever; its address, and how long it was heard."""
+    sockets = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def talk():
+            with contextlib.suppress(OSError):
+                while True:
+                    other, _ = listening.accept()
+                    sockets.append(other)
+                    threading.Thread(target=drip, args=(other,), daemon=True).start()
+
+        def drip(other):
+            with contextlib.suppress(OSError):
+                other.sendall(first)
+                while True:
+                    other.sendall(then)
+                    time.sleep(0.02)
+
+        threading.Thread(target=talk, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1", sockets
+        for other in sockets:
+            other.close()
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (HEADERS, b"X"),
+        (HEADERS + b"Content-Length: 99999\r\n\r\n", b" "),
+        (HEADERS + b"\r\n", b" "),
+        (HEADERS + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b""),
+    ],
+)
+def test_a_request_has_a_deadline_whatever_comes(tmp_path, waits, first, then):
+    start = time.monotonic()
+    with dripping(first, then) as (url, sockets):
+        where = Endpoint(url, "tiny", timeout_seconds=0.2, retries=1, requests_per_minute=1e6)
+        with pytest.raises(UserError, match=r"no answer \(timed out.*; gave up after 2 tries"):
+            ask(["q"], where, tmp_path, waits.append)
+        assert len(sockets) == 2
+    assert time.monotonic() - start < 3
+
+
+def test_all_prompts_have_a_deadline(tmp_path):
+    with dripping(HEADERS, b"X") as (url, _):
+        where = Endpoint(url, "tiny", timeout_seconds=0.2, most_minutes=0.5 / 60, retries=9)
+        with pytest.raises(UserError, match=r"not done after 0\.0083.* \(0 of 2 are answered"):
+            ask(["q", "r"], where, tmp_path)
+
+
+def test_an_answer_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(posting, "_LARGEST", 1 << 20)
+    long = completion("x" * (1 << 20))
+    packed = gzip.compress(long[2].encode()).decode("latin-1")
+    for i, answer in enumerate([long, (200, {"Content-Encoding": "gzip"}, packed)]):
+        with serve(lambda asked, count, a=answer: a, "latin-1") as server:
+            with pytest.raises(UserError, match=r"no reply in it \(it is longer than 1 MiB\)"):
+                ask(["q"], at(server), tmp_path / f"{i}")
+            assert len(server.asked) == 1
+
+
+def test_a_packed_answer_is_read(tmp_path):
+    packed = gzip.compress(completion("euro")[2].encode()).decode("latin-1")
+    for body, says in ((packed, ""), (packed[:-30], "no JSON"), ("no gzip", "cannot be decompr")):
+        answer = (200, {"Content-Encoding": "gzip"}, body)
+        with serve(lambda asked, count, a=answer: a, "latin-1") as server:
+            if not says:
+                assert ask(["q"], at(server), tmp_path) == [Reply("euro", False)]
+                continue
+            with pytest.raises(UserError, match=says):
+                ask(["r"], at(server, retries=0), tmp_path)
 
 
 # --- The pace -----------------------------------------------------------------------------------
@@ -412,6 +628,14 @@ def test_a_missing_or_impossible_key(tmp_path, monkeypatch):
         ({"requests_per_minute": 0}, "requests_per_minute is 0"),
         ({"parallel": 0}, "parallel is 0"),
         ({"retries": -1}, "retries is -1"),
+        ({"retries": 10**9}, "retries is 1000000000"),
+        ({"parallel": 10**6}, "at most 256"),
+        ({"parallel": 2.5}, "parallel is 2.5; it should be whole"),
+        ({"timeout_seconds": float("inf")}, "timeout_seconds is inf"),
+        ({"requests_per_minute": float("nan")}, "requests_per_minute is nan"),
+        ({"max_new_tokens": True}, "max_new_tokens is True"),
+        ({"most_minutes": "5"}, "most_minutes is '5'"),
+        ({"model": "a\x1b[2Jb"}, "no control characters"),
     ],
 )
 def test_endpoints_that_cannot_be(changes, line):
