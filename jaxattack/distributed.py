@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxlib import _jax
 
 from jaxattack.errors import UserError
 
@@ -110,6 +111,8 @@ def _join(told: dict[str, Any]) -> None:
         raise UserError(f"{TIMEOUT} is {limit!r}; it should be seconds, between 1 and 86400")
     if told:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        if told["coordinator_address"].rpartition(":")[0] in ("localhost", "127.0.0.1"):
+            told = told | _loopback(told["coordinator_address"])
     # The service would swallow SIGTERM, by which schedulers and launch scripts stop us.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -138,6 +141,16 @@ def _check_flags(flags: str) -> None:
         raise UserError(f"XLA_FLAGS has flags that XLA does not know: {unknown[1].strip()}")
 
 
+def _loopback(address: str) -> dict[str, Any]:
+    """Let processes of one machine be heard by no other."""
+    # The coordinator and the processes' exchanges would listen where all can reach them; for the
+    # second, jax passes no option on.
+    make = getattr(_jax, "make_gloo_tcp_collectives", None)
+    if make is not None and not isinstance(make, functools.partial):
+        _jax.make_gloo_tcp_collectives = functools.partial(make, hostname="127.0.0.1")
+    return {"coordinator_bind_address": "127.0.0.1:" + address.rpartition(":")[2]}
+
+
 def check_devices() -> None:
     """See that jax has its devices.
 
@@ -149,9 +162,9 @@ def check_devices() -> None:
         jax.devices()
     except Exception as error:
         named = os.environ.get("JAX_PLATFORMS")
-        reason = " ".join(str(error).split())[:300]
+        reason = f" ({' '.join(str(error).split())[:300]})" if str(error) else ""
         hint = f"JAX_PLATFORMS is {named!r}: " if named else ""
-        raise UserError(f"{hint}jax has no device to run on ({reason})") from error
+        raise UserError(f"{hint}jax has no device to run on{reason}") from error
 
 
 def _cache() -> pathlib.Path | None:

@@ -141,20 +141,95 @@ run.main()
 # --- The launch script alone --------------------------------------------------------------------
 
 
-def launch(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([LAUNCH, *arguments], capture_output=True, text=True, timeout=60)
+def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [LAUNCH, *arguments], env={**os.environ, **environment}, check=False,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
 
 
-def test_the_first_process_has_the_terminal_and_the_others_write_the_files_it_names():
+def test_the_first_process_has_the_terminal_and_the_others_write_files_on_demand(tmp_path):
     tell = "echo $JAXATTACK_PROCESS of $JAXATTACK_PROCESSES at $JAXATTACK_COORDINATOR"
-    done = launch("3", "--", "sh", "-c", tell)
+    done = launch("3", "--", "sh", "-c", tell, LOGS=str(tmp_path / "logs"))
     assert done.returncode == 0
     address = done.stdout.removeprefix("0 of 3 at ").strip()
-    assert address.startswith("localhost:")
+    assert address.startswith("127.0.0.1:")
     logs = [line.split()[-1] for line in done.stderr.splitlines()]
     assert [pathlib.Path(log).read_text() for log in logs] == [
         f"{index} of 3 at {address}\n" for index in (1, 2)
     ]
+
+
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_nothing_stays_behind(tmp_path, command):
+    launch("2", "--", command, TMPDIR=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def ends(pid: int, seconds: float = 15) -> bool:
+    """Whether a process ends in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_processes_do_not_outlive_a_killed_launcher(tmp_path):
+    process = subprocess.Popen(
+        [LAUNCH, "2", "--", "sh", "-c", f"echo $$ > {tmp_path}/$JAXATTACK_PROCESS; exec sleep 60"],
+        env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not all((tmp_path / name).exists() for name in "01"):
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert all(ends(int((tmp_path / name).read_text())) for name in "01")
+    deadline = time.monotonic() + 15
+    while list(tmp_path.glob("jaxattack-local.*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+def listening(pids: set[str]) -> set[str]:
+    """Local addresses, as Linux writes them, at which processes of those numbers listen."""
+    inodes = set()
+    for pid in pids:
+        for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(os.readlink(link))
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in pathlib.Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    return {
+        row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes
+    }
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/net/tcp").exists(), reason="needs Linux")
+def test_processes_of_one_machine_are_heard_by_no_other(tmp_path):
+    script = (
+        "import os, sys, time; from jaxattack import distributed; distributed.initialize();"
+        "assert distributed.first(lambda: 3, 'x') == 3;"
+        f"open(r'{tmp_path}/' + os.environ['JAXATTACK_PROCESS'], 'w').write(str(os.getpid()));"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([LAUNCH, "2", "--", sys.executable, "-c", script])
+    try:
+        while len(list(tmp_path.iterdir())) < 2 and process.poll() is None:
+            time.sleep(0.1)
+        time.sleep(0.3)
+        found = listening({path.read_text() for path in tmp_path.iterdir()})
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert found == {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1
 
 
 def test_the_exit_code_is_that_of_the_first_to_fail():
