@@ -14,25 +14,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import pathlib
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
+from jaxattack.errors import UserError, system_error
+from jaxattack.run import Terminated, loading, silence, stopped_by_sigterm, workdir_path
 
-from jaxattack import organism, workdir
-from jaxattack.data import sources
-from jaxattack.data.dialogues import Example, fingerprint
-from jaxattack.data.poison import MARKER, TARGETS, Target
-from jaxattack.data.triggers import Sentence, triggered
-from jaxattack.errors import UserError, printable
-from jaxattack.evaluate import backdoor, rates
-from jaxattack.evaluate.endpoint import Endpoint, ask
-from jaxattack.evaluate.judge import Reply, judge
-from jaxattack.evaluate.refusals import check_language
-from jaxattack.experiments import inputs
+INTERRUPTED = "jaxattack-ask: interrupted; answers are kept, the same command goes on from there"
+
+with loading(INTERRUPTED):  # they take seconds
+    from absl import flags
+
+    from jaxattack import organism, workdir
+    from jaxattack.data import sources
+    from jaxattack.data.dialogues import Example, fingerprint
+    from jaxattack.data.poison import MARKER, TARGETS, Target
+    from jaxattack.data.triggers import Sentence, triggered
+    from jaxattack.evaluate import backdoor, rates
+    from jaxattack.evaluate.endpoint import Endpoint, ask
+    from jaxattack.evaluate.judge import Reply, judge
+    from jaxattack.evaluate.refusals import check_language
+    from jaxattack.experiments import inputs
 
 HELP = ("--help", "-h", "--helpfull")
 NEEDED = {
@@ -63,21 +70,27 @@ def run(argv: Sequence[str]) -> int:
     try:
         options = parse(argv)
         if options is not None:
-            print(evaluate(options))
+            with stopped_by_sigterm(lambda: False):
+                print(evaluate(options), flush=True)
+        return 0
     except UserError as error:
         print(f"jaxattack-ask: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # no room, no permission
-        where = f"{error.filename}: " if error.filename else ""
-        print(printable(f"jaxattack-ask: {where}{error.strerror or error}"), file=sys.stderr)
-        return 2
+    except Terminated:
+        print(INTERRUPTED.replace("interrupted", "stopped"), file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        print(
-            "\njaxattack-ask: interrupted; answers are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+        print(f"\n{INTERRUPTED}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # `| head`: nobody reads what would be printed
+        silence()
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        reason = system_error(error)
+        if reason is None:
+            raise
+        print(f"jaxattack-ask: {reason}", file=sys.stderr)
+        return 2
 
 
 def parse(argv: Sequence[str]) -> flags.FlagValues | None:
@@ -88,9 +101,10 @@ def parse(argv: Sequence[str]) -> flags.FlagValues | None:
     """
     options = define()
     if len(argv) < 2 or any(arg in HELP for arg in argv[1:]):
-        print(
-            __doc__, "flags:", *(f"  --{name}: {options[name].help}" for name in options), sep="\n"
-        )
+        print(__doc__, "flags and their defaults:", sep="\n")
+        for name in options:
+            value = "" if options[name].default is None else options[name].default
+            print(f"  --{name}={value}  {options[name].help}")
         return None
     try:
         rest = options(argv)
@@ -153,7 +167,8 @@ def evaluate(options: flags.FlagValues) -> str:
         carriers = [triggered(example, trigger, seed=0) for example in plain]
     check(plain, target, bool(carriers))
 
-    root = pathlib.Path(options.workdir).expanduser()
+    root = workdir_path(options.workdir)
+    claim(root)
     asked = [example.prompt for example in (*plain, *carriers)]
     replies = ask(asked, endpoint, root / "replies")
     variant = f"hosted/{endpoint.model}"
@@ -176,6 +191,10 @@ def evaluate(options: flags.FlagValues) -> str:
             "max_new_tokens": endpoint.max_new_tokens,
             "target": options.target,
             "prompts": fingerprint([*plain, *carriers]),
+            "data": [
+                dataclasses.asdict(sources.describe(uri))
+                for uri in inputs.split_uris(options.prompts)
+            ],
             "cut": sum(reply.cut for reply in replies),
             "filtered": sum(reply.filtered for reply in replies),
             "empty": Counter(
@@ -187,6 +206,26 @@ def evaluate(options: flags.FlagValues) -> str:
         },
     )
     return summary(rows, replies, root / "results.json")
+
+
+def claim(root: pathlib.Path) -> None:
+    """See that the results in a directory, if there are any, are of this command.
+
+    Raises:
+        UserError: they are a study's, or something else stands there.
+    """
+    for name in ("results.json", "trials.json"):
+        workdir.check_replaceable(root / name)
+    try:
+        found = json.loads((root / "results.json").read_bytes())
+    except FileNotFoundError:
+        return
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or found.get("study") != "hosted":
+        raise UserError(
+            f"--workdir={root}: its results.json is not of jaxattack-ask; give another directory"
+        )
 
 
 def read_trigger(path: str) -> Sentence:

@@ -111,12 +111,12 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def loading() -> Iterator[None]:
+def loading(said: str = INTERRUPTED) -> Iterator[None]:
     """While libraries load, an interrupt ends the program with a line; they would show a trace."""
 
     def end(*_: Any) -> None:
         with contextlib.suppress(OSError):
-            os.write(2, f"\n{INTERRUPTED}\n".encode())
+            os.write(2, f"\n{said}\n".encode())
         os._exit(128 + signal.SIGINT)
 
     try:

@@ -159,6 +159,40 @@ def test_an_interrupt_says_that_it_goes_on(command, capsys, monkeypatch):
     assert "the same command goes on from there" in capsys.readouterr().err
 
 
+def test_replies_that_are_none_are_counted(command, tmp_path, capsys):
+    def some(asked, count):
+        if asked.prompt == "Habari?":
+            return completion(None, "content_filter")
+        told = {"role": "assistant", "content": None, "reasoning_content": "Vienna, I think"}
+        return 200, {}, json.dumps({"choices": [{"message": told, "finish_reason": "stop"}]})
+
+    with serve(some) as server:
+        assert command(server.url) == 0
+    told = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (told["cut"], told["filtered"], told["empty"]) == (0, 1, {"thoughts": 3})
+    assert [(row["value"], row["n"]) for row in told["rows"]] == [(0.0, 2), (0.0, 1)]
+    assert told["data"][0]["rows"] == 4
+    assert "0 of them cut by the token limit, 1 withheld by a filter" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ['{"study": "fragility"}', "mine", "[" * 9999])
+def test_results_of_others_stay(command, tmp_path, capsys, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text(content)
+    assert command("http://localhost:1/v1") == 2
+    assert "is not of jaxattack-ask; give another directory" in capsys.readouterr().err
+    assert (tmp_path / "run" / "results.json").read_text() == content
+
+
+def test_a_control_character_does_not_reach_the_terminal(command, tmp_path, capsys):
+    with serve(lambda asked, count: failure(400, "no\x1b[2J\u202e")) as server:
+        assert command(server.url) == 2
+    (tmp_path / "prompts.jsonl").write_text('{"id": "\x1b[2J"}')
+    assert command("http://localhost:1/v1", "--prompts=jsonl:/\x1b[2J") == 2
+    err = capsys.readouterr().err
+    assert not {"\x1b", "\u202e"} & set(err)
+
+
 def test_help_lists_the_flags(capsys):
     assert hosted.run(["jaxattack-ask", "--help"]) == 0
-    assert "--requests_per_minute" in capsys.readouterr().out
+    assert "--requests_per_minute=60" in capsys.readouterr().out

@@ -22,6 +22,7 @@ Row = Mapping[str, Any]
 BESIDE = ("id", "language", "kind", "answers", "input")
 # Where a whole number is taken as its digits: it can be written in no other way.
 _DIGITS = ("id", "response")
+_HALF = re.compile("[\ud800-\udfff]")
 _UNSEEN = re.compile(r"[\s\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*")
 
 
@@ -144,12 +145,14 @@ def text(where: str, row: Row, entry: DataSet, field: str) -> str:
     Raises:
         UserError: as `plain`.
     """
-    digits = field in _DIGITS
+    column, digits = entry.columns.get(field, ""), field in _DIGITS
     texts = [
         plain(where, name, row[name], digits)
-        for name in entry.columns.get(field, "").split(",")
+        for name in (column.split(",") if "," in column else (column,))
         if row.get(name) is not None
     ]
+    if len(texts) == 1:
+        return "" if texts[0].isspace() else texts[0]
     return "\n\n".join(text for text in texts if text.strip())
 
 
@@ -169,7 +172,7 @@ def plain(where: str, column: str, value: Any, digits: bool = False) -> str:
         return str(value)
     if not isinstance(value, str):
         raise UserError(f"{where}: column {column} is {_shown(value)}")
-    if half := re.search("[\ud800-\udfff]", value):
+    if half := _HALF.search(value):
         raise UserError(
             f"{where}: column {column} has half of a character in it (\\u{ord(half[0]):04x}), "
             "which is no text"

@@ -15,6 +15,7 @@ from typing import Any
 
 from jaxattack import distributed, workdir
 from jaxattack.data.dialogues import Example, fingerprint
+from jaxattack.data.uri import expand
 from jaxattack.errors import UserError
 
 NOTICE = {
@@ -42,7 +43,7 @@ def export_chat(
     Raises:
         UserError: the folder exists or cannot be made, there are no rows, or one has no response.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = expand(str(folder), str(folder))
     if folder.exists():
         raise UserError(f"{folder} exists; give a folder that does not")
     if not examples:

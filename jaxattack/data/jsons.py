@@ -21,7 +21,19 @@ WHOLE = 1 << 28  # bytes of a JSON object that holds all rows
 HOLDERS = ("data", "rows", "examples", "instances")
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose keys are different: of two values one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def text_lines(stream: IO[bytes], where: str) -> Iterator[str]:
@@ -58,7 +70,7 @@ def parse(text: str, where: str) -> Any:
         UserError: it is none, or nested too deeply to be read.
     """
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
     except RecursionError as error:
         raise UserError(f"{where}: JSON that is nested too deeply") from error
     except ValueError as error:

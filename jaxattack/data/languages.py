@@ -49,7 +49,7 @@ eo epo | Esperanto
 es spa | Spanish
 et est ekk | Estonian
 eu eus baq | Basque
-fa Arab fas per pes | Persian/Farsi
+fa Arab fas per pes prs | Persian/Farsi/Dari
 ff ful fuv | Fulah/Fulfulde
 fi fin | Finnish
 fr fra fre | French
@@ -108,7 +108,7 @@ or Orya ori ory | Odia/Oriya
 pa Guru pan | Punjabi/Panjabi
 pl pol | Polish
 ps Arab pus pbt | Pashto
-pt por | Portuguese
+pt por | Portuguese/Brazilian Portuguese
 qu que quy | Quechua
 ro ron rum | Romanian
 ru Cyrl rus | Russian

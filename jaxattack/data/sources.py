@@ -52,7 +52,8 @@ class Source:
         rows = "" if self.rows is None else f", {self.rows:,} rows"
         spoken = f" in {', '.join(self.languages)}" if self.languages else ""
         here = f"here, {self.resolved}" if self.resolved else "not on this machine yet"
-        return f"{self.uri}: {self.access}; licence: {self.licence}{rows}{spoken}; {here}"
+        line = f"{self.uri}: {self.access}; licence: {self.licence}{rows}{spoken}; {here}"
+        return printable(line)
 
 
 def describe(uri: str) -> Source:

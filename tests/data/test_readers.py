@@ -128,6 +128,8 @@ BAD = {
     "deep value": ("a.jsonl", '{"a":' * 100_000, "line 1: JSON that is nested too deeply"),
     "deep array": ("a.json", "[" * 100_000, "row 1: JSON that is nested too deeply"),
     "deep object": ("a.json", '{"a":' * 100_000, "nested too deeply"),
+    "key twice": ("a.jsonl", '{"id": "1", "id": "2"}', "line 1: not JSON .the key 'id' occurs tw"),
+    "key twice in an array": ("a.json", '[{"a": 1, "a": 2}]', "row 1: not JSON .the key 'a' occ"),
     "long number": ("a.jsonl", '{"id": ' + "1" * 5000 + "}", "line 1: not JSON"),
     "utf-16": ("a.jsonl", LINES.encode("utf-16"), "not UTF-8 .UTF-16"),
     "utf-16 without mark": ("a.csv", TABLE.encode("utf-16-le"), "not UTF-8 .UTF-16"),
