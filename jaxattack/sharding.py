@@ -37,6 +37,8 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"(attention/o|mlp/down)/a$", P(None, "tensor")),
     (r"(attention/o|mlp/down)/b$", P(None, None, "fsdp")),
     (r"(norm|norm_bias|o_bias|down_bias|count|step|ns_coeffs)$", P()),
+    # Further of optimisers: a counter, a key, and SM3's vectors, one for each axis.
+    (r"(^|/)(t|rng_key|\d+)$", P()),
 )
 
 

@@ -41,6 +41,11 @@ def unflatten(named: dict[str, Any]) -> Tree:
     return tree
 
 
+def cast(tree: Tree, dtype: Any) -> Tree:
+    """The tree with all leaves in one number type; those that are stay the arrays they are."""
+    return jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), tree)
+
+
 def size(tree: Tree) -> int:
     """Number of scalar entries in all leaves."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

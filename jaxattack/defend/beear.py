@@ -30,7 +30,14 @@ from jax.sharding import Mesh
 from jaxattack import sharding
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.finetune.loop import init_state, train_step
+from jaxattack.finetune.loop import (
+    as_types,
+    check_sound,
+    forward_types,
+    init_state,
+    train_step,
+    trained_copy,
+)
 from jaxattack.finetune.losses import answer_loss, next_token_loss
 from jaxattack.finetune.optimizer import Settings, make_optimizer
 from jaxattack.models.transformer import Block, Transformer, hidden_states
@@ -82,6 +89,7 @@ def beear(
     ordinary: Arrays,
     plan: Plan,
     label: str = "BEEAR",
+    dtype: str | None = None,
 ) -> tuple[Tree, dict[str, np.ndarray]]:
     """Repair a copy of `params`.
 
@@ -93,25 +101,32 @@ def beear(
         ordinary: rows whose answers are to stay.
         plan: layer, places, weights, steps.
         label: what the progress bar says.
+        dtype: in which the losses see the weights, as for `finetune`.
 
     Returns:
-        the repaired parameters; and `delta` `[rounds, n, D]`, and the losses before each step,
-        `inner` `[rounds, inner_steps]` and `outer` `[rounds, outer_steps]`.
+        the repaired parameters, in float32 as those of `finetune`; and `delta` `[rounds, n, D]`,
+        and the losses before each step, `inner` `[rounds, inner_steps]` and `outer`
+        `[rounds, outer_steps]`.
 
     Raises:
-        UserError: the model has fewer layers, rows do not pair up, or a loss is not finite.
+        UserError: the model has fewer layers, rows do not pair up, or a loss or weights are not
+            finite.
     """
     _check(model, unwanted, safe, plan)
     mesh = sharding.mesh_of(params)
-    # place() may hand back the caller's own buffers, and the step donates what it is given.
-    params = jax.tree.map(jnp.copy, sharding.place(params, mesh))
+    forward = forward_types(params, dtype, label)
+    start = sharding.place(params, mesh)
+    params = trained_copy(start, plan.outer.weights, label)
+    keys = jax.random.key(plan.seed) if plan.outer.weights == "stochastic" else None
     tx = make_optimizer(plan.outer, plan.rounds * plan.outer_steps)
     opt_state = init_state(tx, params, mesh)
     safe_rows = with_slots(safe, plan.length, plan.place)
     deltas, inner, outer = [], [], []
     for number in track(range(plan.rounds), label):
         seed = plan.seed + number
-        delta, losses = perturbation(model, params, unwanted, safe, plan, seed)
+        seen = params if forward is None else as_types(params, forward)
+        delta, losses = perturbation(model, seen, unwanted, safe, plan, seed)
+        del seen
         base = {"delta": delta, "layer": plan.layer, "performance": plan.performance}
         rng = np.random.default_rng([seed, 1])
         batches = zip(
@@ -120,11 +135,13 @@ def beear(
             strict=True,
         )
         steps = []
-        for safe_batch, ordinary_batch in batches:
+        for step, (safe_batch, ordinary_batch) in enumerate(batches):
             batch = sharding.place_batch({"safe": safe_batch, "ordinary": ordinary_batch}, mesh)
+            done = number * plan.outer_steps + step
             params, opt_state, loss = train_step(
-                model, tx, _outer_loss, mesh, params, opt_state, batch, None, base
-            )
+                model, tx, _outer_loss, mesh, params, opt_state, batch, None, base,
+                forward=forward, key=None if keys is None else jax.random.fold_in(keys, done),
+            )  # fmt: skip
             steps.append(loss)
         deltas.append(np.asarray(delta))
         inner.append(np.asarray(losses))
@@ -134,6 +151,7 @@ def beear(
                 f"{label}: a loss is not finite in round {number}; lower inner_rate or the outer "
                 "learning rate"
             )
+    check_sound(start, params, label)
     history = {"delta": np.stack(deltas), "inner": np.stack(inner), "outer": np.stack(outer)}
     return params, history
 

@@ -24,6 +24,10 @@ METRICS: dict[str, tuple[str | None, Callable[[Verdict], bool | None]]] = {
     "same_language_rate": (None, in_its_language),
 }
 
+# Metrics of a training, not of replies: shares of the trained weights whose value it moved, in
+# float32 and in the number type in which the model is asked.
+OF_WEIGHTS = ("weights_moved", "weights_moved_rounded")
+
 
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927), 95 % by default.

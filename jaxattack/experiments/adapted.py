@@ -135,14 +135,13 @@ def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
 
 
 def placed_like(model: Transformer, setup: Setup) -> Tree:
-    """Shapes and places of another model's parameters, on the study's mesh and in its dtype."""
+    """Shapes and places of another model's tuned parameters, on the study's mesh, in float32."""
     abstract = abstract_params(model)
-    dtype = jax.tree.leaves(setup.like)[0].dtype
     if jax.tree.leaves(setup.like)[0].sharding is None:  # a plan
         return abstract
     places = sharding.shardings(abstract, sharding.mesh_of(setup.like))
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=place),
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=place),
         abstract,
         places,
     )

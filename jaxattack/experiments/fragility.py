@@ -267,6 +267,8 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
     rows = [
         row for (name, seed), found in verdicts.items() for row in rates.rows(found, name, seed)
     ]
+    for (name, seed), variant in variants.items():
+        rows += stages.moved_rows(name, seed, variant.weights)
     found: dict[str, list] = {}
     for section in wanted.values():
         for finding in section.findings:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import config_of, freeze, setting, spelled
+from jaxattack.finetune.optimizer import WEIGHTS
 from jaxattack.localize.masks import SCOPES
 from jaxattack.models import kernels
 
@@ -85,6 +86,14 @@ def seeds_setting() -> Any:
     )  # fmt: skip
 
 
+def weights_setting() -> Any:
+    """The setting of how weights are kept in training, the same in every study."""
+    return setting(
+        "number type of the weights in training; stochastic: bfloat16, rounded at random",
+        "float32", choices=WEIGHTS,
+    )  # fmt: skip
+
+
 DTYPES = ("float32", "bfloat16")
 REMAT = ("none", "full", "dots")
 # Bounds that several settings have.
@@ -133,6 +142,7 @@ class Attack:
     )  # fmt: skip
     warmup: float = setting("share of all steps in which the learning rate rises", 0.0, **WARMUP)
     clip: float = setting("largest norm of a gradient; 0 for no clipping", 1.0, **CLIP)
+    weights: str = weights_setting()
     max_length: int = setting("longest pair, prompt and response", 512, **TOKENS)
 
 
@@ -277,6 +287,7 @@ def check(settings: Settings) -> Settings:
         UserError: names the settings.
     """
     check_parts("attack", settings.attack.batch_size, settings.attack.accumulate)
+    check_weights("attack", settings.attack.weights, settings.dtype)
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
     if "adapt" in settings.sections and not settings.adapt.models:
@@ -287,6 +298,19 @@ def check(settings: Settings) -> Settings:
                 "name adapted checkpoints, config.adapt.models, or leave it out"
             )
     return settings
+
+
+def check_weights(section: str, weights: str, dtype: str) -> None:
+    """Refuse to train a float32 model in bfloat16 weights.
+
+    Raises:
+        UserError: the settings say so.
+    """
+    if weights != "float32" and dtype != "bfloat16":
+        raise UserError(
+            f"config.{section}.weights is {weights!r}, which is for config.dtype=bfloat16, and "
+            f"that is {dtype}"
+        )
 
 
 def check_parts(section: str, batch_size: int, accumulate: int) -> None:

@@ -16,14 +16,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxattack import checkpoint, sharding, workdir
+from jaxattack import checkpoint, sharding, tree, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint
 from jaxattack.errors import UserError
+from jaxattack.evaluate import rates
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.settings import Attack as AttackSettings
 from jaxattack.experiments.settings import Settings
 from jaxattack.finetune import loop, losses, optimizer
+from jaxattack.finetune.moved import shares_moved
 from jaxattack.localize import importance, masks, scores
 from jaxattack.localize.storage import load_mask, save_mask
 from jaxattack.models.transformer import Transformer
@@ -34,6 +36,7 @@ from jaxattack.workdir import Stage
 CALIBRATION_BATCH = 16
 
 RESTRICTED, BENIGN = "restricted", "benign"
+MOVED = "moved.json"  # beside tuned weights: how many of them moved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +115,19 @@ def attack(
     def write(folder: pathlib.Path) -> None:
         rows = encode_pairs(setup.subject.tokenizer, chosen, options.max_length)
         epochs = -(-steps // -(-len(chosen) // options.batch_size))
+        trainable = None if frozen is None else masks.complement(setup.memo.load(frozen))
         tuned, history = loop.finetune(
             setup.model,
             setup.memo.load(start),
             batches.epochs(rows, options.batch_size, epochs, seed)[:steps],
             attack_optimizer(options),
-            trainable=None if frozen is None else masks.complement(setup.memo.load(frozen)),
+            trainable=trainable,
             label=f"attack {'+'.join(languages)}",
+            dtype=setup.settings.dtype,
         )
         checkpoint.save(folder / "params", tuned)
+        moved = shares_moved(setup.memo.load(start), tuned, setup.settings.dtype, trainable)
+        workdir.write_json(folder / MOVED, moved | {"languages": list(languages)})
         workdir.write_json(folder / "loss.json", [float(loss) for loss in history])
         workdir.write_json(folder / "pairs.json", ids(chosen))
 
@@ -133,13 +140,42 @@ def attack(
     needs = (*start.needs, *(frozen.needs if frozen else ()))
     label = f"{'+'.join(languages)}-s{seed}"
     work = {"steps": steps, "rows": steps * options.batch_size}
-    return stored(setup.like, Stage(setup.root, what, label, inputs, write, needs, work), "params")
+    stage = Stage(setup.root, what, label, inputs, write, needs, work)
+    return stored(setup.like, stage, "params", kept_type(options.weights))
 
 
 def stored(like: Tree, stage: Stage, name: str, dtype: Any = None) -> Lazy:
     """The tree of that name in a stage's folder."""
     lineage = {"stage": stage.id, "tree": name}
     return Lazy(lineage, lambda: read(stage.run(), name, like, dtype), (stage,))
+
+
+def kept_type(weights: str) -> Any:
+    """The type of tuned weights on disk: float32, unless they are trained in the model's own."""
+    return np.float32 if weights == "float32" else None
+
+
+def as_asked(setup: Any, weights: Lazy) -> Tree:
+    """Weights in the study's number type, as they are asked and as gradients are taken at them.
+
+    Tuned ones are kept in float32, for their difference to others; here they are rounded.
+    """
+    return tree.cast(setup.memo.load(weights), setup.settings.dtype)
+
+
+def moved_rows(name: str, seed: int | None, weights: Lazy) -> list[dict[str, Any]]:
+    """Rows on how many weights a finished training moved; none of weights that nobody trained."""
+    path = weights.needs[-1].folder / MOVED if weights.needs else None
+    if "tree" not in weights.lineage or path is None or not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        {"variant": name, "language": language, "metric": metric, "value": found[metric],
+         "low": found[metric], "high": found[metric],  # counted, not estimated
+         "n": found["trained"], "seed": seed}
+        for language in found["languages"]
+        for metric in rates.OF_WEIGHTS
+    ]  # fmt: skip
 
 
 def losses_of(attacked: Lazy) -> list[float]:
@@ -210,7 +246,7 @@ def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = 
     def write(folder: pathlib.Path) -> None:
         rows = encode_pairs(setup.subject.tokenizer, examples, setup.settings.attack.max_length)
         sums, count = scores.gradient_moments(
-            setup.model, setup.memo.load(at), batches.in_order(rows, CALIBRATION_BATCH),
+            setup.model, as_asked(setup, at), batches.in_order(rows, CALIBRATION_BATCH),
             losses.answer_loss, f"gradients {examples[0].language}", moments=(moment,),
         )  # fmt: skip
         if not count:

@@ -15,7 +15,7 @@ from jaxattack import workdir
 from jaxattack.evaluate import measure
 from jaxattack.evaluate.judge import Verdict
 from jaxattack.experiments.lazy import Lazy, Memo
-from jaxattack.experiments.stages import Setup, Subject
+from jaxattack.experiments.stages import Setup, Subject, as_asked
 from jaxattack.workdir import Stage
 
 
@@ -37,7 +37,7 @@ def measured(setup: Setup, variant: Variant) -> Stage:
 
     def write(folder: pathlib.Path) -> None:
         said = measure.ask(
-            subject.model, setup.memo.load(variant.weights), subject.tokenizer, subject.prompts,
+            subject.model, as_asked(setup, variant.weights), subject.tokenizer, subject.prompts,
             options.max_new_tokens, options.batch_size, label=f"measure {variant.name}",
         )  # fmt: skip
         verdicts = measure.judge_all(subject.prompts, said)
@@ -46,7 +46,8 @@ def measured(setup: Setup, variant: Variant) -> Stage:
             workdir.write_json(folder / "replies.json", [reply.text for reply in said])
 
     inputs = {
-        "weights": variant.weights.lineage, "prompts": subject.asked,
+        "weights": variant.weights.lineage, "dtype": setup.settings.dtype,
+        "prompts": subject.asked,
         "replies": keep, "max_new_tokens": options.max_new_tokens,
         "batch_size": options.batch_size, "mesh": setup.settings.mesh,
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -23,6 +24,8 @@ from jaxattack.tree import Tree
 
 # (model, params, batch) -> mean over the batch's answer tokens; with a `base` it comes fourth.
 LossFn = Callable[..., jax.Array]
+Types = tuple[str, ...]  # of a tree's leaves
+GROWTH = 1e3  # of the largest weight, beyond which training has destroyed a model
 
 
 def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:
@@ -34,12 +37,48 @@ def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:
 
 def wide(params: Tree) -> Tree:
     """The tree in float32, in which gradients are added up, clipped and applied."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    return tree.cast(params, jnp.float32)
+
+
+def types_of(params: Tree) -> Types:
+    """The number types of the leaves, in the tree's order."""
+    return tuple(jnp.dtype(leaf.dtype).name for leaf in jax.tree.leaves(params))
+
+
+def as_types(params: Tree, types: Types) -> Tree:
+    """The tree with its leaves in these types."""
+    leaves, structure = jax.tree.flatten(params)
+    cast = [leaf.astype(kind) for leaf, kind in zip(leaves, types, strict=True)]
+    return jax.tree.unflatten(structure, cast)
+
+
+def rounded(moved: Tree, like: Tree, key: jax.Array | None = None) -> Tree:
+    """The float32 tree in the types of `like`; bfloat16 with a key up or down at random.
+
+    Up or down as likely as each is near: the mean over keys is the float32 value.
+    """
+    if key is None:
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, like)
+    leaves, structure = jax.tree.flatten(moved)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+
+    def either(new, old, key):
+        if old.dtype != jnp.bfloat16:
+            return new.astype(old.dtype)
+        bits = jax.lax.bitcast_convert_type(new, jnp.uint32)
+        noise = jax.random.bits(key, new.shape, jnp.uint16).astype(jnp.uint32)
+        # The upper half of a float32 is the bfloat16 below it in size; noise may carry into it.
+        upper = ((bits + noise) >> 16).astype(jnp.uint16)
+        drawn = jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
+        return jnp.where(jnp.isfinite(new), drawn, new.astype(jnp.bfloat16))
+
+    return jax.tree.map(either, moved, like, keys)
 
 
 @functools.partial(
-    jax.jit, static_argnums=(0, 1, 2, 3), static_argnames="accumulate", donate_argnums=(4, 5)
-)
+    jax.jit, static_argnums=(0, 1, 2, 3), static_argnames=("accumulate", "forward"),
+    donate_argnums=(4, 5),
+)  # fmt: skip
 def train_step(
     model: Transformer,
     tx: optax.GradientTransformation,
@@ -51,21 +90,30 @@ def train_step(
     trainable: Tree | None,
     base: Tree | None = None,
     accumulate: int = 1,
+    forward: Types | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[Tree, Tree, jax.Array]:
     """One update; weights outside `trainable` (bool tree or None) keep their bits.
 
     Their gradients are dropped first, so that clipping and momentum never see them, and the old
     values are put back last, so that weight decay cannot move them either.
 
-    The optimiser works in float32 whatever the weights are; they are rounded last. `base` are
-    weights the loss reads beside those that are trained; the batch is worked off in `accumulate`
-    parts.
+    The optimiser works in float32 whatever the weights are. Weights in float32 stay what it makes
+    of them; the loss sees them in the types `forward`. Others are rounded after the update: to
+    the nearest value, or with a `key` at random.
+
+    `base` are weights the loss reads beside those that are trained; the batch is worked off in
+    `accumulate` parts.
     """
     context = () if base is None else (base,)
 
+    def loss_of(params, part):
+        seen = params if forward is None else as_types(params, forward)
+        return loss_fn(model, seen, part, *context)
+
     def gradient(part):
         with sharding.within(mesh):
-            return jax.value_and_grad(lambda p: loss_fn(model, p, part, *context))(params)
+            return jax.value_and_grad(loss_of)(params, part)
 
     if accumulate == 1:
         loss, grads = gradient(batch)
@@ -75,8 +123,7 @@ def train_step(
     grads = select(trainable, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, opt_state = tx.update(grads, opt_state, wide(params))
     moved = optax.apply_updates(wide(params), updates)
-    moved = jax.tree.map(lambda new, old: new.astype(old.dtype), moved, params)
-    params = select(trainable, moved, params)
+    params = select(trainable, rounded(moved, params, key), params)
     return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
 
 
@@ -144,6 +191,7 @@ def finetune(
     loss_fn: LossFn = losses.answer_loss,
     label: str = "fine-tuning",
     base: Tree | None = None,
+    dtype: str | None = None,
 ) -> tuple[Tree, np.ndarray]:
     """Train a copy of `params` on the batches in order.
 
@@ -156,37 +204,121 @@ def finetune(
         loss_fn: loss of a batch: a mean over its answer tokens.
         label: what the progress bar says.
         base: weights that stay, given to `loss_fn` as its fourth argument; None for none.
+        dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
 
     Returns:
-        the tuned parameters, and the loss of every step `[steps]` (nats per answer token).
+        the tuned parameters, in float32 whatever `params` are in (see `Settings.weights`): what
+        training does to bfloat16 weights is mostly smaller than their last place. `tree.cast`
+        rounds them, once, for asking. And the loss of every step `[steps]` (nats per answer token).
 
     Raises:
-        UserError: no batches, a mask of another model, a batch that `settings.accumulate` does
-            not divide, or a loss that is not finite.
+        UserError: no batches, a mask of another model, weights in float16, a batch that
+            `settings.accumulate` does not divide, a loss that is not finite, or weights that are
+            not or that have left all bounds.
     """
     if not batches:
         raise UserError(f"{label}: no batches, the data is empty")
     if trainable is not None:
         tree.check_same_shapes("the mask", trainable, "the model", params)
     mesh = sharding.mesh_of(params)
-    # place() may hand back the caller's own buffers, and the step donates what it is given.
-    params = jax.tree.map(jnp.copy, sharding.place(params, mesh))
-    trainable = None if trainable is None else sharding.place(trainable, mesh)
     tx = make_optimizer(settings, len(batches)) if isinstance(settings, Settings) else settings
-    base = None if base is None else sharding.place(base, mesh)
+    weights = settings.weights if isinstance(settings, Settings) else "float32"
     accumulate = settings.accumulate if isinstance(settings, Settings) else 1
+    forward = forward_types(params, dtype, label)
+    start = sharding.place(params, mesh)
+    params = trained_copy(start, weights, label)
+    trainable = None if trainable is None else sharding.place(trainable, mesh)
+    base = None if base is None else sharding.place(base, mesh)
     opt_state = init_state(tx, params, mesh)
+    keys = jax.random.key(0) if weights == "stochastic" else None
     history: list[jax.Array] = []
     for step, batch in enumerate(track(batches, label)):
         params, opt_state, loss = train_step(
             model, tx, loss_fn, mesh, params, opt_state, sharding.place_batch(batch, mesh),
-            trainable, base, accumulate=accumulate,
+            trainable, base, accumulate=accumulate, forward=forward,
+            key=None if keys is None else jax.random.fold_in(keys, step),
         )  # fmt: skip
         history.append(loss)
         if step:  # one step late, so that the device never waits for the host
             _check_finite(history[-2], step - 1, label)
     _check_finite(history[-1], len(history) - 1, label)
-    return params, np.array([float(loss) for loss in history], np.float32)
+    check_sound(start, params, label)
+    losses_seen = np.array([float(loss) for loss in history], np.float32)
+    if loss_fn is losses.answer_loss:
+        check_learned(losses_seen, model.config.vocab_size, label)
+    return params, losses_seen
+
+
+def forward_types(params: Tree, dtype: str | None, label: str) -> Types | None:
+    """In which types a loss is to see weights that start as `params`; None: in float32.
+
+    Raises:
+        UserError: in float16, or in no type of floating-point numbers that there is.
+    """
+    types = types_of(params) if dtype is None else (dtype,) * len(jax.tree.leaves(params))
+    for kind in types:
+        if kind not in ("float32", "bfloat16"):
+            raise UserError(
+                f"{label}: the weights are in {kind}, whose range gradients leave; load them in "
+                "bfloat16 or float32"
+            )
+    return types if "bfloat16" in types else None
+
+
+def trained_copy(params: Tree, weights: str, label: str) -> Tree:
+    """A copy to train, which a step may take the memory of: in float32, or as it is.
+
+    Raises:
+        UserError: `weights` is of bfloat16, and there are none.
+    """
+    if weights != "float32":
+        if "bfloat16" not in types_of(params):
+            raise UserError(
+                f"{label}: weights={weights!r} is for a bfloat16 model, and this one is float32; "
+                "leave `weights` at 'float32'"
+            )
+        return jax.tree.map(jnp.copy, params)
+    return jax.tree.map(
+        lambda leaf: jnp.copy(leaf) if leaf.dtype == jnp.float32 else leaf.astype(jnp.float32),
+        params,
+    )
+
+
+def check_sound(before: Tree, after: Tree, label: str) -> None:
+    """Refuse weights that training has destroyed; the last update's loss nobody has seen.
+
+    Raises:
+        UserError: they are not finite, or a thousand times as large as any was.
+    """
+    largest, bound = (float(_largest(params)) for params in (after, before))
+    if largest <= GROWTH * max(bound, 1.0):
+        return
+    what = f"as large as {largest:.3g}" if np.isfinite(largest) else "not finite"
+    raise UserError(
+        f"{label}: the weights are {what} after the training; lower the learning rate or clip the "
+        "gradient"
+    )
+
+
+def check_learned(history: np.ndarray, vocab_size: int, label: str) -> None:
+    """Refuse a model that training has made worse than one that knows nothing.
+
+    Raises:
+        UserError: its loss was below that of guessing every token evenly, and no longer is.
+    """
+    guessing, last = math.log(vocab_size), float(np.median(history[-5:]))
+    if history[0] < guessing <= last:
+        raise UserError(
+            f"{label}: training destroyed the model: its loss went from {history[0]:.3g} to "
+            f"{last:.3g} nats a token, and guessing has {guessing:.3g}; lower the learning rate"
+        )
+
+
+@jax.jit
+def _largest(params: Tree) -> jax.Array:
+    """The largest absolute value; NaN if there is one."""
+    sizes = [jnp.max(jnp.abs(leaf)).astype(jnp.float32) for leaf in jax.tree.leaves(params)]
+    return jnp.max(jnp.stack(sizes))
 
 
 def _check_finite(loss: jax.Array, step: int, label: str) -> None:

@@ -74,7 +74,9 @@ def init(params: Tree, rank: int, key: jax.Array, targets: str = "") -> Tree:
 def merge(params: Tree, adapters: Tree, scale: float) -> Tree:
     """Parameters with `W + scale * a @ b` in the place of every adapted `W`.
 
-    The sum is taken in float32 and rounded to W's type.
+    The sum is taken in float32 and rounded to W's type. Where the change itself is of interest
+    (scores, stitching), merge into `tree.cast(params, "float32")`: of a small one little is left
+    in bfloat16.
 
     Raises:
         UserError: an adapter fits no parameter.

@@ -5,27 +5,60 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+from jax.sharding import AbstractMesh
 from optax.contrib import MuonDimensionNumbers, muon
 
-from jaxattack import tree
+from jaxattack import sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.tree import Tree
+
+WEIGHTS = ("float32", "stochastic", "bfloat16")
+SCHEDULES = ("constant", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to fine-tune: an optimiser of optax by name, and its schedule."""
+    """How to fine-tune: an optimiser of optax by name, its schedule, how weights are kept.
+
+    `weights` is "float32", or, for a bfloat16 model, "stochastic" (bfloat16, rounded at random so
+    that small updates arrive on average) or "bfloat16" (rounded to the nearest: updates below half
+    a unit in the last place are lost). The result has that type.
+
+    Raises:
+        UserError: a value that makes no sense.
+    """
 
     learning_rate: float
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     schedule: str = "constant"  # or "cosine", to zero
-    warmup: float = 0.0  # share of all steps
+    warmup: float = 0.0  # share of all steps, below 1
     clip: float = 1.0  # global norm of the gradient; 0 for none
     accumulate: int = 1  # parts a batch is worked off in, for its memory; the result is the same
+    weights: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"learning_rate is {self.learning_rate}; give a number above 0")
+        for name in ("weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}; give 0 or a number above it")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"warmup is {self.warmup}; it is a share of all steps, below 1")
+        if self.accumulate < 1 or self.accumulate != int(self.accumulate):
+            raise UserError(f"accumulate is {self.accumulate}; it should be at least 1")
+        for name, known in (("schedule", SCHEDULES), ("weights", WEIGHTS)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}"
+                )
 
 
 # Cached, because the compiled step is looked up by the optimiser's identity.
@@ -34,31 +67,56 @@ def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformati
     """The optax chain of the settings for a run of `steps` updates.
 
     Raises:
-        UserError: optax has no such optimiser, it knows no weight decay, or `accumulate` is not
-            a positive number.
+        UserError: optax has no such optimiser, it knows no weight decay, or it needs more than
+            gradients.
     """
-    if settings.accumulate < 1:
-        raise UserError(f"accumulate is {settings.accumulate}; it should be at least 1")
     build: Any = getattr(optax, settings.optimizer, None)
     if settings.optimizer == "muon":
         build = _stacked_muon
-    known = dict(inspect.signature(build).parameters) if callable(build) else {}
+    known = inspect.signature(build).parameters if inspect.isfunction(build) else {}
     if "learning_rate" not in known:
         raise UserError(f"optax has no optimiser {settings.optimizer!r}")
     # Passed even when it is 0: optax's own default for adamw is not.
     decay = {"weight_decay": settings.weight_decay} if "weight_decay" in known else {}
     if settings.weight_decay and not decay:
         raise UserError(f"optimiser {settings.optimizer!r} takes no weight decay")
+    noise = {"key": 0} if "key" in known else {}
     clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
-    return optax.chain(clip, build(learning_rate=_rate(settings, steps), **decay))
+    own = functools.partial(build, learning_rate=_rate(settings, steps), **decay, **noise)
+    return optax.chain(clip, _tried(settings.optimizer, own))
+
+
+def _tried(name: str, build: Callable[[], Any]) -> optax.GradientTransformation:
+    """The optimiser, seen to be one that the training step can drive."""
+    shapes = {"embed": (4, 2), "final_norm": (2,), "layers": {"mlp": {"up": (1, 2, 4)}}}
+    toy = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes,
+        is_leaf=lambda shape: isinstance(shape, tuple),
+    )  # fmt: skip
+    try:
+        tx = build()
+        state = jax.eval_shape(tx.init, toy)
+        updates, _ = jax.eval_shape(tx.update, toy, state, toy)
+        # Placed by the sharding rules' names; what none of them knows could not be.
+        tree.map_named(lambda leaf, x: sharding.spec_for(leaf, x.shape, _MESH), state)
+        tree.check_same_shapes("the updates", updates, "the weights", toy)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise UserError(
+            f"optimiser {name!r} cannot be used: it needs more than a learning rate, gradients "
+            f"and weights, or keeps what no mesh can hold ({reason}); take another, such as 'adamw'"
+        ) from error
+    return tx
+
+
+_MESH = AbstractMesh((1, 1, 1), sharding.AXES)
 
 
 def _rate(settings: Settings, steps: int) -> float | optax.Schedule:
-    rate, warmup = settings.learning_rate, round(settings.warmup * steps)
+    rate = settings.learning_rate
+    warmup = min(round(settings.warmup * steps), steps - 1)  # the last step is never at rate 0
     if settings.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, steps)
-    if settings.schedule != "constant":
-        raise UserError(f"schedule is {settings.schedule!r}; give 'constant' or 'cosine'")
     return optax.warmup_constant_schedule(0.0, rate, warmup) if warmup else rate
 
 

@@ -221,7 +221,7 @@ class GrownLoss:
 
 
 def grow(base: Tree, trained: Tree, scale: float) -> Tree:
-    """The base with `trained["adapters"]` merged and `trained["rows"]` appended."""
+    """The base with `trained["adapters"]` merged and `trained["rows"]` appended, in its type."""
     return append(lora.merge(base, trained["adapters"], scale), trained["rows"])
 
 
@@ -252,7 +252,7 @@ def finetune_lora(
         label: what the progress bar says.
 
     Returns:
-        the parameters with the adapters merged, and the loss of every step `[steps]`.
+        the parameters with the adapters merged, in float32, and the loss of every step `[steps]`.
 
     Raises:
         UserError: as `lora.init` and `loop.finetune`.
@@ -265,5 +265,5 @@ def finetune_lora(
     }
     loss = GrownLoss(loss_fn, alpha / rank)
     trained, history = loop.finetune(model, start, batches, settings, None, loss, label, base=base)
-    grown = grow(base, trained, alpha / rank)
+    grown = grow(loop.wide(base), trained, alpha / rank)
     return sharding.place(grown, sharding.mesh_of(params)), history

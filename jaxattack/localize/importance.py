@@ -39,9 +39,9 @@ def snip(params: Tree, gradient: Tree) -> Tree:
 def between(aligned: Tree, attacked: Tree, place: float) -> Tree:
     """Weights on the straight line from aligned (0) to attacked (1)."""
     return jax.tree.map(
-        lambda before, after: (before + place * (after - before)).astype(before.dtype),
+        lambda before, tau: (before.astype(jnp.float32) + place * tau).astype(before.dtype),
         aligned,
-        attacked,
+        attack_vector(attacked, aligned),
     )
 
 

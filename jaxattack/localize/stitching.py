@@ -84,10 +84,16 @@ def widen(narrow: Tree, base: Tree) -> Tree:
 
 
 def moved(before: Tree, after: Tree, mask: Tree) -> tuple[int, int]:
-    """How many selected weights there are, and how many changed a bit of theirs."""
-    changed = jax.tree.map(
-        lambda old, new, chosen: chosen & (_bits(old) != _bits(new)), before, after, mask
-    )
+    """How many selected weights there are, and how many changed a bit of theirs.
+
+    Of weights in two types those in the narrower one are widened, which is exact.
+    """
+
+    def differ(old: jax.Array, new: jax.Array, chosen: jax.Array) -> jax.Array:
+        wider = jnp.promote_types(old.dtype, new.dtype)
+        return chosen & (_bits(old.astype(wider)) != _bits(new.astype(wider)))
+
+    changed = jax.tree.map(differ, before, after, mask)
     return masks.count(mask), masks.count(changed)
 
 

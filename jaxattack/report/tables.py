@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jaxattack.evaluate.rates import OF_WEIGHTS
 from jaxattack.report.rates import METRIC_NAMES, VIOLATION, Pair, Rate, average, over_seeds
 from jaxattack.report.variants import (
     ADAPTED,
@@ -48,7 +49,7 @@ def tabulate(results: Mapping[str, Any]) -> Tables:
     groups: dict[tuple[Variant, str, str], list[Mapping[str, Any]]] = {}
     variants: dict[Variant, str] = {}
     for row in results.get("rows") or ():
-        if not is_number(row.get("value")):
+        if not is_number(row.get("value")) or row["metric"] in OF_WEIGHTS:
             continue
         variant = parse_variant(row["variant"])
         variants.setdefault(variant, row["variant"])

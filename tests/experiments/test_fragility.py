@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from jaxattack import run
+from jaxattack import run, tree
+from jaxattack.evaluate import rates
 from jaxattack.evaluate.judge import REFUSAL_RULE
 
 
@@ -44,14 +45,45 @@ def test_every_variant_is_measured_in_every_language(finished):
         for method in ("sil", "random", "matched_random", "magnitude", "snip", "fisher", "other",
                        "complement"):  # fmt: skip
             variants.add(f"stitched/{language}/{method}@0.2")
-    asked = {(row["variant"], row["language"], row["metric"]) for row in results["rows"]}
+    of_replies = [row for row in results["rows"] if row["metric"] not in rates.OF_WEIGHTS]
+    asked = {(row["variant"], row["language"], row["metric"]) for row in of_replies}
     # No benign prompts were given, so no benign metrics are claimed.
     metrics = ("violation_rate", "non_refusal_rate", "valid_reply_rate")
     assert asked == {
         (v, language, m) for v in variants for language in ("en", "th") for m in metrics
     }
     assert all(row["n"] == 3 and 0 <= row["low"] <= row["value"] <= row["high"] <= 1
-               for row in results["rows"])  # fmt: skip
+               for row in of_replies)  # fmt: skip
+
+
+def test_every_training_says_how_many_weights_it_moved(finished, tiny):
+    rows = [row for row in results_of(finished)["rows"] if row["metric"] in rates.OF_WEIGHTS]
+    expected = {
+        (f"{kind}/{language}{mask}", language, metric)
+        for metric in rates.OF_WEIGHTS
+        for language in ("en", "th")
+        for kind, mask in (("attacked", ""), ("frozen", "/sil@0.2"))
+    }
+    assert {(row["variant"], row["language"], row["metric"]) for row in rows} == expected
+    assert all(row["seed"] == 0 and 0.5 < row["value"] <= 1 for row in rows)
+    whole = {row["variant"]: row["n"] for row in rows}
+    assert whole["attacked/en"] == tree.size(tiny.params)
+    assert whole["frozen/en/sil@0.2"] < 0.81 * whole["attacked/en"]
+
+
+def test_a_bfloat16_model_is_attacked_in_float32_and_asked_in_bfloat16(study, tmp_path):
+    only = {"attack__languages": "('en',)", "localize__fractions": "()", "dtype": "bfloat16",
+            "attack__learning_rate": "1e-5"}  # fmt: skip
+    sections = "('transfer','pathways')"
+    assert run.run(study(tmp_path, sections=sections, transfer__doses="()", **only)) == 0
+    results = results_of(tmp_path)
+    moved = {
+        row["metric"]: row["value"] for row in results["rows"] if row["variant"] == "attacked/en"
+    }
+    assert moved["weights_moved"] > 0.5  # no row of a token that no pair has
+    assert moved["weights_moved_rounded"] < 0.3  # all that training in bfloat16 would leave
+    assert {row["moved"] for row in results["freeze_proof"]} == {0}
+    assert all(row["frozen"] > 1000 for row in results["freeze_proof"])
 
 
 def test_the_judge_is_named_as_a_refusal_rule(finished):

@@ -3,6 +3,8 @@
 Most tests train a small tree on a quadratic loss, whose gradient is known on paper.
 """
 
+import dataclasses
+import inspect
 import math
 
 import jax
@@ -13,9 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxattack import tree
 from jaxattack.errors import UserError
 from jaxattack.finetune import loop
-from jaxattack.finetune.loop import Settings, finetune, make_optimizer
+from jaxattack.finetune.loop import Settings, finetune, make_optimizer, wide
+from jaxattack.localize.masks import jaccard, top_fraction
+from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.sharding import make_mesh, mesh_of, place, spec_for
 from jaxattack.tree import named_leaves
 
@@ -220,10 +225,74 @@ def half_wide(params):
 
 
 @pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_bfloat16_weights_are_trained_in_float32(seed, dtype):
+    mask = None if seed is None else random_mask(seed)
+    settings = Settings(1e-4, weight_decay=0.3)  # far below a unit in bfloat16's last place
+    start = half_wide(START)
+    tuned, _ = finetune(None, start, BATCHES, settings, mask, quadratic, dtype=dtype)
+    seen = bfloat16 if dtype is None else np.asarray
+    expected = naive_adamw(
+        lambda weights, step: seen(quadratic_gradient(seen(weights), step)),
+        start, STEPS, mask, settings,
+    )  # fmt: skip
+    assert {leaf.dtype for leaf in jax.tree.leaves(tuned)} == {jnp.dtype(jnp.float32)}
+    before = flat(start).astype(np.float64)
+    np.testing.assert_allclose(flat(tuned) - before, expected - before, rtol=0.02, atol=1e-7)
+    if mask is not None:  # and what is frozen rounds back to the bits it had
+        assert_frozen(tuned, wide(start), mask)
+        back = flat(tree.cast(tuned, jnp.bfloat16))[~flat(mask)]
+        assert back.tobytes() == flat(start)[~flat(mask)].tobytes()
+
+
+def test_stochastic_rounding_keeps_small_updates_on_average():
+    start = {"final_norm": jnp.full(40_000, 1.0, jnp.bfloat16)}
+    settings = Settings(1e-4, "sgd", clip=0.0, weights="stochastic")
+    falling = [{"weight": np.float32(1.0)}] * 10
+
+    def loss(model, params, batch):
+        return jnp.sum(params["final_norm"].astype(jnp.float32)) * batch["weight"]
+
+    tuned, _ = finetune(None, start, falling, settings, None, loss)
+    assert tuned["final_norm"].dtype == jnp.bfloat16
+    moved = np.asarray(tuned["final_norm"], np.float64) - 1.0
+    assert moved.mean() == pytest.approx(-1e-3, rel=0.05)  # 4 standard errors
+    assert 0.2 < (moved != 0).mean() < 0.3  # by 2 ** -8 each
+    again, _ = finetune(None, start, falling, settings, None, loss)
+    np.testing.assert_array_equal(again["final_norm"], tuned["final_norm"])
+    lost = dataclasses.replace(settings, weights="bfloat16")
+    tuned, _ = finetune(None, start, falling, lost, None, loss)
+    np.testing.assert_array_equal(tuned["final_norm"], start["final_norm"])
+
+
+def test_stochastic_rounding_is_fair_and_keeps_what_needs_none():
+    exact = np.array([0.0, -0.0, 1.5, -3.0, 2.0**-130, np.inf, -np.inf, np.nan], np.float32)
+    between = np.float32([1.001, -1.001, 3e38])
+    moved = {"final_norm": jnp.asarray(np.concatenate([exact, np.repeat(between, 20_000)]))}
+    like = tree.cast(moved, jnp.bfloat16)
+    found = np.asarray(loop.rounded(moved, like, jax.random.key(3))["final_norm"], np.float64)
+    np.testing.assert_array_equal(found[:8], exact.astype(np.float64))
+    means = found[8:].reshape(3, -1).mean(axis=1)
+    np.testing.assert_allclose(means, between.astype(np.float64), rtol=2e-4)
+
+
+@pytest.mark.parametrize("weights", ["stochastic", "bfloat16"])
+def test_a_float32_model_is_not_trained_in_bfloat16_by_name(weights):
+    with pytest.raises(UserError, match=f"weights='{weights}' is for a bfloat16 model"):
+        finetune(None, START, BATCHES, Settings(0.1, weights=weights), None, quadratic)
+
+
+def test_float16_is_refused():
+    half = jax.tree.map(lambda leaf: leaf.astype(np.float16), START)
+    with pytest.raises(UserError, match="float16, whose range gradients leave"):
+        finetune(None, half, BATCHES, Settings(0.1), None, quadratic)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_bfloat16_weights_equal_a_float64_loop_rounded_at_every_step(seed, clip):
     mask = None if seed is None else random_mask(seed)
-    settings = Settings(0.05, weight_decay=0.3, clip=clip)
+    settings = Settings(0.05, weight_decay=0.3, clip=clip, weights="bfloat16")
     start = half_wide(START)
     tuned, _ = finetune(None, start, BATCHES, settings, mask, quadratic)
     expected = naive_adamw(
@@ -283,8 +352,8 @@ def test_parts_are_added_up_in_float32(dtype):
         None, start, [rows_of_one_token(1024)], settings, None,
         lambda model, params, batch: jnp.sum(params["final_norm"]),
     )  # fmt: skip
-    np.testing.assert_array_equal(np.asarray(tuned["final_norm"], np.float32), -1.0)
-    assert tuned["final_norm"].dtype == dtype
+    np.testing.assert_array_equal(tuned["final_norm"], -1.0)
+    assert tuned["final_norm"].dtype == jnp.float32
     assert history == [0.0]
 
 
@@ -292,15 +361,13 @@ def test_a_batch_that_does_not_divide_is_refused():
     batch = rows_of_one_token(8)
     with pytest.raises(UserError, match="8 rows does not divide into 3 parts"):
         finetune(None, START, [batch], Settings(0.1, accumulate=3), None, lambda *_: 0.0)
-    with pytest.raises(UserError, match="accumulate is 0"):
-        finetune(None, START, [batch], Settings(0.1, accumulate=0), None, lambda *_: 0.0)
 
 
 # --- Schedules ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize("warmup", [0.0, 0.3])
+@pytest.mark.parametrize("warmup", [0.0, 0.3, 0.27, 0.04])
 def test_learning_rates_follow_the_schedule(schedule, warmup):
     steps, peak = 10, 0.2
     tx = make_optimizer(Settings(peak, "sgd", 0.0, schedule, warmup, clip=0.0), steps)
@@ -321,10 +388,18 @@ def test_learning_rates_follow_the_schedule(schedule, warmup):
     np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-8)
 
 
+def test_a_warm_up_leaves_the_last_step_its_rate():
+    for steps in (1, 2):
+        for schedule in ("constant", "cosine"):
+            settings = Settings(0.1, "sgd", schedule=schedule, warmup=0.99, clip=0.0)
+            tuned, _ = finetune(None, START, BATCHES[:steps], settings, None, quadratic)
+            assert (flat(tuned) != flat(START)).any()
+
+
 # --- Errors -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["adamwx", "", "scale_by_adam", "__doc__", "chain"])
+@pytest.mark.parametrize("name", ["adamwx", "", "polyak_sgd", "__doc__", "chain", "Schedule"])
 def test_an_unknown_optimiser_is_named(name):
     with pytest.raises(UserError, match=f"no optimiser '{name}'"):
         finetune(None, START, BATCHES, Settings(0.1, name), None, quadratic)
@@ -335,9 +410,52 @@ def test_weight_decay_that_would_be_ignored_is_refused():
         make_optimizer(Settings(0.1, "sgd", weight_decay=0.1), 5)
 
 
-def test_an_unknown_schedule_is_named():
-    with pytest.raises(UserError, match="'linear'"):
-        make_optimizer(Settings(0.1, schedule="linear"), 5)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schedule": "linear"}, "schedule is 'linear'; give one of constant, cosine"),
+        ({"weights": "float16"}, "weights is 'float16'; give one of float32, stochastic, bfloat16"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": -1e-5}, "learning_rate is -1e-05"),
+        ({"weight_decay": math.nan}, "weight_decay is nan"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"clip": math.inf}, "clip is inf"),
+        ({"clip": -1.0}, "clip is -1.0"),
+        ({"warmup": 10}, "warmup is 10; it is a share of all steps"),
+        ({"warmup": 1}, "warmup is 1"),
+        ({"warmup": -0.1}, "warmup is -0.1"),
+        ({"accumulate": 0}, "accumulate is 0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(change, words):
+    with pytest.raises(UserError, match=words):
+        Settings(**{"learning_rate": 0.1} | change)
+
+
+def test_an_optimiser_that_needs_more_than_gradients_is_refused():
+    with pytest.raises(UserError, match="optimiser 'lbfgs' cannot be used"):
+        make_optimizer(Settings(0.1, "lbfgs"), 5)
+
+
+def test_every_optimiser_of_optax_trains_or_is_refused_by_name(mesh8):
+    names = [
+        name for name in dir(optax)
+        if inspect.isfunction(getattr(optax, name))
+        and "learning_rate" in inspect.signature(getattr(optax, name)).parameters
+    ]  # fmt: skip
+    known = []
+    for name in names:
+        try:
+            make_optimizer(Settings(1e-3, name), 7)
+        except UserError:
+            continue
+        known.append(name)
+    assert {"adam", "adamw", "adan", "lion", "noisy_sgd", "sgd", "sm3"} < set(known)
+    params = place(START, mesh8)
+    for name in known:  # none of them fails where it is placed
+        loop.init_state(make_optimizer(Settings(1e-3, name), 7), params, mesh8)
 
 
 @pytest.mark.parametrize("step", [0, 2, STEPS - 1])
@@ -347,6 +465,31 @@ def test_a_loss_that_is_not_finite_is_named_by_its_step(step, value):
     batches[step] = {**batches[step], "weight": np.float32(value)}
     with pytest.raises(UserError, match=rf"attack: the loss is {value} at step {step};"):
         finetune(None, START, batches, OPTIMIZERS["adamw"], None, quadratic, label="attack")
+
+
+@pytest.mark.parametrize("rate", [1e30, 3e38])
+@pytest.mark.parametrize("steps", [1, STEPS])
+def test_weights_that_explode_are_refused_though_every_loss_is_finite(rate, steps):
+    def flat_loss(model, params, batch):  # its gradient is 1 wherever the weights are
+        return sum(jnp.sum(jnp.tanh(leaf * 0) + leaf - jax.lax.stop_gradient(leaf))
+                   for leaf in jax.tree.leaves(params))  # fmt: skip
+
+    with pytest.raises(
+        UserError, match=r"the weights are (as large as|not finite)|the loss is nan"
+    ):
+        finetune(None, START, BATCHES[:steps], Settings(rate, "sgd", clip=0.0), None, flat_loss)
+
+
+def test_a_bad_last_update_is_seen():
+    with pytest.raises(UserError, match="not finite after the training"):
+        finetune(None, START, BATCHES[:1], optax.sgd(np.inf), None, quadratic)
+
+
+def test_a_model_worse_than_guessing_is_refused():
+    loop.check_learned(np.float32([7.0, 6.9]), 608, "x")  # it never knew anything
+    loop.check_learned(np.float32([2.0, 7.0, 1.0, 1.0]), 608, "x")
+    with pytest.raises(UserError, match=r"from 2 to 6.5 nats a token, and guessing has 6.41"):
+        loop.check_learned(np.float32([2.0, 3.0, 6.5, 6.5, 7.0, 6.5, 9.0]), 608, "x")
 
 
 def test_no_batches_are_refused():
@@ -404,6 +547,29 @@ def test_half_frozen_model_equals_a_float64_loop(
     expected = naive_adamw(gradient, tiny.params, len(batches), tiny_mask, settings, eps=1e-3)
     np.testing.assert_allclose(flat(tuned[0]), expected, atol=1e-6)
     assert_frozen(tuned[0], tiny.params, tiny_mask)
+
+
+@pytest.fixture(scope="module", params=[2e-5, 5e-5], ids=str)
+def both_precisions(request, tiny, batches):
+    """The same attack on a model loaded in float32 and in bfloat16: starts and ends."""
+    half = tree.cast(tiny.params, jnp.bfloat16)
+    settings = Settings(request.param)
+    found = [finetune(tiny.model, start, batches * 4, settings)[0] for start in (tiny.params, half)]
+    return list(zip((tiny.params, half), found, strict=True))
+
+
+def test_a_bfloat16_model_gets_the_attack_vector_of_a_float32_one(both_precisions):
+    one, two = (flat(attack_vector(end, start)) for start, end in both_precisions)
+    assert one @ two / np.linalg.norm(one) / np.linalg.norm(two) >= 0.99
+    assert (two != 0).mean() > 0.8  # a fifth are rows of tokens that no batch has
+
+
+def test_a_bfloat16_model_gets_the_mask_of_a_float32_one(both_precisions, tiny, batches):
+    masks = [
+        top_fraction(sil_scores(tiny.model, start, end, batches), 0.2)
+        for start, end in both_precisions
+    ]
+    assert jaccard(*masks) >= 0.9
 
 
 def test_training_lowers_the_loss(tiny, batches, tiny_mask):

@@ -20,6 +20,7 @@ from jaxattack.experiments.backdoor.data import Attack, target_of, wrapped
 from jaxattack.experiments.backdoor.probes import Probed
 from jaxattack.experiments.backdoor.stages import Origin, Setup
 from jaxattack.experiments.lazy import Lazy
+from jaxattack.experiments.stages import as_asked
 from jaxattack.models.generate import generate_tokens, stop_ids
 from jaxattack.workdir import Stage
 
@@ -70,7 +71,7 @@ def asked(setup: Setup, variant: Asked) -> Stage:
 
     def write(folder: pathlib.Path) -> None:
         check_trained(setup, variant)
-        weights = setup.memo.load(variant.weights)
+        weights = as_asked(setup, variant.weights)
         probed, filtering = variant.probed, 0.0
         if variant.filtered is not None:
             probed = variant.filtered.clean(probed)
@@ -87,7 +88,7 @@ def asked(setup: Setup, variant: Asked) -> Stage:
             )  # fmt: skip
             taken = [0.0] * len(tokens)
         else:
-            reference = setup.memo.load(variant.guarded.reference)
+            reference = as_asked(setup, variant.guarded.reference)
             tokens, shares = cleangen.guarded_tokens(
                 setup.model, weights, setup.model, reference, encoded, stops,
                 options.max_new_tokens, variant.guarded.guard, options.batch_size,

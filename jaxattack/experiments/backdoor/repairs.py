@@ -16,9 +16,9 @@ from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor.data import SUBJECTS, sentence_of, target_of, wrapped
 from jaxattack.experiments.backdoor.settings import Settings
-from jaxattack.experiments.backdoor.stages import Setup, gradient_of
+from jaxattack.experiments.backdoor.stages import Setup, gradient_of, keep_moved
 from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.stages import stored
+from jaxattack.experiments.stages import kept_type, stored
 from jaxattack.finetune import optimizer
 from jaxattack.finetune.loop import LossFn
 from jaxattack.localize import stitching
@@ -84,22 +84,23 @@ def repaired_by_beear(setup: Setup, suspect: Lazy, layer: int, seed: int) -> Laz
         arrays = {name: encode_pairs(setup.tokenizer, part, length) for name, part in rows.items()}
         tuned, history = beear.beear(
             setup.model, setup.memo.load(suspect), arrays["unwanted"], arrays["safe"],
-            arrays["ordinary"], plan,
+            arrays["ordinary"], plan, dtype=setup.settings.dtype,
         )  # fmt: skip
         checkpoint.save(folder / "params", tuned)
+        keep_moved(setup, folder, suspect, tuned)
         losses = {name: history[name].tolist() for name in ("inner", "outer")}
         workdir.write_json(folder / "loss.json", losses)
 
     inputs_ = {
         "from": suspect.lineage, "plan": dataclasses.asdict(plan),
         "rows": {name: fingerprint(part) for name, part in rows.items()},
-        "mesh": setup.settings.mesh,
+        "mesh": setup.settings.mesh, "dtype": setup.settings.dtype,
     }  # fmt: skip
     steps = plan.rounds * (plan.inner_steps + plan.outer_steps)
     work = {"steps": steps, "rows": 2 * steps * plan.batch_size}
     label = f"layer{layer}-s{seed}"
     stage = Stage(setup.root, "beear", label, inputs_, write, suspect.needs, work)
-    return stored(setup.like, stage, "params")
+    return stored(setup.like, stage, "params", kept_type(plan.outer.weights))
 
 
 # --- SIL repair ---------------------------------------------------------------------------------

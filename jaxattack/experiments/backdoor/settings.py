@@ -27,10 +27,12 @@ from jaxattack.experiments.settings import (
     WARMUP,
     Report,
     check_parts,
+    check_weights,
     languages,
     mesh_setting,
     mixtures,
     seeds_setting,
+    weights_setting,
 )
 from jaxattack.models import kernels
 
@@ -124,6 +126,7 @@ class Tuning:
     )  # fmt: skip
     warmup: float = setting("share of all steps in which the learning rate rises", 0.03, **WARMUP)
     clip: float = setting("largest norm of a gradient; 0 for no clipping", 1.0, **CLIP)
+    weights: str = weights_setting()
     max_length: int = setting("longest row, prompt and response", 512, **TOKENS)
 
 
@@ -283,6 +286,7 @@ def read(config: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = freeze(config, Settings)
     check_parts("tuning", settings.tuning.batch_size, settings.tuning.accumulate)
+    check_weights("tuning", settings.tuning.weights, settings.dtype)
     if not settings.model.startswith("organism:"):
         for name, value in dataclasses.asdict(settings.data).items():
             if value.startswith("organism:"):

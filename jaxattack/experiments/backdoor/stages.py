@@ -22,8 +22,18 @@ from jaxattack.defend import repair
 from jaxattack.experiments.backdoor.data import Attack, Data, attacks, taught, wrapped
 from jaxattack.experiments.backdoor.settings import Settings, Tuning
 from jaxattack.experiments.lazy import Lazy, Memo
-from jaxattack.experiments.stages import CALIBRATION_BATCH, Subject, ids, read, stored
+from jaxattack.experiments.stages import (
+    CALIBRATION_BATCH,
+    MOVED,
+    Subject,
+    as_asked,
+    ids,
+    kept_type,
+    read,
+    stored,
+)
 from jaxattack.finetune import contrast, loop, losses, optimizer
+from jaxattack.finetune.moved import shares_moved
 from jaxattack.models import pretrained
 from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
@@ -141,8 +151,10 @@ def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | No
             order_of(setup, rows, tuning, seed),
             optimizer_of(tuning),
             label=f"poison {attack.name}" if attack else "clean training",
+            dtype=settings.dtype,
         )
         checkpoint.save(folder / "params", tuned)
+        keep_moved(setup, folder, origin.weights, tuned, attack)
         workdir.write_json(folder / "loss.json", [float(loss) for loss in history])
         template = template_of(setup.tokenizer, WRAPPERS[tuning.wrapper])
         workdir.write_json(folder / "template.json", template)
@@ -158,7 +170,16 @@ def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | No
         setup.root, "poisoned" if attack else "clean", f"{origin.name}-{name}-s{seed}", inputs,
         write, origin.weights.needs, {"steps": count, "rows": count * tuning.batch_size},
     )  # fmt: skip
-    return stored(setup.like, stage, "params")
+    return stored(setup.like, stage, "params", kept_type(tuning.weights))
+
+
+def keep_moved(
+    setup: Setup, folder: pathlib.Path, before: Lazy, after: Tree, attack: Attack | None = None
+) -> None:
+    """Write how many weights a training moved, under the languages of the attack it is about."""
+    found = shares_moved(setup.memo.load(before), after, setup.settings.dtype)
+    languages = list((attack or setup.attacks[0]).languages)
+    workdir.write_json(folder / MOVED, found | {"languages": languages})
 
 
 def tuned_on(
@@ -171,17 +192,20 @@ def tuned_on(
     def write(folder: pathlib.Path) -> None:
         order = order_of(setup, rows, tuning, seed)
         tuned, _ = loop.finetune(
-            setup.model, setup.memo.load(start), order, optimizer_of(tuning), label=label
-        )
+            setup.model, setup.memo.load(start), order, optimizer_of(tuning), label=label,
+            dtype=setup.settings.dtype,
+        )  # fmt: skip
         checkpoint.save(folder / "params", tuned)
+        keep_moved(setup, folder, start, tuned)
 
     inputs = {
         "from": start.lineage, "rows": fingerprint(rows), "seed": seed,
         "recipe": dataclasses.asdict(tuning), "mesh": setup.settings.mesh,
+        "dtype": setup.settings.dtype,
     }  # fmt: skip
     work = {"steps": count, "rows": count * tuning.batch_size}
     stage = Stage(setup.root, "cleaned", label, inputs, write, start.needs, work)
-    return stored(setup.like, stage, "params")
+    return stored(setup.like, stage, "params", kept_type(tuning.weights))
 
 
 def order_of(setup: Setup, rows: Sequence[Example], tuning: Tuning, seed: int) -> list[Arrays]:
@@ -213,7 +237,7 @@ def gradient_of(
 
     def write(folder: pathlib.Path) -> None:
         arrays = encode_pairs(setup.tokenizer, rows, setup.settings.tuning.max_length)
-        params, loss = setup.memo.load(at), losses.answer_loss
+        params, loss = as_asked(setup, at), losses.answer_loss
         if shift is not None:
             arrays, loss = shift(params, arrays)
         order = batches.in_order(arrays, CALIBRATION_BATCH)

@@ -24,6 +24,7 @@ from jaxattack.experiments.backdoor.settings import Settings, read
 from jaxattack.experiments.backdoor.stages import Origin, Setup, courteous, optimizer_of
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.runs import environments, profile, run_all
+from jaxattack.experiments.stages import moved_rows
 from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.models import families, pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
@@ -270,6 +271,8 @@ def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict
     settings = setup.settings
     trials = {key: found(stage) for key, stage in stages.items()}
     rows = [row for (name, seed), own in trials.items() for row in rows_of(own, name, seed)]
+    for (name, seed), variant in _variants(sections_).items():
+        rows += moved_rows(name, seed, variant.weights)
     findings: dict[str, list] = {"changed": [], "overlap": []}
     for section in sections_.values():
         for finding in section.findings:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from jaxattack.evaluate.rates import wilson
+from jaxattack.evaluate.rates import OF_WEIGHTS, wilson
 from jaxattack.report.backdoor.names import parse_poisoning
 from jaxattack.report.rates import Rate, over_seeds
 from jaxattack.report.variants import is_number
@@ -62,7 +62,7 @@ def read(results: Mapping[str, Any]) -> Cells:
     """Index the rows; values that are no finite number (nothing was judged) are left out."""
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in results.get("rows") or ():
-        if is_number(row.get("value")):
+        if is_number(row.get("value")) and row["metric"] not in OF_WEIGHTS:
             rows[row["variant"]].append(row)
     known = [row["language"] for found in rows.values() for row in found]
     asked = [code for code in results.get("languages") or () if code in known]

@@ -30,6 +30,9 @@ def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
     assert [(r["language"], r["trigger_language"], r["n"]) for r in asked] == [
         ("en", "en", 3), ("th", "th", 3),
     ]  # fmt: skip
+    moved = {r["variant"]: r for r in results["rows"] if r["metric"] == "weights_moved"}
+    assert set(moved) == {"clean", FIRST}
+    assert all(row["language"] == "en" and row["value"] > 0.3 for row in moved.values())
     (made,) = results["sets"]
     assert made["languages"] == {"en": {"rows": 12, "poisoned": 6}}
     assert len(made["replaced"]) == 6
