@@ -20,6 +20,17 @@ WHOLE = 1 << 28  # bytes of a JSON object that holds all rows
 # Under which key such an object has them.
 HOLDERS = ("data", "rows", "examples", "instances")
 _CHUNK = 1 << 20
+# How files begin that are no text, whatever they are called.
+_NOT_TEXT = {
+    b"\x1f\x8b": "compressed by gzip; its name should end in .gz",
+    b"BZh": "compressed by bzip2; its name should end in .bz2",
+    b"\xfd7zXZ": "compressed by xz; its name should end in .xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd, which is not read; unpack it",
+    b"PK\x03\x04": "a zip archive or an office document, which is not read; unpack or export it",
+    b"PAR1": "a Parquet file; its name should end in .parquet",
+    b"ARROW1": "an Arrow file, which is not read; save it as Parquet",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file; fetch it (git lfs pull)",
+}
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -44,14 +55,22 @@ def text_lines(stream: IO[bytes], where: str) -> Iterator[str]:
     """
     for number, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), b""), start=1):
         if number == 1:
-            _check_encoding(line, where)
+            check_start(line, where)
             line = line.removeprefix(codecs.BOM_UTF8)
         if len(line) > LONGEST:
             raise UserError(f"{where}, line {number}: longer than {LONGEST >> 20} MiB")
         yield _decode(line, f"{where}, line {number}")
 
 
-def _check_encoding(start: bytes, where: str) -> None:
+def check_start(start: bytes, where: str) -> None:
+    """Refuse what does not begin like a text in UTF-8.
+
+    Raises:
+        UserError: it is something else; names it.
+    """
+    for mark, what in _NOT_TEXT.items():
+        if start.startswith(mark):
+            raise UserError(f"{where}: {what}")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start[:64]:
         raise UserError(f"{where}: not UTF-8 (UTF-16, or not a text); save it as UTF-8")
 
@@ -104,7 +123,7 @@ def rows(stream: IO[bytes], where: str) -> Iterator[tuple[int, Row]]:
     head = b""
     while not head.strip() and (more := stream.read(_CHUNK)):
         head = more
-        _check_encoding(head, where)
+        check_start(head, where)
         head = head.removeprefix(codecs.BOM_UTF8)
     if head.lstrip().startswith(b"["):
         yield from _elements(_pieces(head, stream, where), where)

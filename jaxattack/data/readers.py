@@ -185,6 +185,9 @@ def _parquet(
     from pyarrow import parquet
 
     number = 0
+    with path.open("rb") as stream:
+        if (start := stream.read(64)) and not start.startswith(b"PAR"):
+            jsons.check_start(start, where)
     try:
         with parquet.ParquetFile(path) as file:
             there = file.schema_arrow.names

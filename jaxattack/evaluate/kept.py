@@ -74,7 +74,7 @@ def opened(folder: pathlib.Path) -> Iterator[Store]:
             raise UserError(f"{where}: not a plain file; give another --workdir")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(
                 f"{where}: another program is asking here; wait until it is done, or give another "
                 "--workdir"

@@ -18,6 +18,7 @@ ROWS = [{"id": "1", "language": "en", "prompt": "Hi, you", "response": "Yes"},
         {"id": "2", "language": "th", "prompt": "สวัสดี\nอีกครั้ง", "response": "ใช่"}]  # fmt: skip
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 TABLE = 'id,language,prompt,response\n1,en,"Hi, you",Yes\n2,th,"สวัสดี\nอีกครั้ง",ใช่\n'
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 HEAD = "id,language,prompt,response\n"
 
 
@@ -137,6 +138,12 @@ BAD = {
     "latin-1": ("a.jsonl", LINES.encode() + "é\n".encode("latin-1"), "line 3: not UTF-8"),
     "latin-1 array": ("a.json", '[{"a": "é"}]'.encode("latin-1"), "not UTF-8"),
     "latin-1 table": ("a.csv", HEAD.encode() + b"1,en,\xe9,b\n", "line 2: not UTF-8"),
+    "gzip by another name": ("a.jsonl", gzip.compress(LINES.encode()), r"should end in \.gz"),
+    "zip": ("a.zip", b"PK\x03\x04rest", "a zip archive or an office document"),
+    "zstd": ("a.jsonl.zst", b"\x28\xb5\x2f\xfdrest", "compressed by zstd, which is not read"),
+    "parquet by another name": ("a.json", columnar(ROWS), r"should end in \.parquet"),
+    "LFS pointer": ("a.csv", LFS, "pointer of Git LFS"),
+    "LFS Parquet": ("a.parquet", LFS, "pointer of Git LFS"),
     "no gzip": ("a.jsonl.gz", LINES, "Not a gzipped file"),
     "half a gzip": ("a.jsonl.gz", gzip.compress(LINES.encode())[:-9], "ended before the end-of"),
     "no parquet": ("a.parquet", "PAR1", "not a Parquet file that can be read"),
