@@ -20,7 +20,7 @@ import jinja2.ext
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-SECONDS = 10  # for one dialogue, which takes a millisecond
+SECONDS = 10.0  # for a job, which takes a millisecond
 CHARACTERS = 4_000_000  # of a rendered dialogue
 MEMORY = 1 << 30  # of this process
 
@@ -102,11 +102,12 @@ def main() -> None:
     except (ImportError, OSError, ValueError):  # not every system has such a limit
         pass
     for line in sys.stdin.buffer:
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)  # the signal ends the process
+        job = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, job["seconds"])  # the signal ends the process
         try:
-            answer = done(json.loads(line))
+            answer = done(job)
         except MemoryError:
-            answer = {"error": f"it needs more than {MEMORY >> 20} MB"}
+            answer = {"error": f"it needs more than {MEMORY >> 20} MB", "stopped": True}
         except RecursionError:
             answer = {"error": "it calls itself without end"}
         except jinja2.TemplateSyntaxError as error:

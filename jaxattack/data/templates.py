@@ -5,23 +5,17 @@ All that is asked or trained on is written here, so both are written alike.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import datetime
 import functools
 import json
-import os
-import pathlib
 import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxattack.data import renderer
+from jaxattack.data.rendering import Stopped, render
 from jaxattack.errors import UserError
 
 Message = Mapping[str, Any]  # role and content
@@ -92,7 +86,7 @@ def use_template(
     if chosen == PLAIN:
         chosen = plain_source(tokenizer)
     manner = Manner(_arguments(arguments or {}), day)
-    known = set(_render(where, chosen, day)["names"])
+    known = set(render(where, chosen, day)["names"])
     unknown = sorted(set(arguments or {}) - known)
     if unknown:
         raise UserError(
@@ -202,7 +196,7 @@ class Template:
             for turns, ask in dialogues
         ]
         return [
-            _unmarked(text) for text in _render(self.where, self.source, self.day, given)["texts"]
+            _unmarked(text) for text in render(self.where, self.source, self.day, given)["texts"]
         ]
 
     def _message(self, message: Message) -> dict[str, Any]:
@@ -214,7 +208,7 @@ class Template:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """JSON that says how dialogues are written, for what depends on it."""
-        dated = "strftime_now" in _render(self.where, self.source, self.day)["names"]
+        dated = "strftime_now" in render(self.where, self.source, self.day)["names"]
         return {
             "source": self.source, "variables": json.loads(self.variables),
             "day": self.day if dated else None,
@@ -257,7 +251,7 @@ def template_of(tokenizer: Any) -> Template:
 @functools.lru_cache(maxsize=64)
 def _probed(source: str, variables: str, day: str, where: str) -> Template:
     """The template, once it is known in which form it wants content."""
-    marked = _render(where, source, day)["marked"]
+    marked = render(where, source, day)["marked"]
     problem = UserError(
         f"{where}: the chat template leaves out what the user says; config.template.file names "
         "another one"
@@ -269,6 +263,8 @@ def _probed(source: str, variables: str, day: str, where: str) -> Template:
             (asked,) = template.write(([{"role": "user", "content": PLACE}], True))
             if PLACE in asked.text:
                 return template
+        except Stopped:
+            raise
         except UserError as error:
             first = first or error
     raise first or problem
@@ -283,77 +279,3 @@ def check_text(text: str) -> None:
     found = _RESERVED.search(text)
     if found:
         raise UserError(f"a text has the noncharacter U+{ord(found[0]):04X}; take it out")
-
-
-# --- The process that renders -------------------------------------------------------------------
-
-
-class _Process:
-    """The renderer, started when it is first needed and again when a template has ended it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-
-    def answer(self, job: dict[str, Any]) -> dict[str, Any]:
-        """What comes of a job."""
-        with self._lock:
-            process = self._alive()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                process.stdin.write(json.dumps(job).encode() + b"\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
-            except BrokenPipeError:
-                line = b""
-            except BaseException:  # an interrupt: its answer would be taken for the next one's
-                self._end()
-                raise
-            if line:
-                return json.loads(line)
-            code = process.wait()
-            self._end()
-        slow = code == -signal.SIGALRM
-        return {
-            "error": f"it does not end within {renderer.SECONDS} seconds" if slow
-            else f"it ended the process that renders it, code {code}"
-        }  # fmt: skip
-
-    def _alive(self) -> subprocess.Popen[bytes]:
-        # A forked child must not talk to its parent's.
-        if self._running is None or self._owner != os.getpid():
-            self._running = subprocess.Popen(
-                [sys.executable, "-P", str(pathlib.Path(renderer.__file__))],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # fmt: skip
-            self._owner = os.getpid()
-        return self._running
-
-    def _end(self) -> None:
-        if self._running is not None:
-            self._running.kill()
-            for pipe in (self._running.stdin, self._running.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-            self._running.wait()
-        self._running = None
-
-
-_PROCESS = _Process()
-
-
-def _render(
-    where: str, source: str, day: str, dialogues: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    found = _PROCESS.answer({"source": source, "day": day, "dialogues": dialogues})
-    if "error" in found:
-        reason = " ".join(found["error"].split())[:300]
-        raise UserError(
-            f"{where}: the chat template cannot write this dialogue ({reason}); "
-            "config.template.file names another one"
-        )
-    return found

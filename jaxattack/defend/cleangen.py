@@ -23,10 +23,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxattack import sharding
-from jaxattack.data.dialogues import prompt_tokens
+from jaxattack.data.tokens import Prompt
 from jaxattack.errors import UserError
-from jaxattack.models.generate import ONE_BY_ONE, buckets, padded_count, stop_ids
-from jaxattack.models.sampling import likeliest
+from jaxattack.models.generate import (
+    ONE_BY_ONE,
+    buckets,
+    check_finite,
+    padded_count,
+    stop_ids,
+)
+from jaxattack.models.prompts import encode_prompts
+from jaxattack.models.sampling import BROKEN, likeliest
 from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
 from jaxattack.progress import track
 from jaxattack.tree import Tree
@@ -64,7 +71,7 @@ def guarded(
     reference_params: Tree,
     tokenizer: Any,
     reference_tokenizer: Any,
-    dialogues: Sequence[str | Sequence[dict[str, str]]],
+    dialogues: Sequence[Prompt],
     max_new_tokens: int = 64,
     guard: Guard = GUARD,
     batch_size: int = 256,
@@ -76,13 +83,14 @@ def guarded(
         the replies without special tokens, and their intervention rates `[N]`.
 
     Raises:
-        UserError: the reference has another vocabulary.
+        UserError: the reference has another vocabulary, or as `encode_prompts` and
+            `guarded_tokens`.
     """
     if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise UserError("the reference's tokenizer has another vocabulary than the model's")
     tokens, rates = guarded_tokens(
         model, params, reference, reference_params,
-        [prompt_tokens(tokenizer, prompt) for prompt in dialogues],
+        encode_prompts(model.config, tokenizer, dialogues, max_new_tokens),
         stop_ids(tokenizer, (*model.config.stops, *extra_stops)), max_new_tokens, guard, batch_size,
     )  # fmt: skip
     return tokenizer.batch_decode(tokens, skip_special_tokens=True), rates
@@ -119,7 +127,7 @@ def guarded_tokens(
         that are the reference's.
 
     Raises:
-        UserError: the reference has a vocabulary of another size.
+        UserError: the reference has a vocabulary of another size, or logits are not finite.
     """
     sizes = model.config.vocab_size, reference.config.vocab_size
     if sizes[0] != sizes[1]:
@@ -147,6 +155,7 @@ def guarded_tokens(
         )  # fmt: skip
         for row, index in enumerate(indices):
             reply = out[row, : written[row]].tolist()
+            check_finite(reply, label)
             rates[index] = replaced[row] / max(1, written[row])
             results[index] = reply[:-1] if reply and reply[-1] in stops else reply
     return results, rates
@@ -169,7 +178,7 @@ def _decode(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Tokens `[B, new]`, how many of them are written and how many the reference's `[B]`."""
     tokens, lengths, alive = batch["tokens"], batch["lengths"], batch["alive"]
-    stop_list = jnp.array(stops or (-1,))
+    stop_list = jnp.array((*stops, BROKEN))
     rows, order = jnp.arange(len(tokens))[:, None], jnp.arange(horizon)
     slots = tokens.shape[1] + new + horizon
     with sharding.within(mesh):
@@ -198,6 +207,8 @@ def _decode(
             suspicious &= jnp.all(real, axis=1, keepdims=True)
         first = jnp.where(jnp.any(suspicious, 1), jnp.argmax(suspicious, 1), horizon)[:, None]
         chosen = jnp.where(order == first, jnp.argmax(logits, axis=-1), draft_tokens)
+        finite = jnp.isfinite(own) & jnp.isfinite(jnp.max(logits, axis=-1))
+        chosen = jnp.where(finite, chosen, BROKEN)
         taken = real & (order <= first) & ~done[:, None]
         # What is not taken is written behind the end, that is, nowhere.
         places = jnp.where(taken, written[:, None] + order, new)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jaxattack.data.dialogues import Example, prompt_tokens
+from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.judge import Reply, Verdict, judge
 from jaxattack.evaluate.thoughts import decode
 from jaxattack.models.generate import generate_tokens, stop_ids
+from jaxattack.models.prompts import encode_prompts
 from jaxattack.models.transformer import Transformer
 from jaxattack.tree import Tree
 
@@ -23,8 +24,13 @@ def ask(
     label: str = "asking",
     extra_stops: Sequence[int] = (),
 ) -> list[Reply]:
-    """Greedy replies to the examples' prompts, in order; see `generate` for the arguments."""
-    encoded = [prompt_tokens(tokenizer, example.prompt) for example in examples]
+    """Greedy replies to the examples' prompts, in order; see `generate` for the arguments.
+
+    Raises:
+        UserError: as `encode_prompts` and `generate_tokens`.
+    """
+    prompts, names = ([getattr(e, part) for e in examples] for part in ("prompt", "id"))
+    encoded = encode_prompts(model.config, tokenizer, prompts, max_new_tokens, names)
     tokens = generate_tokens(
         model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
         max_new_tokens, batch_size, label,

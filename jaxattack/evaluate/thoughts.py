@@ -6,21 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-# How families open and close a thought.
-MARKS = (
-    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, QwQ, GLM, Phi-4, Hunyuan, Nemotron
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),  # EXAONE
-    ("<reasoning>", "</reasoning>"),
-    ("<seed:think>", "</seed:think>"),
-    ("◁think▷", "◁/think▷"),  # Kimi
-    ("[THINK]", "[/THINK]"),  # Magistral
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<|channel>thought", "<channel|>"),  # Gemma 4
-    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # gpt-oss
-    ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
-)
+from jaxattack.data.thoughts import MARKS
+
 _OPENS = "|".join(re.escape(opens) for opens, _ in MARKS)
 _CLOSES = "|".join(re.escape(closes) for _, closes in MARKS)
 _MARK = re.compile(f"(?P<opens>{_OPENS})|(?P<closes>{_CLOSES})", re.IGNORECASE)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding, tree
-from jaxattack.models.sampling import Sampling, choose, prompt_keys
+from jaxattack.models.sampling import BROKEN, Sampling, choose, prompt_keys
 from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
 
 
@@ -102,9 +102,14 @@ def gather(
     last = jnp.concatenate([token[:count] for (token, _), count in zip(parts, counts, strict=True)])
     last = jnp.pad(last, (0, total - real))
     tokens = jnp.full((total, new), _filler(stops), jnp.int32).at[:, 0].set(last)
-    done = jnp.isin(last, jnp.array(stops or (-1,))) | (jnp.arange(total) >= real)
+    done = _ends(last, stops) | (jnp.arange(total) >= real)
     cache = jax.tree.map(lay, *[cache for _, cache in parts])
     return Rows(tokens, last, done, starts, numbers, cache)
+
+
+def _ends(tokens: jax.Array, stops: tuple[int, ...]) -> jax.Array:
+    """Whether a reply ends with each of the tokens `[B]`, in order or not."""
+    return jnp.isin(tokens, jnp.array((*stops, BROKEN)))
 
 
 def _filler(stops: tuple[int, ...]) -> int:
@@ -145,7 +150,7 @@ def decode(
         return step + 1, rows._replace(
             tokens=rows.tokens.at[:, step].set(last),
             last=last,
-            done=rows.done | jnp.isin(last, jnp.array(stops or (-1,))),
+            done=rows.done | _ends(last, stops),
             cache=cache,
         )
 

@@ -9,10 +9,12 @@ import jax
 import numpy as np
 
 from jaxattack import sharding, tree
-from jaxattack.data.dialogues import prompt_tokens
-from jaxattack.data.dialogues import stop_ids as stop_ids
+from jaxattack.data.tokens import Prompt
+from jaxattack.data.tokens import stop_ids as stop_ids
+from jaxattack.errors import UserError
 from jaxattack.models import decoding
-from jaxattack.models.sampling import Sampling, seed_words
+from jaxattack.models.prompts import encode_prompts
+from jaxattack.models.sampling import BROKEN, Sampling, seed_words
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 
@@ -30,7 +32,7 @@ def generate(
     model: Transformer,
     params: tree.Tree,
     tokenizer: Any,
-    dialogues: Sequence[str | Sequence[dict[str, str]]],
+    dialogues: Sequence[Prompt],
     max_new_tokens: int = 64,
     batch_size: int = 256,
     label: str = "generating",
@@ -54,8 +56,11 @@ def generate(
 
     Returns:
         the replies without special tokens.
+
+    Raises:
+        UserError: as `encode_prompts` and `generate_tokens`.
     """
-    encoded = [prompt_tokens(tokenizer, prompt) for prompt in dialogues]
+    encoded = encode_prompts(model.config, tokenizer, dialogues, max_new_tokens)
     replies = generate_tokens(
         model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
         max_new_tokens, batch_size, label, sampling, seed,
@@ -74,7 +79,11 @@ def generate_tokens(
     sampling: Sampling = GREEDY,
     seed: int = 0,
 ) -> list[list[int]]:
-    """Continuations of token sequences, each up to its stop token (left out)."""
+    """Continuations of token sequences, each up to its stop token (left out).
+
+    Raises:
+        UserError: the model's logits are not finite.
+    """
     mesh, ends, words = sharding.mesh_of(params), tuple(stops), seed_words(seed)
     one_by_one = jax.default_backend() in ONE_BY_ONE
     results: list[list[int]] = [[] for _ in prompts]
@@ -101,6 +110,7 @@ def generate_tokens(
             done = done | (int(step) >= max_new_tokens)
             for row in np.flatnonzero(done & (owners != NOBODY)):
                 results[owners[row]] = _until_stop(tokens[row], stops)
+                check_finite(results[owners[row]], label)
             going = np.flatnonzero(~done)
             which = _filled(going, fewest if len(going) else 0, int(done.argmax()))
             owners = np.where(done, NOBODY, owners)[which]
@@ -167,6 +177,19 @@ def buckets(lengths: Sequence[int], batch_size: int) -> list[tuple[int, list[int
             groups.append((width, []))
         groups[-1][1].append(index)
     return groups
+
+
+def check_finite(reply: Sequence[int], label: str) -> None:
+    """Refuse a reply whose last token could not be chosen.
+
+    Raises:
+        UserError: the logits were not finite.
+    """
+    if BROKEN in reply:
+        raise UserError(
+            f"{label}: the model's logits are not finite (NaN or infinity), so it says nothing; "
+            "its weights are damaged, its training went astray, or its dtype is too small"
+        )
 
 
 def _until_stop(tokens: np.ndarray, stops: Sequence[int]) -> list[int]:

@@ -13,6 +13,8 @@ from jaxattack.errors import UserError
 
 # Named, because with others a row's numbers depend on how many rows are drawn together.
 PRNG = "threefry2x32"
+# In place of a token where the logits are not finite.
+BROKEN = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ def prompt_keys(words: jax.Array, numbers: jax.Array) -> jax.Array:
 def choose(
     logits: jax.Array, sampling: Sampling, keys: jax.Array, step: int | jax.Array
 ) -> jax.Array:
-    """The next token, int32 `[B]`.
+    """The next token, int32 `[B]`; `BROKEN` where the likeliest one's logit is not finite.
 
     Args:
         logits: float32 `[B, V]`.
@@ -61,6 +63,11 @@ def choose(
         keys: of the prompts, `[B]`.
         step: how many tokens of the reply there are already.
     """
+    finite = jnp.isfinite(jnp.max(logits, axis=-1))
+    return jnp.where(finite, _chosen(logits, sampling, keys, step), BROKEN)
+
+
+def _chosen(logits, sampling, keys, step):
     if sampling.temperature == 0:
         return likeliest(logits)
     # The maximum first, so that a tiny temperature does not overflow.

@@ -136,6 +136,28 @@ def test_no_suspicion_gives_the_target_and_all_suspicion_the_reference(llamas):
     assert (rates == 1).all()
 
 
+def test_a_reply_ends_where_what_was_written_ends_and_not_what_was_drafted(llamas):
+    """Drafted stops that are replaced end nothing; stops that are put in their place do."""
+    target, reference = llamas
+    theirs = generate_tokens(*reference, PROMPTS, (), NEW)
+    drafted = [row[0] for row in generate_tokens(*target, PROMPTS, (), 1)]
+    written = {token for row in theirs for token in row}
+    assert not written & set(drafted)  # each is replaced at once
+    stops = (*drafted, *(row[4] for row in theirs))
+    tokens, rates = guarded_tokens(*target, *reference, PROMPTS, stops, NEW, Guard(alpha=1e-30))
+    assert tokens == [row[: next(i for i, t in enumerate(row) if t in stops)] for row in theirs]
+    assert all(0 < len(row) < 5 for row in tokens)
+    assert (rates == 1).all()
+
+
+def test_logits_that_are_not_finite_are_refused(llamas):
+    (model, params), (_, other) = llamas
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
+    for one, two in ((broken, other), (params, broken)):
+        with pytest.raises(UserError, match=r"guarded generation: .* not finite"):
+            guarded_tokens(model, one, model, two, PROMPTS, (), 3)
+
+
 def test_the_target_as_its_own_reference_is_never_suspicious(llamas):
     tokens, rates = guarded_tokens(*llamas[0], *llamas[0], PROMPTS, (), NEW, Guard(alpha=1.01))
     assert tokens == generate_tokens(*llamas[0], PROMPTS, (), NEW)

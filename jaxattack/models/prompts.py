@@ -1,0 +1,85 @@
+"""Prompts as tokens that a model can read, or a line that says why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxattack.data.tokens import Prompt, prompt_tokens
+from jaxattack.errors import UserError
+from jaxattack.models.config import ModelConfig
+
+NEW_TOKENS = "max_new_tokens"
+
+
+def encode_prompts(
+    config: ModelConfig,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    names: Sequence[str] | None = None,
+    setting: str = NEW_TOKENS,
+) -> list[list[int]]:
+    """Tokens of prompts as they are asked.
+
+    Args:
+        config: of the model that is asked.
+        tokenizer: Hugging Face tokenizer.
+        prompts: texts of user turns, or lists of messages.
+        max_new_tokens: how long replies may be.
+        names: how errors name the prompts; by default their numbers from 0 on.
+        setting: how errors name `max_new_tokens`.
+
+    Raises:
+        UserError: no prompts, an empty one, one the chat template cannot write, or some that do
+            not fit into the model's positions with their replies.
+    """
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        raise UserError("prompts are a list of texts or of lists of messages, not one of them")
+    if not prompts:
+        raise UserError("there are no prompts: the list is empty")
+    if not max_new_tokens >= 1:
+        raise UserError(f"{setting} is {max_new_tokens}; it should be at least 1")
+    names = names or [str(number) for number in range(len(prompts))]
+    encoded = []
+    for name, prompt in zip(names, prompts, strict=True):
+        try:
+            encoded.append(prompt_tokens(tokenizer, prompt))
+        except UserError as error:
+            raise UserError(f"prompt {name!r}: {error}") from error
+    check_lengths(config, [len(tokens) for tokens in encoded], max_new_tokens, names, setting)
+    return encoded
+
+
+def check_lengths(
+    config: ModelConfig,
+    lengths: Sequence[int],
+    max_new_tokens: int,
+    names: Sequence[str],
+    setting: str = NEW_TOKENS,
+) -> None:
+    """Refuse prompts that do not fit into the model's positions with their replies.
+
+    Raises:
+        UserError: says how many, and names the longest.
+    """
+    most = positions(config)
+    if most is None:
+        return
+    over = sum(length + max_new_tokens > most for length in lengths)
+    if over:
+        length, name = max(zip(lengths, names, strict=True), key=lambda pair: pair[0])
+        raise UserError(
+            f"{over} of {len(lengths)} prompts do not fit into the model's {most} positions with "
+            f"a reply of {max_new_tokens} tokens: the longest, {name!r}, has {length}; lower "
+            f"{setting} or leave out long prompts"
+        )
+
+
+def positions(config: ModelConfig) -> int | None:
+    """How many tokens a model can read; None if its positions have no end (ALiBi)."""
+    if config.rope is None:
+        return None
+    # Where positions are stretched linearly, configs state those of before.
+    stretched = config.rope.factor if config.rope.kind == "linear" else 1.0
+    return int(config.max_position * max(1.0, stretched))
