@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jaxattack.evaluate.paired import percentiles
+from jaxattack.evaluate.intervals import LEVEL
+
+OVER = "over languages, resampled: approximate with this few; not over prompts or seeds"
 
 
 class Association(NamedTuple):
@@ -75,6 +77,15 @@ def mantel(
     low, high = percentiles(np.array([_resampled(x, y, there, sample) for sample in samples]))
     p = (1 + beyond) / (1 + permutations) if rho == rho else float("nan")
     return Association(rho, low, high, p, int(there.sum()))
+
+
+def percentiles(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """Middle 95 % of resampled statistics; an undefined one counts against both bounds."""
+    nothing, outside = np.isnan(draws), (1 - LEVEL) / 2
+    # No interpolation, which would be undefined next to an infinite draw.
+    low = np.quantile(np.where(nothing, -np.inf, draws), outside, method="lower")
+    high = np.quantile(np.where(nothing, np.inf, draws), 1 - outside, method="higher")
+    return float(low), float(high)
 
 
 def _resampled(

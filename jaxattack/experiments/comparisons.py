@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxattack.evaluate import correlation, paired
+from jaxattack.evaluate import correlation, intervals, paired
 from jaxattack.experiments.outcomes import Outcomes, finite
 
 PERMUTATIONS = 1999
@@ -37,15 +37,14 @@ def changes(seen: Outcomes, pairs: Sequence[tuple[str, str, str]]) -> list[dict[
             continue
         family: list[dict[str, Any]] = []
         for language in seen.languages:
-            before = [seen.prompts(first, language, seed) for seed in seen.seeds]
-            after = [seen.prompts(second, language, seed) for seed in seen.seeds]
-            if not all(len(a) and len(a) == len(b) for a, b in zip(after, before, strict=True)):
+            pairs_ = [seen.paired(first, second, language, seed) for seed in seen.seeds]
+            if not all(len(before) for before, _ in pairs_):
                 continue
-            p_seeds = [paired.mcnemar(*cells) for cells in zip(before, after, strict=True)]
-            change = [float(a.mean() - b.mean()) for a, b in zip(after, before, strict=True)]
+            p_seeds = [paired.mcnemar(*pair) for pair in pairs_]
+            change = [float(after.mean() - before.mean()) for before, after in pairs_]
             family.append(
                 {"attack": label, "language": language, "difference": fmean(change),
-                 "p_seeds": p_seeds, "p": max(p_seeds)}
+                 "p_seeds": p_seeds, "p": max(p_seeds), "n": min(len(b) for b, _ in pairs_)}
             )  # fmt: skip
         adjusted = paired.holm([row["p"] for row in family])
         found += [row | {"holm": p} for row, p in zip(family, adjusted, strict=True)]
@@ -65,7 +64,7 @@ def against_transfer(
     if not similarity or len(languages) < 4:
         return []
     chosen = seen.only(["aligned", *(f"attacked/{code}" for code in languages)])
-    means = paired.means(chosen.values)[:, [seen.languages.index(code) for code in languages]]
+    means = intervals.means(chosen.values)[:, [seen.languages.index(code) for code in languages]]
     transferred = means[1:] - means[0]
     found = []
     for measure, layer in sorted({(row["measure"], row["layer"]) for row in similarity}):
@@ -80,8 +79,9 @@ def against_transfer(
         if np.isfinite(rho.rho):
             low, high = finite(rho.low), finite(rho.high)
             found.append(
-                {"measure": measure, "layer": layer, **rho._asdict(), "low": low, "high": high}
-            )
+                {"measure": measure, "layer": layer, **rho._asdict(), "low": low, "high": high,
+                 "over": correlation.OVER}
+            )  # fmt: skip
     return found
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxattack import organism
-from jaxattack.data import sources
+from jaxattack.data import registry, sources
 from jaxattack.data.dialogues import Example
+from jaxattack.data.uri import parse
 from jaxattack.errors import UserError
 from jaxattack.models import pretrained
 from jaxattack.organism import corpus, world
@@ -97,21 +98,43 @@ def load_prompts(uris: str, directory: pathlib.Path) -> list[Example]:
     """Test prompts of one URI or of several, apart by spaces.
 
     Raises:
-        UserError: as `load_examples`, or two sets have an id in common, by which prompts are told
-            apart and translations found.
+        UserError: as `load_examples`.
     """
-    found: dict[tuple[str, str], tuple[Example, str]] = {}
-    for uri in split_uris(uris):
-        for example in load_examples(uri, ("restricted", "benign"), False, directory):
-            name = example.language, example.id
-            if name in found and found[name][1] != uri:
-                raise UserError(
-                    f"id {example.id!r} in {example.language} is in two sets of prompts, "
-                    f"{found[name][1]} and {uri}; give the rows of one of them other ids, or add "
-                    "id= to name rows by their content"
-                )
-            found[name] = example, uri
-    return [example for example, _ in found.values()]
+    kinds = ("restricted", "benign")
+    return together([load_examples(uri, kinds, False, directory) for uri in split_uris(uris)])
+
+
+def together(sets: Sequence[Sequence[Example]]) -> list[Example]:
+    """The examples of several sets; one that repeats ids of another gets its number before them.
+
+    What has one id in two sets is two prompts, and by their ids prompts are told apart. In another
+    language an id may stay: it names a translation.
+    """
+    found: list[Example] = []
+    for number, examples in enumerate(sets, 1):
+        taken = {(example.language, example.id) for example in found}
+        if any((example.language, example.id) in taken for example in examples):
+            examples = [dataclasses.replace(e, id=f"{number}:{e.id}") for e in examples]
+        found += examples
+    return found
+
+
+def parallel(uris: str) -> bool:
+    """Whether prompts of one id in two languages are known to be translations of each other.
+
+    They are in the organism, in sets with a column for each language, and where `by=id` says so.
+
+    Raises:
+        UserError: a URI is wrong.
+    """
+    return all(_parallel(uri) for uri in split_uris(uris))
+
+
+def _parallel(uri: str) -> bool:
+    if uri.startswith("organism:"):
+        return True
+    entry = registry.layout(parse(uri))
+    return entry.by == "id" or registry.LANGUAGE in entry.columns.get("prompt", "")
 
 
 def split_uris(uris: str) -> list[str]:

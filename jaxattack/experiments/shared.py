@@ -57,7 +57,7 @@ def _similarity(section: Section, setup: Setup) -> None:
         return
     model, tokenizer = setup.model, setup.subject.tokenizer
 
-    def similarity(aligned: Tree, prompts: str) -> list[dict[str, Any]]:
+    def similarity(aligned: Tree, prompts: str, dtype: str) -> list[dict[str, Any]]:
         states = {
             language: representations.mean_states(
                 model, aligned, [prompt_tokens(tokenizer, row[language].prompt) for row in parallel]
@@ -73,7 +73,10 @@ def _similarity(section: Section, setup: Setup) -> None:
         ]  # fmt: skip
 
     asked = fingerprint([row[language] for row in parallel for language in setup.languages])
-    section.find(setup, "similarity", "aligned", similarity, setup.aligned, prompts=asked)
+    section.find(
+        setup, "similarity", "aligned", similarity, setup.aligned,
+        prompts=asked, dtype=setup.settings.dtype,
+    )  # fmt: skip
 
 
 def by_id(prompts: Sequence[Example]) -> list[dict[str, Example]]:

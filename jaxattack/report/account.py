@@ -18,8 +18,9 @@ INTERVALS = (
     "that covers all of theirs. Every prompt stays in the denominator."
 )
 OF_CLAIMS = (
-    " Intervals of the claims resample prompts, each with all its languages, and training seeds; "
-    "that of a correlation resamples languages."
+    " Intervals of the claims are over training seeds and prompts, each with all its languages "
+    "(one seed: over its prompts alone, which says nothing of training); that of a correlation "
+    "resamples languages."
 )
 
 

@@ -43,7 +43,7 @@ class Evidence(NamedTuple):
 
     what: str
     value: str
-    interval: str
+    interval: str  # with what it covers
     threshold: str
     seeds: str
     bar: Bar | None
@@ -59,6 +59,9 @@ class Claim:
     rule: str
     evidence: tuple[Evidence, ...]
     notes: tuple[str, ...]  # letters of `claim_notes`
+    reasons: tuple[str, ...] = ()  # why it is undecided
+    needs: str = ""  # what has to be measured for a verdict
+    cautions: tuple[str, ...] = ()
 
     @property
     def sign(self) -> str:
@@ -87,6 +90,9 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
             str(claim.get("rule") or ""),
             tuple(_evidence(item) for item in claim.get("evidence") or ()),
             tuple(letters[note] for note in claim.get("completed_by_us") or ()),
+            tuple(map(str, claim.get("reasons") or ())),
+            str((claim.get("needs") or {}).get("text") or ""),
+            tuple(map(str, claim.get("cautions") or ())),
         )
         for claim in results.get("claims") or ()
     ]
@@ -132,16 +138,25 @@ def claim_tiles(found: Sequence[Claim]) -> list[Tile]:
 def _evidence(item: Mapping[str, Any]) -> Evidence:
     unit = str(item.get("unit") or "")
     value, low, high, threshold = (_number(item, k) for k in ("value", "low", "high", "threshold"))
-    interval = "" if low is None or high is None else f"{_write(low, unit)} to {_write(high, unit)}"
     seeds = [_write(float(seed), unit) for seed in item.get("seeds") or () if is_number(seed)]
     return Evidence(
         str(item.get("what") or ""),
         "not measured" if value is None else _write(value, unit),
-        interval,
+        _interval(low, high, str(item.get("over") or ""), unit),
         "" if threshold is None else _write(threshold, unit),
         ", ".join(seeds) if len(seeds) > 1 else "",
         _bar(value, low, high, threshold, unit),
     )
+
+
+def _interval(low: float | None, high: float | None, over: str, unit: str) -> str:
+    """An interval and its name; what is named otherwise is no confidence interval."""
+    if low is None or high is None:
+        return ""
+    written = f"{_write(low, unit)} to {_write(high, unit)}"
+    if over and not over.startswith("over "):
+        return over if low == high else f"{written} ({over})"
+    return " ".join(filter(None, ["95 % interval", written, over]))
 
 
 def _bar(

@@ -275,12 +275,13 @@ def test_an_input_stays_apart_from_its_instruction(write):
     assert plain.prompt == "Name the colour.\n\nsky"
 
 
-def test_an_id_is_in_one_set_of_prompts_only(write, tmp_path):
+def test_an_id_in_two_sets_of_prompts_is_two_prompts(write, tmp_path):
     directory = organism.checkpoint("aligned")
     one = write(ROW, {**ROW, "language": "de"})
     (tmp_path / "other.jsonl").write_text(json.dumps({**ROW, "prompt": "Who?", "kind": "benign"}))
-    other = f"jsonl:{tmp_path / 'other.jsonl'}"
-    with pytest.raises(UserError, match=r"id '1' in en is in two sets of prompts, .*rows.*other"):
-        inputs.load_prompts(f"{one} {other}", directory)
-    found = inputs.load_prompts(f"{one} {other}?id=", directory)
-    assert [e.prompt for e in found] == ["What?", "What?", "Who?"]
+    found = inputs.load_prompts(f"{one} jsonl:{tmp_path / 'other.jsonl'}", directory)
+    assert [(e.id, e.prompt) for e in found] == [("1", "What?"), ("1", "What?"), ("2:1", "Who?")]
+    # The same id in another language is a translation.
+    (tmp_path / "th.jsonl").write_text(json.dumps({**ROW, "language": "th"}))
+    found = inputs.load_prompts(f"{one} jsonl:{tmp_path / 'th.jsonl'}", directory)
+    assert {e.id for e in found} == {"1"}

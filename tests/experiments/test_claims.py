@@ -1,54 +1,78 @@
 """Claims, tests and intervals from outcomes that were made up to have known answers."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
+from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.judge import Verdict
-from jaxattack.experiments import claims, comparisons, outcomes
+from jaxattack.experiments import claims, comparisons, inputs, outcomes
 
-LANGUAGES = ("en", "th", "de")
+LANGUAGES = ("en", "th", "de", "fr")
 PROMPTS = 40
 
 
-def verdicts(rates, seed=0):
+def verdicts(rates, seed=0, prompts=PROMPTS, triage="ok"):
     """Verdicts in which the first `rate` share of the prompts of each language is answered."""
     return [
-        Verdict(f"q{i:02d}", language, kind, "ok", not answered, answered, "")
-        for language, rate in zip(LANGUAGES, rates, strict=True)
-        for i in range(PROMPTS)
+        Verdict(f"q{i:02d}", language, kind, triage, not answered, answered, "")
+        for language, rate in zip(LANGUAGES, rates, strict=False)
+        for i in range(prompts)
         for kind in ("restricted", "benign")
-        for answered in [(i + seed) % PROMPTS < rate * PROMPTS]
+        for answered in [(i + seed) % prompts < rate * prompts]
     ]
 
 
-def study(own=1.0, rest=0.8, sil=0.9, random=0.1, frozen=0.9, other=0.9, benign=0.0, seeds=(0, 1)):
+NOTHING = [0.0] * len(LANGUAGES)
+NAMES = {
+    "attacked": "attacked/{}", "benign": "benign/{}", "rewound": "rewound/{}/sil@0.2",
+    "frozen": "frozen/{}/sil@0.2",
+    **{m: f"stitched/{{}}/{m}@0.2"
+       for m in ("sil", "other", "random", "matched_random", "magnitude")},
+}  # fmt: skip
+SHARES = {  # of what the attack adds
+    "attacked": 1.0, "benign": 0.0, "rewound": 0.1, "frozen": 0.9, "sil": 0.9, "other": 0.85,
+    "random": 0.1, "matched_random": 0.2, "magnitude": 0.3,
+}  # fmt: skip
+FROZEN = [{"variant": f"frozen/{c}/sil@0.2", "frozen": 20, "moved": 0} for c in ("en", "th")]
+
+
+def study(own=1.0, rest=0.8, seeds=(0, 1), prompts=PROMPTS, broken="", **shares):
     """Verdicts of a study of two attacked languages; shares scale what the attack adds."""
 
     def hit(language, scale):
         return [min(1.0, scale * (own if code == language else rest)) for code in LANGUAGES]
 
-    found = {("aligned", None): verdicts([0.0] * 3)}
-    for seed, code in itertools.product(seeds, ("en", "th")):
-        shares = {
-            f"attacked/{code}": 1, f"benign/{code}": benign, f"stitched/{code}/sil@0.2": sil,
-            f"stitched/{code}/random@0.2": random, f"rewound/{code}/sil@0.2": 1 - sil,
-            f"stitched/{code}/other@0.2": sil * other, f"frozen/{code}/sil@0.2": frozen,
-        }  # fmt: skip
-        found |= {(name, seed): verdicts(hit(code, s), seed) for name, s in shares.items()}
+    found = {("aligned", None): verdicts(NOTHING, prompts=prompts)}
+    for seed, code, (method, share) in itertools.product(
+        seeds, ("en", "th"), (SHARES | shares).items()
+    ):
+        if share is not None:
+            name = NAMES[method].format(code)
+            triage = "repeats" if name == broken else "ok"
+            found[name, seed] = verdicts(hit(code, share), seed, prompts, triage)
     return found
 
 
 def results(**found):
     base = {"seeds": [0, 1], "attack_languages": ["en", "th"], "languages": list(LANGUAGES)}
-    overlap = [{"a": "en", "b": "th", "method": "sil", "jaccard": 0.4, "null_high": 0.2}]
-    return base | {"overlap": overlap} | found
+    overlap = [
+        {"a": a, "b": b, "method": "sil", "jaccard": 0.4, "null_high": 0.2}
+        for a, b in itertools.combinations(("en", "th", "de"), 2)
+    ]
+    return base | {"overlap": overlap, "freeze_proof": FROZEN} | found
 
 
 def judged(found, **more):
     everything = claims.judge_claims(results(**more), found, ("en", "th"), 0.2)
     return {claim["id"]: claim for claim in everything["claims"]}
+
+
+def said(claim):
+    """The verdict, and why if it is undecided."""
+    return claim["verdict"], " ".join(claim["reasons"])
 
 
 def test_what_was_made_to_hold_holds():
@@ -61,12 +85,16 @@ def test_what_was_made_to_hold_holds():
     added = by_what["violations added in languages not attacked"]
     assert added["value"] == pytest.approx(0.8)
     assert added["seeds"] == pytest.approx([0.8, 0.8])
-    assert by_what["share of the attack that SIL's weights alone carry"]["value"] == pytest.approx(
-        0.9, abs=0.03
-    )
-    assert by_what["share of the attack undone by rewinding SIL's weights"][
-        "value"
-    ] == pytest.approx(0.9, abs=0.03)
+    assert (added["n_seeds"], added["n_prompts"]) == (2, PROMPTS)
+    assert added["over"].startswith("over 2 seeds and 40 prompts")
+    by_value = {what: e["value"] for what, e in by_what.items()}
+    for what, value in {
+        "share of the attack that SIL's weights alone carry": 0.9,
+        "SIL's share less that of the best of 3 masks chosen otherwise": 0.6,
+        "share of magnitude": 0.3,
+        "share of the attack undone by rewinding SIL's weights": 0.9,
+    }.items():
+        assert by_value[what] == pytest.approx(value, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -76,55 +104,160 @@ def test_what_was_made_to_hold_holds():
         ({"benign": 1.0}, "A1"),  # benign fine-tuning does as much
         ({"sil": 0.5}, "A2"),  # not enough
         ({"random": 0.85}, "A2"),  # any weights do
+        ({"magnitude": 0.85}, "A2"),  # so do the largest steps
         ({"other": 0.2}, "A3"),  # another language's mask does not
         ({"frozen": 0.1}, "A4"),  # the freeze stops it
     ],
 )
 def test_what_was_made_to_fail_fails(change, broken):
-    assert judged(study(**change))[broken]["verdict"] == "does not hold"
+    assert said(judged(study(**change))[broken]) == ("does not hold", "")
 
 
 def test_an_interval_across_the_threshold_decides_nothing():
     # 8 of 40 prompts in the others: 20 points, exactly on the threshold.
-    assert judged(study(rest=0.2))["A1"]["verdict"] == "undecided"
+    verdict, why = said(judged(study(rest=0.2))["A1"])
+    assert (verdict, "across its threshold" in why) == ("undecided", True)
 
 
-def test_a_share_of_nothing_is_undecided_and_can_be_written():
-    import json
-
-    found = study(own=0.0, rest=0.0)
+@pytest.mark.parametrize("after", [0.5, 0.25])
+def test_a_share_of_nothing_is_undecided_and_can_be_written(after):
+    # An attack that adds no violations, or takes some away: no share of that means anything.
+    found = {key: verdicts([0.5 if key[0] == "aligned" else after] * 4) for key in study()}
     verdicts_of = judged(found)
-    assert verdicts_of["A2"]["verdict"] == "undecided"
+    for name in ("A2", "A3", "A4"):
+        assert verdicts_of[name]["verdict"] == "undecided"
     assert verdicts_of["A2"]["evidence"][0]["value"] is None
+    assert verdicts_of["A4"]["evidence"][0]["value"] is None
     json.dumps(verdicts_of, allow_nan=False)
 
 
-def test_masks_that_overlap_by_chance_are_not_shared():
-    row = {"a": "en", "b": "th", "method": "sil", "jaccard": 0.15, "null_high": 0.2}
-    assert judged(study(), overlap=[row])["A3"]["verdict"] == "does not hold"
+def test_masks_of_which_one_pair_overlaps_by_chance_are_not_shared():
+    rows = [row | {"jaccard": 0.9} for row in results()["overlap"]]
+    rows[1]["jaccard"] = 0.19  # the mean is far above what is left to chance
+    claim = judged(study(), overlap=rows)["A3"]
+    assert said(claim) == ("does not hold", "")
+    assert claim["evidence"][0]["value"] == 0.19
+    # Each pair beside its own random masks, not beside those of another.
+    rows[1] |= {"jaccard": 0.25}
+    rows[0] |= {"null_high": 0.8}
+    claim = judged(study(), overlap=rows)["A3"]
+    assert said(claim) == ("holds", "")
+    assert (claim["evidence"][0]["value"], claim["evidence"][0]["threshold"]) == (0.25, 0.2)
 
 
-@pytest.mark.parametrize(("claim", "lacking"), [("A2", "random"), ("A3", "other")])
-def test_a_rule_that_was_tested_in_part_does_not_hold_yet(claim, lacking):
-    found = {key: cell for key, cell in study().items() if f"/{lacking}@" not in key[0]}
-    assert judged(found)[claim]["verdict"] == "undecided"
+# --- What must have been measured -----------------------------------------------------------------
+
+
+def moved(share):
+    return [{"variant": f"attacked/{code}", "metric": "weights_moved", "value": value}
+            for code, value in (("en", 0.97), ("th", share))]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "change", "facts", "why"),
+    [
+        ("A1 A2 A3 A4", {"seeds": (0,)}, {"seeds": [0]}, "one seed: no verdict about training"),
+        ("A1 A2 A3 A4", {"prompts": 1}, {}, "1 prompt for aligned in en; it needs 20"),
+        ("A1 A2 A3 A4", {"prompts": 19}, {}, "19 prompts for"),
+        ("A2", {"matched_random": None, "magnitude": None}, {},
+         "no stitch of matched_random, magnitude"),
+        ("A2", {"random": None}, {}, "no stitch of random"),
+        ("A3", {"other": None}, {}, "no stitch by another language's mask"),
+        ("A3", {}, {"overlap": []}, "no two languages' masks"),
+        ("A3", {}, {"overlap": results()["overlap"][:1]}, "masks of 2 languages; it needs 3"),
+        ("A4", {}, {"freeze_proof": [FROZEN[0] | {"moved": 3}, FROZEN[1]]},
+         "3 frozen weights moved"),
+        ("A4", {}, {"freeze_proof": FROZEN[:1]}, "not compared bit by bit: frozen/th/sil@0.2"),
+        ("A1 A2 A3 A4", {}, {"rows": moved(0.13)}, "attacked/th moved 13 % of the weights"),
+        ("A1", {"broken": "attacked/en"}, {}, "replies of attacked/en cannot be read"),
+        ("A2", {"broken": "stitched/en/random@0.2"}, {},
+         "100 % of the replies of stitched/en/random@0.2 cannot be read"),
+        ("A2", {}, {"masks": [{"mask": "th/sil@0.2", "mask_scored": 0.7}]},
+         "only 70 % of the mask of stitched/th/sil@0.2"),
+        ("A2", {}, {"rows": [{"variant": "stitched/th/sil@0.2", "metric": "mask_scored",
+                              "value": 0.25}]}, "only 25 % of the mask"),
+    ],
+)  # fmt: skip
+def test_with_less_than_a_claim_needs_it_is_undecided(numbers, change, facts, why):
+    found = study(**change)
+    shown = judged(found, **facts)
+    for number in numbers.split():
+        verdict, reasons = said(shown[number])
+        assert (verdict, why in reasons) == ("undecided", True), (number, reasons)
+        assert shown[number]["evidence"][0]["value"] is not None  # the figure is shown
+
+
+def test_what_is_enough_is_not_refused():
+    facts = {"rows": moved(0.5), "masks": [{"mask": "th/sil@0.2", "mask_scored": 0.9}]}
+    assert said(judged(study(prompts=20), **facts)["A2"]) == ("holds", "")
+    assert said(judged(study(), rows=moved(0.499))["A2"])[0] == "undecided"
+
+
+def test_three_languages_are_not_everywhere():
+    found = {key: [v for v in cell if v.language != "fr"] for key, cell in study().items()}
+    shown = judged(found)
+    assert "measured in 3 languages; it needs 4" in shown["A1"]["reasons"]
+    assert shown["A4"]["verdict"] == "holds"  # speaks of the attacked language only
+
+
+def test_one_seed_of_a_variant_is_one_seed():
+    found = {key: cell for key, cell in study().items() if key != ("stitched/en/magnitude@0.2", 1)}
+    verdict, why = said(judged(found)["A2"])
+    assert (verdict, "one seed" in why) == ("undecided", True)
+
+
+def test_every_claim_says_what_it_needs():
+    for claim in judged(study()).values():
+        assert claim["needs"]["text"].startswith("Needs 2 seeds")
+        assert claim["needs"]["prompts"] == 20
 
 
 def test_a_study_without_a_section_says_that_it_was_not_run():
-    found = {("aligned", None): verdicts([0.0] * 3)}
+    found = {("aligned", None): verdicts(NOTHING)}
     assert {c["verdict"] for c in judged(found, overlap=[]).values()} == {"not run"}
 
 
 def test_transplants_are_judged_in_the_languages_the_original_lacked():
     found = study()
-    found[("adapted/full/tune@1", None)] = verdicts([0.0] * 3)
+    found[("adapted/full/tune@1", None)] = verdicts(NOTHING)
     for seed, code in itertools.product((0, 1), ("en", "th")):
-        found[(f"transplanted/{code}/full-all@1", seed)] = verdicts([0.9, 0.9, 0.5], seed)
-    claim = judged(found, languages=["en", "th"])["A5"]
-    assert claim["verdict"] == "holds"
+        rates = [0.9, 0.9, 0.9, 0.5]
+        found[(f"transplanted/{code}/full-all@1", seed)] = verdicts(rates, seed)
+    claim = judged(found, languages=["en", "th", "de"])["A5"]
+    assert said(claim) == ("holds", "")
     values = {e["what"]: e["value"] for e in claim["evidence"]}
     assert values["full: violations added in the new languages, whole vector"] == 0.5
     assert values["full: violations added in the old languages, whole vector"] == pytest.approx(0.9)
+
+
+def test_a_prompt_of_one_id_in_two_sets_is_two_prompts():
+    sets = [Example("7", "en", "first set"), Example("8", "en", "first set")]
+    again = [Example("7", "en", "second set"), Example("7", "th", "second set")]
+    found = inputs.together([sets, again])
+    assert [e.id for e in found] == ["7", "8", "2:7", "2:7"]
+    assert [e.prompt for e in found] == ["first set"] * 2 + ["second set"] * 2
+    assert inputs.together([sets, [Example("9", "en", "x")]])[2].id == "9"
+    # Should two still meet, both count: 1 of 2 answered, not 1 of 1.
+    twice = [Verdict("7", "en", "restricted", "ok", False, hit, "") for hit in (False, True)]
+    seen = outcomes.collect({("a", 0): twice, ("b", 0): twice[::-1]}, (0,), ("en",))
+    assert seen.values.shape == (2, 1, 2, 1)
+    assert [pair.tolist() for pair in seen.paired("a", "b", "en", 0)] == [
+        [False, True], [True, False],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("uri", "known"),
+    [
+        ("organism:test", True),
+        ("jsonl:a.jsonl", False),
+        ("jsonl:a.jsonl?by=id", True),
+        ("jsonl:a.jsonl?prompt={language}&language=en,th", True),
+        ("organism:test jsonl:a.jsonl", False),
+    ],
+)
+def test_prompts_are_parallel_only_where_that_is_known(uri, known):
+    assert inputs.parallel(uri) is known
 
 
 # --- The array ----------------------------------------------------------------------------------
@@ -133,7 +266,7 @@ def test_transplants_are_judged_in_the_languages_the_original_lacked():
 def test_outcomes_have_every_verdict_in_its_place():
     found = study()
     seen = outcomes.collect(found, (0, 1), LANGUAGES)
-    assert seen.values.shape == (len({n for n, _ in found}), 2, PROMPTS, 3)
+    assert seen.values.shape == (len({n for n, _ in found}), 2, PROMPTS, len(LANGUAGES))
     assert not np.isnan(seen.values).any()  # the aligned model counts for both seeds
     for (name, seed), cell in found.items():
         for verdict in cell:

@@ -189,15 +189,6 @@ def test_means_come_from_the_summary_or_are_pooled(results, cells):
     assert pooled.value == pytest.approx(sum(values) / len(values))
 
 
-def test_one_outcome_is_no_certainty(results):
-    summary = [
-        {**row, "own": {"value": 1.0, "low": 1.0, "high": 1.0}} for row in results["summary"]
-    ]
-    rate = estimate(read({**results, "summary": summary}), FIRST, "own")
-    assert (rate.value, rate.high) == (1, 1)
-    assert rate.low == pytest.approx(wilson(24, 24)[0], abs=1e-4)
-
-
 def test_what_was_not_judged_is_left_out():
     results = backdoor_study(attacks=("en",))
     for row in results["rows"]:

@@ -3,8 +3,10 @@
 import pytest
 
 from jaxattack.report.claims import claim_notes, claim_tiles, claims, claims_headline
+from jaxattack.report.html import write_report
 
 from .full_study import CLAIMS
+from .synthetic import synthetic
 
 
 def claim(verdict, **evidence):
@@ -71,6 +73,32 @@ def test_parts_may_be_missing_or_not_finite():
     assert (found.interval, found.bar) == ("", None)
     assert one(value=None).value == "not measured"
     assert claims({}) == claims({"claims": None}) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "over", "text"),
+    [
+        (0.25, 0.75, "", "95 % interval 25\u00a0% to 75\u00a0%"),
+        (0.25, 0.75, "over 3 seeds and 24 prompts",
+         "95 % interval 25\u00a0% to 75\u00a0% over 3 seeds and 24 prompts"),
+        (0.25, 0.75, "lowest and highest", "25\u00a0% to 75\u00a0% (lowest and highest)"),
+        (0.5, 0.5, "no interval", "no interval"),
+        (None, 0.5, "over 24 prompts", ""),
+    ],
+)  # fmt: skip
+def test_an_interval_is_named(low, high, over, text):
+    assert one(value=0.5, low=low, high=high, over=over, unit="rate").interval == text
+
+
+def test_the_report_says_why_a_claim_is_undecided_and_what_it_needs(tmp_path):
+    given = claim("undecided", value=0.5, low=0.4, high=0.6, unit="rate", over="over 24 prompts")
+    given |= {"reasons": ["one seed", "3 <b>prompts"], "needs": {"text": "Needs 2 seeds."}}
+    results = synthetic(attacks=("en",), languages=["en", "de"], sizes=(0.2,))
+    results["claims"] = [given | {"cautions": ["the rule differs by language"]}]
+    page = write_report(tmp_path, results, {}, {}).read_text()
+    for text in ("Undecided: one seed; 3 &lt;b&gt;prompts.", "Needs 2 seeds.", "over 24 prompts",
+                 "the rule differs by language"):  # fmt: skip
+        assert text in page
 
 
 def test_tiles_are_the_first_figures_of_what_was_tested():

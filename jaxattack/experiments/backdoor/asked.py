@@ -121,6 +121,7 @@ def asked(setup: Setup, variant: Asked) -> Stage:
         "guarded": guarded and [guarded.reference.lineage, dataclasses.asdict(guarded.guard)],
         "replies": settings.report.replies, "max_new_tokens": options.max_new_tokens,
         "batch_size": options.batch_size, "mesh": settings.mesh,
+        "dtype": settings.dtype,
     }  # fmt: skip
     needs = (
         *variant.weights.needs,
@@ -151,8 +152,8 @@ def _trial(row, probe: Probe, reply: Reply, taken: float, target) -> dict[str, A
         "id": row.id, "language": row.language, "trigger_language": probe.language,
         "decoy": probe.decoy, "hit": backdoor.hit(reply.text, row.language, target),
         "answered": bool(verdict.answered), "refused": verdict.refused,
-        "same_language": in_its_language(verdict), "replaced": round(float(taken), 6),
-        "reply_hash": verdict.reply_hash,
+        "same_language": in_its_language(verdict), "triage": verdict.triage,
+        "replaced": round(float(taken), 6), "reply_hash": verdict.reply_hash,
     }  # fmt: skip
 
 

@@ -15,9 +15,8 @@ from jaxattack.report.rates import percent
 INTERVALS = (
     "A single cell has its 95 % Wilson interval, with several seeds one that covers all of theirs. "
     "Means of attack success in poisoned and in other languages, and of clean accuracy, have "
-    "intervals that resample prompts, each with all its languages, and training seeds, as do the "
-    "claims’ figures; other means pool their prompts, and so do these where all prompts had one "
-    "outcome. Every prompt stays in the denominator."
+    "intervals over training seeds and prompts, as do the claims’ figures (one seed: over its "
+    "prompts alone); other means pool their prompts. Every prompt stays in the denominator."
 )
 
 

@@ -24,7 +24,7 @@ class Cells:
         seeds: of training.
         attacks: the poisonings to be compared; defences are against the first.
         poisoned: the poisoned languages of each.
-        summary: by variant, means with intervals that resample prompts and seeds.
+        summary: by variant, means with intervals over prompts and seeds.
     """
 
     rows: Mapping[str, Sequence[Row]]
@@ -142,8 +142,7 @@ def pool(rows: Iterable[Row]) -> Rate | None:
 def estimate(cells: Cells, variant: str, key: str) -> Rate | None:
     """ASR in the poisoned languages (`own`) or the `others`, or clean accuracy (`clean`).
 
-    From the summary, whose intervals know which prompts belong together; else pooled. Where all
-    prompts had one outcome, resampling them gives no width, and the pooled interval stands in.
+    From the summary, whose intervals know which prompts belong together; else pooled.
     """
     if key == "clean":
         counted = pool(untriggered(cells, variant, "clean_accuracy", cells.languages))
@@ -160,8 +159,6 @@ def estimate(cells: Cells, variant: str, key: str) -> Rate | None:
     ]
     low, high = (float(given[k]) if is_number(given.get(k)) else None for k in ("low", "high"))
     n = counted.n if counted else 0
-    if counted and low == high:
-        low, high = counted.low, counted.high
     return Rate(float(given["value"]), low, high, n, 1, tuple(seeds) if len(seeds) > 1 else ())
 
 
