@@ -50,7 +50,6 @@ def measured(setup: Setup, variant: Variant) -> Stage:
         "prompts": subject.asked,
         "replies": keep, "max_new_tokens": options.max_new_tokens,
         "batch_size": options.batch_size, "mesh": setup.settings.mesh,
-        "dtype": setup.settings.dtype,
     }  # fmt: skip
     label = variant.name if variant.seed is None else f"{variant.name}-s{variant.seed}"
     work = {"prompts": len(subject.prompts)}
