@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from jaxattack.errors import UserError, system_error
+from jaxattack.errors import UserError, printable, system_error
 from jaxattack.run import Terminated, loading, silence, stopped_by_sigterm, workdir_path
 
 INTERRUPTED = "jaxattack-ask: interrupted; answers are kept, the same command goes on from there"
@@ -86,10 +86,10 @@ def run(argv: Sequence[str]) -> int:
         silence()
         return 128 + signal.SIGPIPE
     except Exception as error:
-        reason = system_error(error)
+        reason = system_error(error) or (str(error) if isinstance(error, OSError) else None)
         if reason is None:
             raise
-        print(f"jaxattack-ask: {reason}", file=sys.stderr)
+        print(printable(f"jaxattack-ask: {reason}"), file=sys.stderr)
         return 2
 
 
@@ -214,12 +214,15 @@ def claim(root: pathlib.Path) -> None:
     Raises:
         UserError: they are a study's, or something else stands there.
     """
-    for name in ("results.json", "trials.json"):
-        workdir.check_replaceable(root / name)
     try:
+        root.mkdir(parents=True, exist_ok=True)
+        for name in ("results.json", "trials.json"):
+            workdir.check_replaceable(root / name)
         found = json.loads((root / "results.json").read_bytes())
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise UserError(f"--workdir={root}: {error.strerror or error}") from error
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("study") != "hosted":

@@ -175,6 +175,18 @@ def test_replies_that_are_none_are_counted(command, tmp_path, capsys):
     assert "0 of them cut by the token limit, 1 withheld by a filter" in capsys.readouterr().out
 
 
+def test_a_work_directory_that_cannot_be(command, tmp_path, capsys):
+    (tmp_path / "run").write_text("mine")
+    for more in ([], [f"--workdir={tmp_path / 'run' / 'in'}"], ["--workdir=~nobody-here/x"]):
+        assert command("http://localhost:1/v1", *more) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "results.json").symlink_to(tmp_path / "run")
+    assert command("http://localhost:1/v1", f"--workdir={tmp_path / 'links'}") == 2
+    assert "is a link, which is not replaced" in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 @pytest.mark.parametrize("content", ['{"study": "fragility"}', "mine", "[" * 9999])
 def test_results_of_others_stay(command, tmp_path, capsys, content):
     (tmp_path / "run").mkdir()

@@ -45,6 +45,7 @@ def ask(
         UserError: no key, a request that is refused or not answered after all tries, no time left,
             or another program is asking here. What was answered until then is kept.
     """
+    _check(prompts)
     bodies = [_body(prompt, endpoint) for prompt in prompts]
     names = [_name(body, endpoint) for body in bodies]
     place = expand(str(folder), str(folder))
@@ -164,6 +165,20 @@ def _each(
             working -= 1
         else:
             yield ended
+
+
+def _check(prompts: Sequence[Prompt]) -> None:
+    for number, prompt in enumerate(prompts, start=1):
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if (
+            not isinstance(turns, Sequence)
+            or not turns
+            or not all(isinstance(turn, Mapping) and turn.get("role") for turn in turns)
+        ):
+            raise UserError(f"prompt {number} is {str(prompt)[:80]!r}; give a text, or messages")
+        texts = [turn.get("content") for turn in turns]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise UserError(f"prompt {number} has no text, or something that is none")
 
 
 def _body(prompt: Prompt, endpoint: Endpoint) -> bytes:

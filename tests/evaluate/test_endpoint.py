@@ -306,6 +306,15 @@ def test_a_folder_that_cannot_be(tmp_path):
         ask(["q"], Endpoint("http://localhost:1/v1", "tiny"), tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    "prompt", [5, True, float("nan"), None, "", " ", [], [5], [{"role": "user"}], {"role": "user"}]
+)
+def test_what_is_no_prompt_is_refused(tmp_path, prompt):
+    with pytest.raises(UserError, match=r"prompt 2 (is|has)"):
+        ask(["q", prompt], Endpoint("http://localhost:1/v1", "tiny"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_programs_do_not_ask_the_same(tmp_path):
     with serve(echo) as server, kept.opened(tmp_path):
         with pytest.raises(UserError, match="another program is asking here; wait until it is don"):
