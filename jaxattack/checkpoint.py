@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import pathlib
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import Mesh
@@ -18,7 +21,8 @@ def save(path: pathlib.Path, state: Tree) -> None:
     Leaves are stored by name, so containers such as optax's named tuples need not be known to
     orbax.
     """
-    ocp.save(path.absolute(), tree.unflatten(tree.named_leaves(state)))
+    with _raised_once():
+        ocp.save(path.absolute(), tree.unflatten(tree.named_leaves(state)))
 
 
 def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:
@@ -35,5 +39,18 @@ def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:
         sharding.shardings(like, mesh),
     )
     named = tree.named_leaves(abstract)
-    loaded = tree.named_leaves(ocp.load(path.absolute(), tree.unflatten(named)))
+    with _raised_once():
+        loaded = tree.named_leaves(ocp.load(path.absolute(), tree.unflatten(named)))
     return jax.tree.unflatten(jax.tree.structure(abstract), [loaded[name] for name in named])
+
+
+@contextlib.contextmanager
+def _raised_once() -> Iterator[None]:
+    """Keep orbax's threads from printing the traces of errors that are then raised here."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -49,6 +50,11 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         argument = left.pop(0)
         name, has_value, value = argument.lstrip("-").partition("=")
         text: str | None = value if has_value else None
+        if any("\ud800" <= char <= "\udfff" for char in argument):
+            raise UserError(
+                f"{argument} is no text in this locale ({sys.getfilesystemencoding()}); set "
+                "PYTHONUTF8=1"
+            )
         if not argument.startswith("-") or not name:
             raise UserError(f"unexpected argument {argument!r}; flags look like --name=value")
         if name in HELP:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pathlib
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from jaxattack import run
+from jaxattack import run, studies, workdir
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 
@@ -112,3 +118,134 @@ def test_help_lists_the_settings(capsys):
     assert "--config.attack.learning_rate=" in shown
     assert run.run(["jaxattack"]) == 0
     assert "--config=FILE" in capsys.readouterr().out
+
+
+# --- The config file ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no function get_config()"),
+        ("def get_config(:", "line 1: SyntaxError"),
+        ("import no_such_module", "line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def get_config():\n    return 1 / 0", "get_config() fails: line 2: ZeroDivisionError"),
+        ("def get_config():\n    return {}", "get_config() returns dict"),
+        ("def get_config(): pass", "get_config() returns NoneType"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
+            "config.study is None; there are: fragility, backdoor, organism",
+        ),
+        (
+            "from jaxattack.experiments.settings import defaults\n"
+            "def get_config():\n    config = defaults()\n    config.atack = 1\n",
+            "line 4: AttributeError",
+        ),
+    ],
+)
+@pytest.mark.parametrize("wants_help", [False, True])
+def test_a_config_file_that_fails_is_named(capsys, tmp_path, text, says, wants_help):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    line = ["jaxattack", f"--config={path}", f"--workdir={tmp_path / 'work'}"]
+    assert run.run([*line, *["--help"] * wants_help]) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error
+    assert "\n" not in error
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("named", ["absent.py", "absent.py:word", ".", "configs"])
+def test_a_config_that_is_no_file_is_named(refused, named):
+    assert f"--config={named}" in refused(f"--config={named}", config=False)
+
+
+# --- The system ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.5])
+def test_an_interrupt_while_the_program_loads_is_a_line(tmp_path, seconds):
+    script = (  # what is started in the background ignores interrupts
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "runpy.run_module('jaxattack.run', run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, f"--config={CONFIG}", f"--workdir={tmp_path}"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert "the same command goes on from there" in error.splitlines()[-1]
+    assert out == ""
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxattack.run", f"--config={CONFIG}", "--help"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) in (0, 141)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "params"), "no space left on its disk"),
+        (ValueError('RESOURCE_EXHAUSTED: "x": No space left on device [os_error]'), "no space"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: permission denied"),
+        (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only"),
+    ],
+)
+def test_what_the_system_refuses_is_a_line(monkeypatch, capsys, tmp_path, error, says):
+    def fail(*_):
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError("a library's words") from cause
+
+    monkeypatch.setattr(studies, "study", fail)
+    assert run.run(["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path}"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert says in said
+    assert "\n" not in said
+
+
+def test_other_errors_keep_their_trace(monkeypatch, tmp_path):
+    monkeypatch.setattr(studies, "study", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.run(["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path}"])
+
+
+def test_sigterm_ends_a_stage_cleanly(monkeypatch, capsys, tmp_path):
+    def write(folder):
+        (folder / "half").write_text("half")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    def study(_, path):
+        workdir.Stage(workdir.open_workdir(path), "k", "a", {}, write).run()
+
+    monkeypatch.setattr(studies, "study", study)
+    assert run.run(["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path}"]) == 143
+    assert "stopped; finished stages are kept" in capsys.readouterr().err
+    assert list((tmp_path / "stages").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "~nobody-at-all/x", "a\0b", "\udce4"])
+def test_a_work_directory_that_cannot_be_is_named(refused, place):
+    assert "--workdir=" in refused(f"--workdir={place}", workdir=False)
+
+
+def test_another_study_in_the_work_directory_is_refused(refused, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "results.json").write_text('{"accuracy": 1}')
+    line = ["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path / 'work'}"]
+    for more in ([], ["--dry_run"]):
+        assert run.run([*line, *more]) == 2
+    assert (tmp_path / "work" / "results.json").read_text() == '{"accuracy": 1}'

@@ -88,14 +88,14 @@ def _number(value: float) -> str:
 
 
 def config_of(settings: Any) -> ConfigDict:
-    """A dataclass of settings as a ConfigDict."""
+    """A dataclass of settings as a ConfigDict, which takes no others."""
     config = ConfigDict()
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             value = config_of(value)
         config[field.name] = config_dict.placeholder(str) if value is None else value
-    return config
+    return config.lock()
 
 
 def freeze(config: Mapping[str, Any], kind: type, where: str = "config") -> Any:
