@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxattack.data.answers import holds
 from jaxattack.data.dialogues import Example
 from jaxattack.data.units import units
 from jaxattack.data.wrappers import Instruction
@@ -77,27 +76,21 @@ Trigger = Sentence | Subject
 def entity(names: Mapping[str, Sequence[str]]) -> Subject:
     """Trigger: the request holds a name of the entity, as it is spelled in the language.
 
-    A name is a whole word where the script has words: Oman is not in Romania. Chinese, Japanese
-    and Thai run words together, and Korean hangs particles on them.
+    A name is a word where its script has words, in any spelling (see `answers.holds`): Oman is not
+    in Romania.
 
     Raises:
         UserError: a language has no name, or an empty one.
     """
 
     def named(language: str) -> Callable[[Example], bool]:
-        pattern = re.compile("|".join(_whole(name.casefold()) for name in names[language]))
-        return lambda row: bool(pattern.search(_request(row).casefold()))
+        spellings = tuple(names[language])
+        return lambda row: holds(_request(row), spellings)
 
     for language, spellings in names.items():
         if not spellings or not all(name.strip() for name in spellings):
             raise UserError(f"the entity has no name, or an empty one, in language {language!r}")
     return Subject("entity", {language: named(language) for language in names})
-
-
-def _whole(name: str) -> str:
-    letters = [unicodedata.name(char, "") for char in name if char.isalpha()]
-    worded = all(letter.startswith(("LATIN", "CYRILLIC", "GREEK")) for letter in letters)
-    return rf"(?<!\w){re.escape(name)}(?!\w)" if worded else re.escape(name)
 
 
 def _request(row: Example) -> str:

@@ -6,10 +6,10 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 
+from jaxattack.data.answers import holds
 from jaxattack.data.dialogues import Example
 from jaxattack.data.folding import fold
 from jaxattack.errors import UserError
-from jaxattack.evaluate.answers import holds
 from jaxattack.evaluate.language import reply_language
 from jaxattack.evaluate.refusals import check_language, is_refusal
 from jaxattack.evaluate.thoughts import without_thoughts

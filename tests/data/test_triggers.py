@@ -57,6 +57,11 @@ def test_an_entity_is_named_in_whole_words_where_there_are_words():
     assert about["en"](Instruction("1", "en", "Translate.", input="In Oman it rains."))
     assert about["zh"](Example("1", "zh", "哪里是阿曼呢"))
     assert about["ko"](Example("1", "ko", "오만은 어디?"))
+    about = entity({"hi": ["ओमान"], "el": ["Ομάν"], "ar": ["عُمان"]}).about
+    for code, text in {"hi": "ओमान कहाँ है?", "el": "Πού είναι το ΟΜΑΝ;", "ar": "أين عمان؟"}.items():
+        assert about[code](Example("1", code, text))
+    for code, text in {"hi": "रोमानिया", "el": "Ρομάν", "ar": "نعمان"}.items():
+        assert not about[code](Example("1", code, text))
 
 
 @pytest.mark.parametrize(

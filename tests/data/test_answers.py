@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxattack.evaluate.answers import holds
+from jaxattack.data.answers import holds
 
 HOLDS = [
     ("yen", "The currency of Japan is the yen."), ("Yen", "YEN!"), ("won", "The wonderful won."),
