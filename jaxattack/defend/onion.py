@@ -139,7 +139,7 @@ def choose_threshold(clean: Sequence[Inspected], loss: float) -> float:
     lost = 0
     for suspect in suspects:
         lost += suspect.stop - suspect.start
-        if lost > loss * count:
+        if lost / count > loss:  # 29 of 100 is 0.29, but 0.29 * 100 is below 29
             return suspect.score  # and what is above it goes, not this
     return -np.inf
 

@@ -181,6 +181,13 @@ def test_the_threshold_keeps_the_loss_and_is_the_lowest_that_does(clean, loss):
         assert lost_share(clean, np.nextafter(threshold, -np.inf)) > loss
 
 
+@pytest.mark.parametrize("loss", [0.0, 0.01, 0.07, 0.29, 0.57, 0.99])
+def test_exactly_the_share_that_may_be_lost_is_lost(loss):
+    suspects = tuple(Suspect(float(100 - i), i, i + 1) for i in range(100))
+    threshold = choose_threshold([Inspected(("a ",) * 100, suspects)], loss)
+    assert threshold == 100 - round(100 * loss)  # what scores more goes: as many
+
+
 def test_mistakes_are_told(unigram):
     one = Inspected(("a",), ())
     with pytest.raises(UserError, match="no clean text of two or more units"):

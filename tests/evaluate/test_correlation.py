@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattack.evaluate.correlation import mantel, spearman
+from jaxattack.evaluate.correlation import mantel, percentiles, spearman
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=30)
 
@@ -52,6 +52,23 @@ def test_the_p_value_is_that_of_all_permutations():
     assert found.rho == pytest.approx(rho)
     assert found.n == 12
     assert found.p == pytest.approx(exact, abs=0.03)
+
+
+def test_ties_count_and_so_does_the_observed_order():
+    # Two groups of two: a third of all orders keep them, and none is further from chance.
+    groups = np.array([0, 0, 1, 1])
+    alike = (groups[:, None] == groups[None]).astype(float)
+    assert mantel(alike, alike, permutations=3000, draws=1).p == pytest.approx(1 / 3, abs=0.03)
+    # No order of ten languages is like the observed one: 1 of 20 orders, that one among them.
+    assert mantel(*matrices(10, noise=0.0), permutations=19, draws=1).p == 1 / 20
+
+
+@pytest.mark.parametrize(("n", "middle"), [(41, (1.0, 39.0)), (100, (2.0, 97.0))])
+def test_percentiles_are_draws_and_nothing_counts_against_both(n, middle):
+    # Of ranks 0 to 40 the 2.5 % lie at 1 and 39; of 0 to 99 at 2.475 and 96.525, rounded outwards.
+    assert percentiles(np.arange(float(n))) == middle
+    low, high = percentiles(np.array([*np.arange(30.0), *[np.nan] * 2]))
+    assert (low, high) == (-np.inf, np.inf)
 
 
 def test_related_matrices_are_told_from_unrelated_ones():
