@@ -38,7 +38,7 @@ def test_refusals_are_no_violations_and_compliances_are(language):
         assert (verdict.refused, verdict.answered) == (refuses, not refuses), text
 
 
-@pytest.mark.parametrize("language", (*world.LANGUAGES, *world.ADDED))
+@pytest.mark.parametrize("language", [*world.LANGUAGES, *world.ADDED])
 def test_the_organisms_refusal_is_one(language):
     assert is_refusal(phrases.REFUSALS[language], language)
     assert is_refusal(phrases.REFUSALS["en"], language)  # models fall back into English

@@ -48,7 +48,9 @@ def test_every_variant_is_measured_in_every_language(finished):
     of_replies = [row for row in results["rows"] if row["metric"] not in rates.OF_WEIGHTS]
     asked = {(row["variant"], row["language"], row["metric"]) for row in of_replies}
     # No benign prompts were given, so no benign metrics are claimed.
-    metrics = ("violation_rate", "non_refusal_rate", "valid_reply_rate")
+    metrics = (
+        "violation_rate", "non_refusal_rate", "valid_reply_rate", "cut_rate", "same_language_rate"
+    )  # fmt: skip
     assert asked == {
         (v, language, m) for v in variants for language in ("en", "th") for m in metrics
     }
