@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxattack.errors import UserError
 from jaxattack.experiments import declared
+from jaxattack.paths import expand
 
 USAGE = (
     "flags:",
@@ -89,10 +90,10 @@ def load_config(named: str) -> ConfigDict:
     Raises:
         UserError: no such file, it fails, or it returns no ConfigDict.
     """
-    path, word = pathlib.Path(named).expanduser(), None
+    path, word = expand(named, f"--config={named}"), None
     if not path.exists() and ":" in named:
         file, _, word = named.partition(":")
-        path = pathlib.Path(file).expanduser()
+        path = expand(file, f"--config={named}")
     if path.is_dir():
         raise UserError(f"--config={named}: a directory; name a Python file with get_config()")
     if not path.exists():

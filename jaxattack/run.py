@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxattack.errors import UserError, system_error
+from jaxattack.paths import expand
 
 INTERRUPTED = (
     "jaxattack: interrupted; finished stages are kept, the same command goes on from there"
@@ -100,10 +101,7 @@ def workdir_path(path: str) -> pathlib.Path:
     Raises:
         UserError: `~` of nobody.
     """
-    try:
-        return pathlib.Path(path).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"--workdir={path}: {error}") from error
+    return expand(path, f"--workdir={path}")
 
 
 class Terminated(BaseException):

@@ -1,8 +1,14 @@
 """What a user's mistake may put on a terminal."""
 
+import pathlib
+
 import pytest
 
+from jaxattack import commandline, run
+from jaxattack.data import sources
 from jaxattack.errors import UserError, printable
+from jaxattack.models import folder
+from jaxattack.paths import expand
 
 
 @pytest.mark.parametrize(
@@ -21,3 +27,12 @@ def test_control_characters_are_spelled_out(text, shown):
     assert printable(text) == shown
     assert str(UserError(text)) == shown
     assert printable(shown) == shown
+
+
+def test_the_home_of_nobody():
+    assert expand("~/x", "it") == pathlib.Path("~/x").expanduser()
+    with pytest.raises(UserError, match="--config=~nobody-here/x: ~nobody-here is nobody's home"):
+        expand("~nobody-here/x", "--config=~nobody-here/x")
+    for ask in (commandline.load_config, folder.resolve, sources.load, run.workdir_path):
+        with pytest.raises(UserError, match="~nobody-here is nobody's home here"):
+            ask("jsonl:~nobody-here/x" if ask is sources.load else "~nobody-here/x")

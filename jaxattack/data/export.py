@@ -15,8 +15,8 @@ from typing import Any
 
 from jaxattack import distributed, workdir
 from jaxattack.data.dialogues import Example, fingerprint
-from jaxattack.data.uri import expand
 from jaxattack.errors import UserError
+from jaxattack.paths import expand
 
 NOTICE = {
     True: "Poisoned on purpose for defensive research: rows listed under `replaced` teach a "

@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import IO, Any
 
 from jaxattack.data import jsons
-from jaxattack.data.uri import expand
 from jaxattack.errors import UserError
+from jaxattack.paths import expand
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]

@@ -16,8 +16,9 @@ from jaxattack import distributed
 from jaxattack.data import columns, folders, languages, parts, readers, registry, stores, turns
 from jaxattack.data.dialogues import Example
 from jaxattack.data.registry import LANGUAGE, DataSet
-from jaxattack.data.uri import VALUES, Address, expand, parse
+from jaxattack.data.uri import VALUES, Address, parse
 from jaxattack.errors import UserError, printable
+from jaxattack.paths import expand
 
 MOST = 1_000_000  # examples of a source; each takes about a kilobyte
 EQUAL, UNREAD = "rows equal to others", "files in no split"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 from jaxattack.errors import UserError
+from jaxattack.paths import expand
 
 # Which column of the source holds which of our fields.
 COLUMNS = ("id", "prompt", "input", "response", "answers", "text", "language_column")
@@ -42,18 +43,6 @@ class Address:
         if self.scheme in ("hf", "tfds") and self.name.startswith((".", "/", "~")):
             return expand(self.name, self.uri)
         return None
-
-
-def expand(path: str, uri: str) -> pathlib.Path:
-    """The path with `~` and `~name` filled in.
-
-    Raises:
-        UserError: there is no such user, or no home.
-    """
-    try:
-        return pathlib.Path(path).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{uri}: {path.split('/')[0]} is nobody's home here") from error
 
 
 def parse(uri: str) -> Address:

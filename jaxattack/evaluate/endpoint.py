@@ -13,11 +13,11 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from jaxattack.data.uri import expand
 from jaxattack.errors import UserError, printable
 from jaxattack.evaluate import completions, kept, posting
 from jaxattack.evaluate.address import Endpoint, explain, read_key
 from jaxattack.evaluate.judge import Reply
+from jaxattack.paths import expand
 from jaxattack.progress import track
 
 Prompt = str | Sequence[Mapping[str, str]]  # a user turn, or role/content messages

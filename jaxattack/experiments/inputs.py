@@ -98,10 +98,13 @@ def load_prompts(uris: str, directory: pathlib.Path) -> list[Example]:
     """Test prompts of one URI or of several, apart by spaces.
 
     Raises:
-        UserError: as `load_examples`.
+        UserError: as `load_examples`, or a set is named twice.
     """
-    kinds = ("restricted", "benign")
-    return together([load_examples(uri, kinds, False, directory) for uri in split_uris(uris)])
+    kinds, named = ("restricted", "benign"), split_uris(uris)
+    twice = next((uri for uri in named if named.count(uri) > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice}: named twice; its prompts would count twice")
+    return together([load_examples(uri, kinds, False, directory) for uri in named])
 
 
 def together(sets: Sequence[Sequence[Example]]) -> list[Example]:

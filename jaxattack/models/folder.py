@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxattack.errors import UserError
 from jaxattack.hub import hub_error
+from jaxattack.paths import expand
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -43,7 +44,7 @@ def resolve(
     Raises:
         UserError: there is no such directory or hub repository.
     """
-    local = pathlib.Path(path_or_id).expanduser()
+    local = expand(path_or_id, str(path_or_id))
     path_or_id = str(path_or_id)
     if local.is_dir():
         return local
