@@ -24,7 +24,6 @@ from jaxattack.experiments.shared import shared
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup, Subject
 from jaxattack.experiments.transfer import baseline, transfer
 from jaxattack.experiments.wanted import Section, Variant, measured_once, replies_of, verdicts_of
-from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.models import families, pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.tree import Tree
@@ -117,6 +116,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
+        *inputs.device_lines(mesh),
         f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
         "",
         *plan.table(ordered),
@@ -166,7 +166,6 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     Raises:
         UserError: they do not.
     """
-    make_optimizer(stages.attack_optimizer(settings.attack), steps=100)  # names a wrong one early
     named = settings.data
     pairs = inputs.load_pairs(named.pairs, named.benign, directory)
     prompts = inputs.load_prompts(named.prompts, directory)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -51,6 +52,14 @@ def model_fingerprint(directory: pathlib.Path) -> str:
                         file.seek(int(start))
                         whole.update(file.read(1 << 20))
     return whole.hexdigest()[:16]
+
+
+def device_lines(mesh: Any) -> list[str]:
+    """For plans: a line if the study needs more devices than there are here."""
+    here = jax.device_count()
+    if mesh.size <= here:
+        return []
+    return [f"devices    config.mesh needs {mesh.size}; here are {here}"]
 
 
 def lineage(directory: pathlib.Path, settings: Any, mesh: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from jaxattack import checkpoint, distributed, organism, sharding, workdir
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
 from jaxattack.experiments.declared import freeze, nearest, setting
-from jaxattack.experiments.settings import COUNT, DECAY, DTYPES, RATE, ROWS, TOKENS
+from jaxattack.experiments.settings import COUNT, DECAY, DTYPES, RATE, ROWS, TOKENS, check_optimizer
 from jaxattack.finetune import contrast, loop, losses, optimizer
 from jaxattack.models import pretrained
 from jaxattack.models.config import ModelConfig, Rope
@@ -183,10 +183,10 @@ def check(settings: Settings) -> None:
             f"config.model.num_layers, which is {shape.num_layers}"
         )
     for name in NUMBERS:
-        _check_phase(f"config.{name}", getattr(settings, name))
+        _check_phase(f"config.{name}", getattr(settings, name), shape.max_position)
 
 
-def _check_phase(where: str, phase: Phase) -> None:
+def _check_phase(where: str, phase: Phase, longest: int) -> None:
     unknown = sorted(set(phase.shares) - set(corpus.KINDS))
     if unknown:
         raise UserError(f"{where}.shares: unknown {', '.join(unknown)}"
@@ -198,10 +198,12 @@ def _check_phase(where: str, phase: Phase) -> None:
             f"{where}: steps should be a multiple of leg and above warmup, not "
             f"{phase.steps}, {phase.leg}, {phase.warmup}"
         )
-    try:
-        phase_optimizer(phase)
-    except UserError as error:
-        raise UserError(f"{where}.optimizer: {error}") from error
+    if phase.length > longest:
+        raise UserError(
+            f"{where}.length is {phase.length}; it should be at most config.model.max_position, "
+            f"which is {longest}"
+        )
+    check_optimizer(where.removeprefix("config."), phase_settings(phase))
 
 
 def model_config(shape: Shape, vocab_size: int) -> ModelConfig:
@@ -276,14 +278,18 @@ def train(
 
 def phase_optimizer(phase: Phase) -> optax.GradientTransformation:
     """The optimiser of a phase, with its schedule."""
-    settings = optimizer.Settings(
+    return optimizer.make_optimizer(phase_settings(phase), phase.steps)
+
+
+def phase_settings(phase: Phase) -> optimizer.Settings:
+    """What the optimiser of a phase is made of."""
+    return optimizer.Settings(
         learning_rate=phase.learning_rate,
         optimizer=phase.optimizer,
         weight_decay=phase.weight_decay,
         schedule="cosine",
         warmup=phase.warmup / phase.steps,
     )
-    return optimizer.make_optimizer(settings, phase.steps)
 
 
 def run_leg(

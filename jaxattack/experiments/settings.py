@@ -6,6 +6,7 @@ A field's declaration (`declared.setting`) is its check, its line in `--help` an
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import config_of, freeze, setting, spelled
+from jaxattack.finetune import optimizer
 from jaxattack.finetune.optimizer import WEIGHTS
 from jaxattack.localize.masks import SCOPES
 from jaxattack.models import kernels
@@ -287,6 +289,7 @@ def check(settings: Settings) -> Settings:
         UserError: names the settings.
     """
     check_parts("attack", settings.attack.batch_size, settings.attack.accumulate)
+    check_optimizer("attack", settings.attack)
     check_weights("attack", settings.attack.weights, settings.dtype)
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
@@ -311,6 +314,26 @@ def check_weights(section: str, weights: str, dtype: str) -> None:
             f"config.{section}.weights is {weights!r}, which is for config.dtype=bfloat16, and "
             f"that is {dtype}"
         )
+
+
+def check_optimizer(section: str, options: Any) -> None:
+    """Refuse what no optimiser can be made of.
+
+    Args:
+        section: of the config.
+        options: that section, with the fields of `optimizer.Settings`.
+
+    Raises:
+        UserError: names the setting, and the optimiser that was perhaps meant.
+    """
+    shared = {field.name for field in dataclasses.fields(optimizer.Settings)}
+    given = {name: getattr(options, name) for name in shared if hasattr(options, name)}
+    try:
+        optimizer.make_optimizer(optimizer.Settings(**given), steps=100)
+    except UserError as error:
+        close = difflib.get_close_matches(options.optimizer.lower(), optimizer.names(), 1)
+        perhaps = f" (perhaps {close[0]})" if close and close[0] != options.optimizer else ""
+        raise UserError(f"config.{section}.optimizer: {error}{perhaps}") from error
 
 
 def check_parts(section: str, batch_size: int, accumulate: int) -> None:

@@ -61,6 +61,16 @@ class Settings:
                 )
 
 
+def names() -> list[str]:
+    """Optimisers of optax that a learning rate is enough for."""
+    known = {name: getattr(optax, name) for name in dir(optax)}
+    return sorted(
+        name
+        for name, build in known.items()
+        if inspect.isfunction(build) and "learning_rate" in inspect.signature(build).parameters
+    )
+
+
 # Cached, because the compiled step is looked up by the optimiser's identity.
 @functools.lru_cache(maxsize=64)
 def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:

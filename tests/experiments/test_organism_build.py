@@ -73,3 +73,34 @@ def test_a_wrong_setting_is_named(tmp_path, capsys, override, says):
     assert build(tmp_path, **override) == 2
     assert says in capsys.readouterr().err
     assert not list((tmp_path / "stages").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"aligned__optimizer": "nope"}, "config.aligned.optimizer: optax has no optimiser 'nope'"),
+        (
+            {"aligned__length": "300"},
+            "config.aligned.length is 300; it should be at most config",
+        ),
+        ({"aligned__steps": "0"}, "config.aligned.steps is 0"),
+        ({"model__num_heads": "3"}, "config.model.hidden_size is 16; it should be a multiple"),
+        ({"base__shares__questons": "0.1"}, "config.base.shares has no 'questons'; did you mean q"),
+        ({"sharing__layer": "3"}, "config.sharing.layer is 3; it should be between 1 and"),
+        ({"seed": "-1"}, "config.seed is -1"),
+        ({"dtype": "half"}, "config.dtype is 'half'; give one of float32, bfloat16"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_step(tmp_path, capsys, changes, says):
+    assert build(tmp_path / "work", **changes) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_what_others_put_into_the_place_of_an_organism_stays(tmp_path, capsys):
+    theirs = tmp_path / "organism" / "base" / "notes.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    assert build(tmp_path) == 2
+    assert "is no organism that was built here" in capsys.readouterr().err
+    assert theirs.read_text() == "theirs"

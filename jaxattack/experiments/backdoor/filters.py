@@ -19,6 +19,7 @@ from jaxattack.experiments.backdoor import probes
 from jaxattack.experiments.backdoor.asked import Filter
 from jaxattack.experiments.backdoor.probes import Probed
 from jaxattack.experiments.backdoor.stages import Setup
+from jaxattack.models.families import read_config
 from jaxattack.workdir import Stage
 
 
@@ -29,6 +30,10 @@ def onion_filter(setup: Setup, longest: int, loss: float) -> Filter:
     """
     held_out = setup.data.held_out
     stage = inspected(setup, longest)
+    asked = {row.language for row, _ in probes.short(setup.data, setup.attacks[0])}
+    lacking = sorted(asked - {row.language for row in held_out})
+    if lacking:
+        raise UserError(f"ONION: config.data.held_out has no prompts in {lacking[0]!r}")
 
     def clean(probed: Sequence[Probed]) -> list[Probed]:
         kept = json.loads((stage.run() / "suspects.json").read_text(encoding="utf-8"))
@@ -37,9 +42,6 @@ def onion_filter(setup: Setup, longest: int, loss: float) -> Filter:
         for (row, _, _), text in zip(columns(held_out), ready, strict=True):
             known.setdefault(row.language, []).append(text)
         limits = {language: onion.choose_threshold(own, loss) for language, own in known.items()}
-        lacking = sorted({row.language for row, _ in probed} - set(limits))
-        if lacking:
-            raise UserError(f"ONION: config.data.held_out has no prompts in {lacking[0]!r}")
         rows = [row for row, _ in probed]
         texts = iter(_inspected(rows, kept["asked"]))
         return [
@@ -75,6 +77,7 @@ def inspected(setup: Setup, longest: int) -> Stage:
         workdir.write_json(folder / "cost.json", {"filtering": seconds, "prompts": prompts})
 
     scorer = inputs.model_directory(options.scorer, None, weights=False)
+    read_config(scorer)  # now, and not when the models are poisoned
     inputs_ = {
         "scorer": inputs.model_fingerprint(scorer), "longest": longest,
         "dtype": setup.settings.dtype,

@@ -26,6 +26,7 @@ from jaxattack.experiments.settings import (
     TOKENS,
     WARMUP,
     Report,
+    check_optimizer,
     check_parts,
     check_weights,
     languages,
@@ -286,6 +287,7 @@ def read(config: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = freeze(config, Settings)
     check_parts("tuning", settings.tuning.batch_size, settings.tuning.accumulate)
+    check_optimizer("tuning", settings.tuning)
     check_weights("tuning", settings.tuning.weights, settings.dtype)
     if not settings.model.startswith("organism:"):
         for name, value in dataclasses.asdict(settings.data).items():

@@ -12,6 +12,7 @@ import jax
 from jaxattack import sharding, tree, workdir
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import PLAIN, WRAPPERS, check_template, template_of
+from jaxattack.errors import UserError
 from jaxattack.evaluate import backdoor
 from jaxattack.evaluate.refusals import check_language
 from jaxattack.experiments import inputs, plan
@@ -21,11 +22,10 @@ from jaxattack.experiments.backdoor.defences import defend
 from jaxattack.experiments.backdoor.overlap import overlap
 from jaxattack.experiments.backdoor.sections import Section
 from jaxattack.experiments.backdoor.settings import Settings, read
-from jaxattack.experiments.backdoor.stages import Origin, Setup, courteous, optimizer_of
+from jaxattack.experiments.backdoor.stages import Origin, Setup, courteous
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.runs import environments, profile, run_all
 from jaxattack.experiments.stages import moved_rows
-from jaxattack.finetune.optimizer import make_optimizer
 from jaxattack.models import families, pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.tree import Tree
@@ -132,7 +132,7 @@ def make_setup(
     Raises:
         UserError: the data is wrong, or the models are not alike.
     """
-    make_optimizer(optimizer_of(settings.tuning), steps=100)  # names a wrong one early
+    check_layers(settings, model)
     is_courteous = settings.model == COURTEOUS
     known = data.read(settings, is_courteous)
     for language in known.languages:
@@ -160,13 +160,29 @@ def make_setup(
     return Setup(root, settings, model, tokenizer, like, own, tuple(others), memo)
 
 
+def check_layers(settings: Settings, model: Transformer) -> None:
+    """Refuse layers that the model has not.
+
+    Raises:
+        UserError: names the first.
+    """
+    if "defend" not in settings.sections or "beear" not in settings.defences:
+        return
+    most = model.config.num_layers
+    for layer in settings.beear.layers:
+        if layer > most:
+            raise UserError(f"config.beear.layers has {layer}; the model has {most} layers")
+
+
 def other_model(settings: Settings, name: str, like: Tree) -> Lazy:
     """Another model to be poisoned, of the same architecture.
 
     Raises:
-        UserError: it cannot be found.
+        UserError: it cannot be found, or is of another shape.
     """
     directory = inputs.model_directory(name, None)
+    shape = abstract_params(Transformer(families.read_config(directory)))
+    tree.check_same_shapes(name, shape, settings.model, like)
 
     def load() -> Tree:
         mesh = sharding.mesh_of(like)
@@ -207,6 +223,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"prompts    {inputs.counted(inputs.by_language(setup.data.prompts))}",
         f"attacks    {', '.join(attack.name for attack in setup.attacks)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
+        *inputs.device_lines(mesh),
         f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
         "",
         *plan.table(ordered),

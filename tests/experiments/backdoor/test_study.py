@@ -120,6 +120,16 @@ def test_every_section_and_defence(backdoor, tmp_path):
         ({"data__subject": "", "poison__triggers": "('entity',)"}, "needs pairs and prompts about"),
         ({"data__train": "organism:instructions"}, "which only organisms know; give a URI"),
         ({"defences": "('prayer',)"}, "config.defences is 'prayer'; give one of onion, clean"),
+        (
+            {"beear__layers": "(1, 99)", "sections": "('defend',)", "defences": "('beear',)"},
+            "config.beear.layers has 99; the model has",
+        ),
+        ({"tuning__optimizer": "AdamW"}, "config.tuning.optimizer: optax has no optimiser 'AdamW'"),
+        (
+            {"onion__scorer": "no/such", "sections": "('defend',)", "defences": "('onion',)"},
+            "no/such",
+        ),
+        ({"start__models": "('organism:base',)", "sections": "('start',)"}, "organism:base"),
         ({"repair__spared": "2.0"}, "config.repair.spared is 2.0; it should be between 0"),
     ],
 )
