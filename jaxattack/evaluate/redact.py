@@ -9,7 +9,7 @@ import urllib.parse
 
 MARK = "[key]"
 # So many characters of a key in a row are taken out; fewer are found in any text.
-PIECE = 8
+PIECE = 6
 
 
 def hide(text: str, key: str | None) -> str:

@@ -20,6 +20,7 @@ SPELLINGS = {
     "dashes": "-".join(KEY[i : i + 4] for i in range(0, len(KEY), 4)),
     "half": KEY[: len(KEY) // 2],
     "other half": KEY[len(KEY) // 2 :],
+    **{f"piece {i}": KEY[i : i + 6] for i in range(8, 18, 3)},
     "backwards": KEY[::-1],
     "hex": RAW.hex(),
     "HEX": RAW.hex(":").upper(),
@@ -34,9 +35,9 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_every_spelling_is_taken_out(name):
-    text = f"You sent {SPELLINGS[name]}, did you?"
+    text = f"You gave {SPELLINGS[name]}, did you?"
     left = hide(text, KEY)
-    assert left.startswith("You sent ")
+    assert left.startswith("You gave ")
     assert left.endswith(" did you?")
     assert "[key]" in left
     # Of what was said of the key, not twelve characters in a row are left.
