@@ -81,7 +81,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         results, times = program.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
         workdir.write_json(root / "results.json", results)
-
+        workdir.write_json(root / "manifest.json", manifest)
         return pathlib.Path(
             distributed.first(
                 # Times are no result: they differ between runs that find the same.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jaxattack import sharding, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
-from jaxattack.evaluate import rates
+from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
 from jaxattack.experiments import claims, inputs, plan, stages
 from jaxattack.experiments.adapted import adapt
@@ -280,7 +280,12 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
         "languages": setup.languages,
         "attack_languages": list(setup.attacked_languages),
         "seeds": list(settings.seeds),
-        "judge": {"name": name, "rule": rule, "completed_by_us": list(COMPLETED_BY_US)},
+        "judge": {
+            "name": name,
+            "rule": rule,
+            "completed_by_us": list(COMPLETED_BY_US),
+            **rule_errors(name, setup.languages, rows),
+        },
         "attack_pairs": {
             language: min(settings.attack.pairs, len(setup.pairs[RESTRICTED][language]))
             for language in setup.attacked_languages
@@ -304,6 +309,28 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
     return everything | claims.judge_claims(
         everything, verdicts, setup.localized_languages, settings.localize.control_fraction
     )
+
+
+def rule_errors(
+    judge: str, languages: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """How often the refusal rule errs in these languages, if it judged, and what that explains.
+
+    `differences` are those between languages that the samples tell apart, of the models before any
+    localisation.
+    """
+    if judge != "refusal rule":
+        return {}
+    errors = rule_error.of_languages(tuple(languages))
+    compared = [
+        row for row in rows
+        if row["variant"] == "aligned"
+        or (row["variant"].startswith("attacked/") and row["variant"].count("/") == 1)
+    ]  # fmt: skip
+    return {
+        "errors": [found.row() for found in errors.values()],
+        "differences": rule_error.differences(compared, errors),
+    }
 
 
 def attack_losses(variants: dict[Any, Variant], share: float) -> list[dict[str, Any]]:

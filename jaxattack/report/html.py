@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from jaxattack import workdir
-from jaxattack.report import backdoor
+from jaxattack.report import backdoor, rule_errors
 from jaxattack.report.account import Account, fragility
 from jaxattack.report.claims import claim_notes, claims
 from jaxattack.report.languages import language_name
@@ -76,6 +76,7 @@ def render_html(
         claim_notes=claim_notes(results),
         verdicts={claim.id: claim for claim in claimed},
         judge=results.get("judge") or {},
+        rule_sheets=rule_errors.sheets(results),
         replies=results.get("replies") or (),
         provenance={"Configuration": list(flat(config)), "Manifest": list(flat(kept))},
         # Ours, not the results': colours, and SVG whose texts matplotlib escaped.

@@ -7,6 +7,7 @@ over languages and attacks; they are no significance tests.
 from collections.abc import Mapping
 from typing import Any
 
+from jaxattack.report import rule_errors
 from jaxattack.report.findings import (
     above_aligned,
     after_attacks,
@@ -57,6 +58,7 @@ def statements(tables: Tables, results: Mapping[str, Any]) -> list[Statement]:
         _utility(tables),
         _valid_replies(tables),
         _reply_language(tables),
+        rule_errors.statement(results),
         _scope(tables, claimed),
     ]
     return [statement for statement in found if statement]
