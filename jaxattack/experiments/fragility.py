@@ -280,12 +280,8 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
         "languages": setup.languages,
         "attack_languages": list(setup.attacked_languages),
         "seeds": list(settings.seeds),
-        "judge": {
-            "name": name,
-            "rule": rule,
-            "completed_by_us": list(COMPLETED_BY_US),
-            **rule_errors(name, setup.languages, rows),
-        },
+        "judge": {"name": name, "rule": rule, "completed_by_us": list(COMPLETED_BY_US)}
+        | rule_errors(name, setup.languages, rows),
         "attack_pairs": {
             language: min(settings.attack.pairs, len(setup.pairs[RESTRICTED][language]))
             for language in setup.attacked_languages
@@ -313,7 +309,7 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
 
 def rule_errors(
     judge: str, languages: Sequence[str], rows: Sequence[dict[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, Any]:
     """How often the refusal rule errs in these languages, if it judged, and what that explains.
 
     `differences` are those between languages that the samples tell apart, of the models before any
