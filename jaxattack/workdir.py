@@ -143,7 +143,8 @@ def publish(root: pathlib.Path, page: bytes, figures: Mapping[str, bytes]) -> No
     for name in figures:
         path = root / "figures" / name
         check_replaceable(path)
-        if name not in before and path.exists():
+        # Looked up again: another run may have listed and written it just now.
+        if name not in before and path.exists() and name not in _figures_of(report):
             raise UserError(f"{path} is of no earlier report and not replaced; move it away")
     (root / "figures").mkdir(exist_ok=True)
     both = listing(sorted({*before, *figures}))
