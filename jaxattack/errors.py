@@ -49,9 +49,12 @@ _SYSTEM = {
     errno.EPERM: "not permitted",
     errno.EIO: "its disk cannot be read or written",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOMEM: "out of memory; smaller batches, a larger accumulate, remat=full or more devices "
+    "need less",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
-_SAID = {"No space left on device": errno.ENOSPC, "Disk quota exceeded": errno.EDQUOT}
+_SAID = {"No space left on device": errno.ENOSPC, "Disk quota exceeded": errno.EDQUOT,
+         "RESOURCE_EXHAUSTED: Out of memory": errno.ENOMEM}  # fmt: skip
 
 
 def system_error(error: BaseException | None) -> str | None:
@@ -63,6 +66,7 @@ def system_error(error: BaseException | None) -> str | None:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         number = error.errno if isinstance(error, OSError) else None
+        number = errno.ENOMEM if isinstance(error, MemoryError) else number
         number = number or next((n for text, n in _SAID.items() if text in str(error)), None)
         if number in _SYSTEM:
             file = getattr(error, "filename", None)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jaxattack.errors import UserError, system_error
+from jaxattack.errors import UserError, printable, system_error
 from jaxattack.paths import expand
 
 INTERRUPTED = (
@@ -51,19 +51,20 @@ def run(argv: Sequence[str]) -> int:
         with stopped_by_sigterm(distributed.several):
             flags = commandline.read_flags(argv[1:])
             if flags.wants_help:
-                print("\n".join([__doc__ or "", *commandline.USAGE, "", *settings_of(flags)]))
-                sys.stdout.flush()
+                print((__doc__ or "").strip(), "", *commandline.USAGE, "", sep="\n")
+                print(*map(printable, settings_of(flags)), sep="\n", flush=True)
                 return 0
             config, _ = commandline.resolve(flags, studies.KINDS)
             if not flags.workdir:
                 raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
             path = flags.workdir
             if flags.dry_run:
-                print(studies.plan(config, workdir_path(path)), flush=True)
+                lines = studies.plan(config, workdir_path(path))
+                print(*map(printable, lines), sep="\n", flush=True)
                 return 0
             report = studies.study(config, path)
             if distributed.is_first():
-                print(f"report: {report}", flush=True)
+                print(printable(f"report: {report}"), flush=True)
             return 0
     except UserError as error:
         print(f"jaxattack: {error}", file=sys.stderr)
@@ -81,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
         reason = system_error(error)
         if reason is None:
             raise
-        at = f"{path}: " if path else ""
+        at = printable(f"{path}: ") if path else ""
         print(f"jaxattack: {at}{reason}", file=sys.stderr)
         return 2
 

@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxattack import commandline, distributed, host, provenance, report, workdir
+from jaxattack.errors import printable
 from jaxattack.experiments import declared, fragility, organism
 from jaxattack.experiments.backdoor import study as backdoor
 
@@ -32,8 +33,8 @@ def settings_help(flags: commandline.Flags) -> list[str]:
     return declared.help_lines(*commandline.resolve(flags, KINDS))
 
 
-def plan(config: ConfigDict, root: pathlib.Path) -> str:
-    """What a study would load, compute and write.
+def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
+    """What a study would load, compute and write, in lines.
 
     Raises:
         UserError: whatever the run itself would refuse before its first step.
@@ -44,10 +45,10 @@ def plan(config: ConfigDict, root: pathlib.Path) -> str:
     distributed.check_environment()
     distributed.check_devices()
     if program is organism:
-        return "\n".join(organism.plan_lines(settings, root))
+        return organism.plan_lines(settings, root)
     show_terms(program, settings)
     with quiet_libraries():
-        return "\n".join(program.plan_lines(settings, root))
+        return program.plan_lines(settings, root)
 
 
 def study(config: ConfigDict, path: str) -> pathlib.Path:
@@ -95,7 +96,7 @@ def show_terms(program: Any, settings: Any) -> None:
     """Say on what terms public data are had, before any is loaded."""
     if distributed.is_first():
         for line in program.source_lines(settings, public_only=True):
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxattack import distributed, owner, provenance, sums
-from jaxattack.errors import UserError
+from jaxattack.errors import UserError, printable
 
 NAMES = ("manifest.json", "config.json", "results.json", "report.html")
 
@@ -91,7 +91,7 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
         with tempfile.TemporaryFile(dir=root / "stages"):
             pass
         if distributed.is_first():
-            for place in (root / "stages", root, root / "figures"):
+            for place in (root / "stages", root, root / "figures", root / "organism"):
                 for rubbish in place.glob(".*~*"):
                     # Another process may be at work here: only what nobody writes any more goes.
                     if owner.is_abandoned(rubbish):
@@ -276,7 +276,8 @@ class Stage:
                 return None
             resting = _resting_on(folder)
             also = f", with {len(resting)} that rest on it" if resting else ""
-            print(f"jaxattack: {folder}: {wrong}; done again{also}", file=sys.stderr, flush=True)
+            said = f"jaxattack: {folder}: {wrong}; done again{also}"
+            print(printable(said), file=sys.stderr, flush=True)
             for stage in (*resting, folder):  # the damaged one last: killed between, it is seen
                 _discard(stage)
         return tempfile.mkdtemp(prefix=f".{folder.name}{owner.mark()}", dir=folder.parent)

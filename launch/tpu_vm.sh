@@ -8,8 +8,10 @@ name=${1:?name of the TPU VM}; zone=${2:?zone}; shift 2
 cd "$(dirname "$0")/.."
 on_vm() { gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --command="$1"; }
 
-git archive --format=tar.gz -o /tmp/jaxattack.tar.gz HEAD
-gcloud compute tpus tpu-vm scp /tmp/jaxattack.tar.gz "$name":jaxattack.tar.gz --zone="$zone"
+archive=$(mktemp "${TMPDIR:-/tmp}/jaxattack.XXXXXX")
+trap 'rm -f "$archive"' EXIT
+git --no-optional-locks archive --format=tar.gz HEAD >"$archive"
+gcloud compute tpus tpu-vm scp "$archive" "$name":jaxattack.tar.gz --zone="$zone"
 on_vm "mkdir -p jaxattack && tar -xzf jaxattack.tar.gz -C jaxattack && cd jaxattack &&
     python3 -m venv .venv && .venv/bin/pip install --quiet -e '.[tpu]'"
 printf -v arguments '%q ' "$@"

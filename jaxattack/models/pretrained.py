@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxattack import distributed, sharding, tree
+from jaxattack import distributed, owner, sharding, tree
 from jaxattack.data.dialogues import stop_ids
 from jaxattack.errors import UserError
 from jaxattack.models import kernels, weights
@@ -196,7 +196,7 @@ def _begin(path: pathlib.Path) -> str:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists; give a new directory")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)
+    return tempfile.mkdtemp(prefix=f".{path.name}{owner.mark()}", dir=path.parent)
 
 
 def _write_texts(
