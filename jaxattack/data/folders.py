@@ -24,6 +24,7 @@ SPLITS = {
 # What lies beside data: not worth a word.
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|notice)(\..*)?|dataset_infos?\.json|dataset_dict\.json|state\.json"
+    r"|cache-.*\.arrow"  # of `datasets`: what was made of the data
     r"|.*\.(md|py|pyc|ya?ml|toml|pdf|png|jpe?g|svg|html?|sh|bib|lock)|[^.]*",
     re.I,
 )
@@ -107,7 +108,7 @@ def files_of(
 def split_of(name: str) -> str:
     """The split that a file's path names; "" if it names none. What is nearest counts."""
     for part in reversed(pathlib.PurePosixPath(name).parts):
-        if shard := _SHARD.match(part):
+        if (shard := _SHARD.match(part)) and shard[1].lower() != "data":
             return SPLITS.get(shard[1].lower(), shard[1])
         if word := _WORD.search(part.lower()):
             return SPLITS[word[1]]

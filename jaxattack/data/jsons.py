@@ -28,7 +28,7 @@ _NOT_TEXT = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd, which is not read; unpack it",
     b"PK\x03\x04": "a zip archive or an office document, which is not read; unpack or export it",
     b"PAR1": "a Parquet file; its name should end in .parquet",
-    b"ARROW1": "an Arrow file, which is not read; save it as Parquet",
+    b"ARROW1": "an Arrow file; its name should end in .arrow",
     b"version https://git-lfs": "a pointer of Git LFS, not the file; fetch it (git lfs pull)",
 }
 _SPACE = re.compile(r"[ \t\r\n]*")

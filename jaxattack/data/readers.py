@@ -1,4 +1,4 @@
-"""Rows of one file: JSON Lines, JSON, CSV, TSV or Parquet, plain or compressed.
+"""Rows of one file: JSON Lines, JSON, CSV or TSV, plain or compressed, Parquet or Arrow.
 
 Nothing is guessed and nothing cached: what stands in a file is what comes out, a cell of CSV always
 as text, and always from the bytes that are there now. Memory does not grow with the file.
@@ -24,7 +24,9 @@ from jaxattack.paths import expand
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
 
-READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+# Of those that are no text, how they begin.
+_STARTS = {".parquet": b"PAR", ".arrow": (b"ARROW", b"\xff\xff\xff\xff")}
 PACKED: Mapping[str, Callable[..., Any]] = {
     ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
 }  # fmt: skip
@@ -32,10 +34,15 @@ PACKED: Mapping[str, Callable[..., Any]] = {
 
 def ending(name: str) -> str:
     """The file's kind by its name, one of READABLE; "" if it is none of them."""
-    plain = name.lower()
+    plain, packed = name.lower(), ""
     for packed in PACKED:
-        plain = plain.removesuffix(packed)
-    return next((kind for kind in READABLE if plain.endswith(kind)), "")
+        if plain.endswith(packed):
+            plain = plain.removesuffix(packed)
+            break
+    else:
+        packed = ""
+    kind = next((kind for kind in READABLE if plain.endswith(kind)), "")
+    return "" if packed and kind in _STARTS else kind
 
 
 def missing(where: str, columns: Iterable[str], there: Iterable[str]) -> UserError:
@@ -101,8 +108,8 @@ def rows(
     """
     kind = ending(path.name) or ".jsonl"
     try:
-        if kind == ".parquet":
-            yield from _parquet(path, where, columns)
+        if kind in _STARTS:
+            yield from _columnar(path, where, columns)
             return
         with _open(path) as stream:
             if kind in (".csv", ".tsv"):
@@ -153,9 +160,7 @@ def _table(stream: IO[bytes], where: str, delimiter: str) -> Iterator[tuple[int,
     number = 0
     try:
         header = next(table, [])
-        twice = next((name for name in header if header.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{where}: two columns are called {twice!r}")
+        _check_names(header, where)
         for cells in table:
             if not cells:
                 continue  # an empty line
@@ -178,28 +183,55 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
 # --- Parquet ------------------------------------------------------------------------------------
 
 
-def _parquet(
+def _columnar(
     path: pathlib.Path, where: str, columns: Collection[str] | None
 ) -> Iterator[tuple[int, Row]]:
     import pyarrow  # here, because importing it takes half a second
+
+    kind = ending(path.name)
+    with path.open("rb") as stream:
+        start = stream.read(64)
+        if start and not start.startswith(_STARTS[kind]):
+            jsons.check_start(start, where)
+    number = 0
+    try:
+        batches = _parquet(path, where, columns) if kind == ".parquet" else _arrow(path, where)
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pyarrow.ArrowException, ValueError, NotImplementedError, RecursionError) as error:
+        raise UserError(f"{where}: no {kind} file that can be read ({_because(error)})") from error
+
+
+def _parquet(path: pathlib.Path, where: str, columns: Collection[str] | None) -> Iterator[Any]:
     from pyarrow import parquet
 
-    number = 0
-    with path.open("rb") as stream:
-        if (start := stream.read(64)) and not start.startswith(b"PAR"):
-            jsons.check_start(start, where)
-    try:
-        with parquet.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            twice = next((name for name in there if there.count(name) > 1), None)
-            if twice is not None:
-                raise UserError(f"{where}: two columns are called {twice!r}")
-            wanted = None if columns is None else [name for name in there if name in columns]
-            for batch in file.iter_batches(batch_size=1000, columns=wanted or None):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pyarrow.ArrowException, ValueError, NotImplementedError, RecursionError) as error:
-        raise UserError(
-            f"{where}: not a Parquet file that can be read ({_because(error)})"
-        ) from error
+    with parquet.ParquetFile(path) as file:
+        there = file.schema_arrow.names
+        _check_names(there, where)
+        wanted = None if columns is None else [name for name in there if name in columns]
+        yield from file.iter_batches(batch_size=1000, columns=wanted or None)
+
+
+def _arrow(path: pathlib.Path, where: str) -> Iterator[Any]:
+    """Batches of Arrow's two formats: of streams, as `datasets` saves them, and of files."""
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as mapped:
+        try:
+            table = pyarrow.ipc.open_stream(mapped)
+            batches: Iterable[Any] = table
+        except pyarrow.ArrowInvalid:
+            table = pyarrow.ipc.open_file(mapped)
+            batches = map(table.get_batch, range(table.num_record_batches))
+        _check_names(table.schema.names, where)
+        for batch in batches:
+            for start in range(0, batch.num_rows, 1000):
+                yield batch.slice(start, 1000)
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}: two columns are called {twice!r}")

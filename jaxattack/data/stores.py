@@ -41,6 +41,7 @@ def folder_of(address: Address, files: Sequence[str], cached: bool = False) -> p
             raise UserError(f"{address.uri}: no such folder{beside}")
         return folder
     import huggingface_hub
+    from huggingface_hub import errors
 
     try:
         return pathlib.Path(
@@ -53,7 +54,7 @@ def folder_of(address: Address, files: Sequence[str], cached: bool = False) -> p
                 local_files_only=cached,
             )
         )
-    except (huggingface_hub.errors.HTTPError, OSError, ValueError) as error:
+    except (errors.HTTPError, OSError, ValueError) as error:
         raise hub_error(error, f"hf:{address.name}", address.revision) from error
 
 

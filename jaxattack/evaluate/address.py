@@ -131,7 +131,7 @@ def explain(answer: posting.Answer, endpoint: Endpoint, key: str | None, why: st
     host = urllib.parse.urlsplit(endpoint.base_url).netloc
     told = posting.said(answer.body, key)
     if answer.status == 0:
-        return f"{host}: no answer ({told})"
+        return f"{host}: no answer ({told or 'what it sent is no HTTP'})"
     if why and answer.good and why != INSIDE:  # its text may be a reply, and is not shown
         return f"{host}: HTTP {answer.status}, and no reply in it ({why}); is this a chat model?"
     if 300 <= answer.status < 400:

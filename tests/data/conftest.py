@@ -45,9 +45,9 @@ def fill() -> Callable[..., pathlib.Path]:
 @pytest.fixture
 def offline_hub(tmp_path, monkeypatch, fill) -> Callable[..., pathlib.Path]:
     """A function that puts a set into an offline hub's cache, as `main` and as a commit."""
-    import huggingface_hub
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def put(name: str, files: dict[str, list[dict] | str | bytes], commit: str = "c" * 40):
         folder = tmp_path / "hub" / f"datasets--{name.replace('/', '--')}"

@@ -29,7 +29,8 @@ def test_the_split_that_a_path_names():
         "train.csv": "train", "train_en.csv": "train", "en-training2.csv": "train",
         "trainer.csv": "", "th.csv": "", "latest.csv": "", "contest.json": "",
         "dev/en.csv": "validation", "test/train.csv": "train", "a/eval/x.parquet": "test",
-        "data/prompts-00000-of-00001.parquet": "prompts", "valid-00000-of-00002.json": "validation",
+        "data/prompts-00000-of-00001.parquet": "prompts", "data-00000-of-00001.arrow": "",
+        "test/data-00000-of-00001.arrow": "test", "valid-00000-of-00002.json": "validation",
     }.items():  # fmt: skip
         assert folders.split_of(name) == split, name
 
@@ -84,21 +85,25 @@ def test_a_folder_s_name_of_a_file_is_part_of_its_hash(tmp_path, fill):
     assert known[0] != known[1]
 
 
+OUTSIDE = ["../other.jsonl", "/etc/passwd", "https://host.invalid/x.jsonl", "~/x.jsonl"]
+
+
 @pytest.mark.parametrize(
-    "data_files",
-    ["../other.jsonl", "/etc/passwd", "https://host.invalid/x.jsonl", "~/x.jsonl",
-     ["a.jsonl", "sub/../../b.jsonl"], [{"split": "train", "path": "s3://bucket/x.jsonl"}],
-     {"train": ["hf://datasets/a/b/x.jsonl"]}],
-)  # fmt: skip
-@pytest.mark.parametrize("place", ["data_files", "data_dir"])
-def test_a_readme_does_not_point_out_of_its_folder(read, tmp_path, data_files, place):
+    "files",
+    [
+        *({"data_files": place} for place in OUTSIDE),
+        *({"data_dir": place} for place in OUTSIDE),
+        {"data_files": ["a.jsonl", "sub/../../b.jsonl"]},
+        {"data_files": [{"split": "train", "path": "s3://bucket/x.jsonl"}]},
+        {"data_files": {"train": ["hf://datasets/a/b/x.jsonl"]}},
+        {"data_files": "x.jsonl", "data_dir": ".."},
+    ],
+)
+def test_a_readme_does_not_point_out_of_its_folder(read, tmp_path, files):
     (tmp_path / "other.jsonl").write_text(json.dumps(row("outside")))
-    if place == "data_dir" and not isinstance(data_files, str):
-        pytest.skip("one folder")
-    config = {"config_name": "default", place: data_files}
-    card = f"---\n{json.dumps({'configs': [config]})}\n---\n"
+    readme = card({"config_name": "default", **files})
     with pytest.raises(UserError, match=r"README\.md points out of the folder .*; nothing is read"):
-        read({"README.md": card, "a.jsonl": [row("a")]})
+        read({"README.md": readme, "a.jsonl": [row("a")]})
 
 
 def card(*configs):
