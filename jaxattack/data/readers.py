@@ -26,7 +26,7 @@ Rows = Iterator[tuple[str, Row]]
 
 READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 # Of those that are no text, how they begin.
-_STARTS = {".parquet": b"PAR", ".arrow": (b"ARROW", b"\xff\xff\xff\xff")}
+_STARTS = {".parquet": (b"PAR",), ".arrow": (b"ARROW", b"\xff\xff\xff\xff")}
 PACKED: Mapping[str, Callable[..., Any]] = {
     ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
 }  # fmt: skip
