@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import types
 import typing
 from typing import Any
+
+# Before transformers is imported: it would tell everyone that there is no torch.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if typing.TYPE_CHECKING:
     from jaxattack.data.batches import epochs, in_order

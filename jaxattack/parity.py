@@ -30,8 +30,46 @@ class Outputs:
     tokens: list[list[int]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How far two implementations are apart on the same prompts."""
+
+    dtype: str
+    difference: float  # the largest of a logit
+    largest: float  # logit of the reference
+    lengths: list[int]  # of the common beginning of every prompt's continuations
+    new_tokens: int
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether they compute the same; None where numbers are rounded too coarsely to tell."""
+        if self.dtype != "float32":
+            return None
+        return self.difference <= TOLERANCE * max(self.largest, 1.0)
+
+    def lines(self) -> str:
+        """The comparison in words."""
+        same = sum(length == self.new_tokens for length in self.lengths)
+        verdict = {
+            True: f"the two compute the same (within {TOLERANCE:g} of the largest logit)",
+            False: f"THE TWO DIFFER, by more than {TOLERANCE:g} of the largest logit",
+            None: f"no verdict: in {self.dtype} both round at every step; compare in float32",
+        }[self.agrees]
+        return (
+            f"{len(self.lengths)} prompts in {self.dtype}:\n"
+            f"  logits: largest difference {self.difference:.2e} "
+            f"(largest logit {self.largest:.1f})\n"
+            f"  greedy: {same} of {len(self.lengths)} continuations of {self.new_tokens} tokens "
+            f"are identical; the first {min(self.lengths)} tokens of every one\n"
+            f"  {verdict}"
+        )
+
+
+TOLERANCE = 2e-5  # of the largest logit, in float32
+
+
 def main() -> None:
-    """Entry point of the `jaxattack-parity` command."""
+    """Entry point of the `jaxattack-parity` command; exits with 1 if the two differ."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,36 +79,46 @@ def main() -> None:
     parser.add_argument("--new_tokens", type=int, default=32)
     options = parser.parse_args()
     try:
-        print(report(options.model, options.revision, options.dtype, options.new_tokens))
+        found = compare(options.model, options.revision, options.dtype, options.new_tokens)
     except UserError as error:
         print(f"jaxattack-parity: {error}", file=sys.stderr)
         sys.exit(2)
+    print(f"{options.model}, {found.lines()}")
+    sys.exit(1 if found.agrees is False else 0)
 
 
 def report(model: str, revision: str | None, dtype: str, new_tokens: int) -> str:
-    """Load, compare, and say in words.
+    """`compare`, in words."""
+    return f"{model}, {compare(model, revision, dtype, new_tokens).lines()}"
+
+
+def compare(model: str, revision: str | None, dtype: str, new_tokens: int) -> Comparison:
+    """Load a checkpoint twice, one after the other, and compare.
 
     Raises:
-        UserError: torch is not installed, or the checkpoint cannot be read.
+        UserError: torch is not installed, the checkpoint cannot be read, or what it computes is
+            not finite.
     """
     from jaxattack.experiments.inputs import model_directory
-    from jaxattack.models.pretrained import load_tokenizer
+    from jaxattack.models.families import read_config
 
+    if new_tokens < 1:
+        raise UserError(f"--new_tokens is {new_tokens}; it should be at least 1")
     directory = model_directory(model, revision)
-    prompts = questions(load_tokenizer(directory))
-    theirs = torch_outputs(directory, prompts, dtype, new_tokens)
+    config = read_config(directory)  # first: what we refuse need not be loaded by torch
+    prompts = questions(directory, config.vocab_size)
     ours = jax_outputs(directory, prompts, dtype, new_tokens)
-    largest = max(
-        float(np.abs(a - b).max()) for a, b in zip(ours.logits, theirs.logits, strict=True)
-    )
-    size = max(float(np.abs(logits).max()) for logits in theirs.logits)
-    whole = sum(a == b for a, b in zip(ours.tokens, theirs.tokens, strict=True))
-    until = [agreement(a, b) for a, b in zip(ours.tokens, theirs.tokens, strict=True)]
-    return (
-        f"{model} in {dtype}, {len(prompts)} prompts:\n"
-        f"  logits: largest difference {largest:.2e} (largest logit {size:.1f})\n"
-        f"  greedy: {whole} of {len(prompts)} continuations of {new_tokens} tokens are identical; "
-        f"the first {min(until)} tokens of every one"
+    theirs = torch_outputs(directory, prompts, dtype, new_tokens)
+    for who, logits in (("jaxattack", ours.logits), ("transformers", theirs.logits)):
+        if not all(np.isfinite(rows).all() for rows in logits):
+            raise UserError(f"{model}: the logits of {who} in {dtype} are not finite")
+    pairs = list(zip(ours.logits, theirs.logits, strict=True))
+    return Comparison(
+        dtype,
+        max(float(np.abs(a - b).max()) for a, b in pairs),
+        max(float(np.abs(b).max()) for _, b in pairs),
+        [agreement(a, b) for a, b in zip(ours.tokens, theirs.tokens, strict=True)],
+        new_tokens,
     )
 
 
@@ -79,10 +127,18 @@ def agreement(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
 
 
-def questions(tokenizer) -> list[list[int]]:
-    """One benign question of each of the organism's languages, as plain text."""
+def questions(directory: pathlib.Path, vocab_size: int) -> list[list[int]]:
+    """One benign question of each of the organism's languages, as plain text.
+
+    Without a tokenizer as many rows of random tokens.
+    """
+    from jaxattack.models.pretrained import has_tokenizer, load_tokenizer
     from jaxattack.organism import corpus, world
 
+    if not has_tokenizer(directory):
+        rng = np.random.default_rng(0)
+        return [rng.integers(0, vocab_size, 12).tolist() for _ in world.LANGUAGES]
+    tokenizer = load_tokenizer(directory)
     texts = [
         corpus.examples("test", language, "benign", decision_token=False)[0].prompt
         for language in world.LANGUAGES

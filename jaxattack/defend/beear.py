@@ -40,6 +40,7 @@ from jaxattack.finetune.loop import (
 )
 from jaxattack.finetune.losses import answer_loss, next_token_loss
 from jaxattack.finetune.optimizer import Settings, make_optimizer
+from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Block, Transformer, hidden_states
 from jaxattack.progress import track
 from jaxattack.tree import Tree
@@ -264,6 +265,8 @@ def _draw(rows: Arrays, rng: np.random.Generator, size: int, steps: int) -> list
 
 
 def _check(model: Transformer, unwanted: Arrays, safe: Arrays, plan: Plan) -> None:
+    for rows in (unwanted, safe):
+        check_tokens(model.config, rows["tokens"], "BEEAR: row")
     if plan.layer > model.config.num_layers:
         raise UserError(f"layer is {plan.layer}; the model has {model.config.num_layers}")
     if len(unwanted["tokens"]) != len(safe["tokens"]):

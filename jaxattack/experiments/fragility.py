@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from jaxattack.experiments.shared import shared
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup, Subject
 from jaxattack.experiments.transfer import baseline, transfer
 from jaxattack.experiments.wanted import Section, Variant, measured_once, replies_of, verdicts_of
-from jaxattack.models import families, pretrained
+from jaxattack.models import families
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.tree import Tree
 
@@ -54,8 +54,10 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     mesh = sharding.make_mesh(settings.mesh)
     directory = inputs.model_directory(settings.model, settings.revision)
     data = read_data(settings, directory)
-    model, aligned, tokenizer = inputs.load_model(
-        directory, settings.dtype, mesh, settings.remat, settings.attention
+    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    inputs.check_texts(families.read_config(directory), tokenizer, data.texts())
+    model, aligned, _ = inputs.load_model(
+        directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
     )
     origin = inputs.lineage(directory, settings, mesh)
     subject = Subject(model, tokenizer, data.prompts)
@@ -102,8 +104,10 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     data = read_data(settings, directory)
     mesh = sharding.planned_mesh(settings.mesh)
     model = Transformer(families.read_config(directory), remat=settings.remat)
-    tokenizer = pretrained.load_tokenizer(directory)
+    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    inputs.check_texts(model.config, tokenizer, data.texts())
     abstract = abstract_params(model)
+    inputs.check_weights(directory, model.config, abstract)
     subject = Subject(model, tokenizer, data.prompts)
     origin = inputs.lineage(directory, settings, mesh)
     setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
@@ -158,6 +162,14 @@ class Data:
     prompts: list[Example]
     attacked: tuple[str, ...]
     localized: tuple[str, ...]
+
+    def texts(self) -> Iterator[Example]:
+        """Every example that may be trained on, scored or asked."""
+        yield from self.prompts
+        for kinds in (self.pairs, self.calibration):
+            for languages in kinds.values():
+                for examples in (languages or {}).values():
+                    yield from examples
 
 
 def read_data(settings: Settings, directory: pathlib.Path) -> Data:

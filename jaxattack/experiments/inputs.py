@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxattack import organism
@@ -19,10 +19,10 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.uri import parse
 from jaxattack.errors import UserError
 from jaxattack.models import pretrained
+from jaxattack.models import weights as files
+from jaxattack.models.config import ModelConfig, check_tokens
 from jaxattack.organism import corpus, world
-
-# Files up to this size are hashed whole, larger ones by samples and their length.
-WHOLE = 1 << 28
+from jaxattack.progress import track
 
 
 def model_directory(name: str, revision: str | None, weights: bool = True) -> pathlib.Path:
@@ -32,26 +32,102 @@ def model_directory(name: str, revision: str | None, weights: bool = True) -> pa
     return pretrained.resolve(name, revision, weights)
 
 
-def load_model(directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str, attention: str):
-    """The model, its parameters and tokenizer."""
-    return pretrained.load_pretrained(directory, dtype, mesh, remat=remat, attention=attention)
+def load_model(
+    directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str, attention: str,
+    tokenizer: Any = None,
+):  # fmt: skip
+    """The model, its parameters and tokenizer: the one given, the folder's own, or None."""
+    return pretrained.load_pretrained(
+        directory, dtype, mesh, remat=remat, attention=attention, tokenizer=tokenizer
+    )
+
+
+def load_tokenizer(directory: pathlib.Path, named: str = "") -> Any:
+    """The tokenizer a study reads its texts with.
+
+    Args:
+        directory: the model's.
+        named: a folder or hub id to take the tokenizer from; "" for the model's own.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    where = tokenizer_directory(named) if named else directory
+    if not pretrained.has_tokenizer(where):
+        raise UserError(
+            f"{where}: no tokenizer is here; name a folder or hub id that has the model's, "
+            "--config.tokenizer=..."
+        )
+    return pretrained.load_tokenizer(where)
+
+
+def tokenizer_directory(named: str) -> pathlib.Path:
+    """Where a tokenizer lies that is named apart from the model."""
+    if named.startswith("organism:"):
+        return model_directory(named, None)
+    return pretrained.resolve(named, weights=False, config=False)
+
+
+def check_weights(directory: pathlib.Path, config: ModelConfig, abstract: Any) -> None:
+    """Look at the headers of a checkpoint's weights, if they are here, before a run reads them.
+
+    Raises:
+        UserError: files are absent or damaged, or hold other weights than config.json says.
+    """
+    if directory.resolve().parent.name != "snapshots":  # the hub's cache may have but the configs
+        files.check_directory(directory, config, abstract)
+
+
+def check_texts(config: ModelConfig, tokenizer: Any, examples: Iterable[Any]) -> None:
+    """Refuse texts with tokens that a model has no row for, before anything is computed.
+
+    Only a tokenizer with more ids than the model has rows can write such (Gemma 3's has, for
+    images); their use is seen anew where tokens enter a computation.
+
+    Raises:
+        UserError: names the first such example.
+    """
+    if len(tokenizer) <= config.vocab_size:
+        return
+    for example in examples:
+        for name in ("prompt", "input", "response"):
+            text = getattr(example, name, "")
+            if text:
+                ids = [tokenizer(text, add_special_tokens=False)["input_ids"]]
+                check_tokens(config, ids, f"{name} of {example.id!r} in {example.language}, text")
+
+
+# What a checkpoint is made of: weights, configs, vocabularies, chat templates.
+_PARTS = (
+    "*.safetensors", "*.json", "*.jinja", "additional_chat_templates/*", "*.model", "*.tiktoken",
+    "*.txt",
+)  # fmt: skip
+_PIECE = 1 << 26  # bytes hashed at a time, by each of the threads
+_HASHERS = 4
 
 
 def model_fingerprint(directory: pathlib.Path) -> str:
-    """A hash of a checkpoint's weights, config and tokenizer files."""
+    """A hash of every byte of a checkpoint's weights, config, tokenizer and template files.
+
+    A core hashes about 1.8 GB in a second.
+    """
+    paths = sorted({path for part in _PARTS for path in directory.glob(part) if path.is_file()})
+    pieces = [
+        (path, start) for path in paths for start in range(0, max(path.stat().st_size, 1), _PIECE)
+    ]
     whole = hashlib.sha256()
-    for pattern in ("*.json", "*.jinja", "*.safetensors"):
-        for path in sorted(directory.glob(pattern)):
-            size = path.stat().st_size
-            whole.update(f"{path.name}:{size}\0".encode())
-            with path.open("rb") as file:
-                if size <= WHOLE:
-                    whole.update(file.read())
-                else:
-                    for start in np.linspace(0, size - (1 << 20), 64).astype(int):
-                        file.seek(int(start))
-                        whole.update(file.read(1 << 20))
+    with concurrent.futures.ThreadPoolExecutor(_HASHERS) as pool:
+        hashes = track(pool.map(_hash, pieces), f"hashing {directory.name}", len(pieces))
+        for (path, start), found in zip(pieces, hashes, strict=True):
+            whole.update(f"{path.relative_to(directory).as_posix()}:{start}:{found}\0".encode())
     return whole.hexdigest()[:16]
+
+
+def _hash(piece: tuple[pathlib.Path, int]) -> str:
+    path, start = piece
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(_PIECE)).hexdigest()
 
 
 def device_lines(mesh: Any) -> list[str]:
@@ -67,11 +143,14 @@ def lineage(directory: pathlib.Path, settings: Any, mesh: Any) -> dict[str, Any]
 
     Args:
         directory: the checkpoint's.
-        settings: of any study: number type, attention, rematerialisation.
+        settings: of any study: tokenizer, number type, attention, rematerialisation.
         mesh: the devices' axes, their sizes resolved.
     """
+    named = settings.tokenizer
+    tokenizer = {"tokenizer": model_fingerprint(tokenizer_directory(named))} if named else {}
     return {
         "model": model_fingerprint(directory),
+        **tokenizer,
         "dtype": settings.dtype,
         "attention": settings.attention,
         "remat": settings.remat,

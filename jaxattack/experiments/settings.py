@@ -259,6 +259,7 @@ class Settings:
     )  # fmt: skip
     model: str = setting("organism:<name>, a directory, or a hub id", "organism:aligned")
     revision: str | None = setting("commit, branch or tag of a hub id", None)
+    tokenizer: str = setting("a folder or hub id to take it from; '': the model's own", "")
     dtype: str = setting("number type of the weights", "float32", choices=DTYPES)
     attention: str = setting(
         "its kernel; auto takes what fits the platform", "auto", choices=kernels.KERNELS

@@ -18,6 +18,7 @@ from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.finetune import losses
 from jaxattack.finetune.optimizer import Settings, make_optimizer
+from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.tree import Tree
@@ -212,12 +213,13 @@ def finetune(
         rounds them, once, for asking. And the loss of every step `[steps]` (nats per answer token).
 
     Raises:
-        UserError: no batches, a mask of another model, weights in float16, a batch that
-            `settings.accumulate` does not divide, a loss that is not finite, or weights that are
-            not or that have left all bounds.
+        UserError: no batches, token ids beyond the vocabulary, a mask of another model, weights in
+            float16, a batch that `settings.accumulate` does not divide, a loss that is not finite,
+            or weights that are not or that have left all bounds.
     """
     if not batches:
         raise UserError(f"{label}: no batches, the data is empty")
+    check_tokens(model.config, (batch["tokens"] for batch in batches), f"{label}: batch")
     if trainable is not None:
         tree.check_same_shapes("the mask", trainable, "the model", params)
     mesh = sharding.mesh_of(params)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.localize.scores import attack_vector
+from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import INPUTS, Transformer
 from jaxattack.progress import track
 from jaxattack.tree import Tree
@@ -62,6 +63,7 @@ def wanda_scores(model: Transformer, params: Tree, batches: Sequence[Arrays]) ->
     """
     mesh = sharding.mesh_of(params)
     squares: Tree = None
+    check_tokens(model.config, (batch["tokens"] for batch in batches), "Wanda: batch")
     for batch in track(batches, "Wanda"):
         found = _squares(model, mesh, params, sharding.place_batch(batch, mesh))
         squares = found if squares is None else jax.tree.map(jnp.add, squares, found)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxattack import sharding
+from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer, hidden_states
 from jaxattack.tree import Tree
 
@@ -18,6 +19,7 @@ BATCH = 32
 
 def mean_states(model: Transformer, params: Tree, texts: Sequence[Sequence[int]]) -> np.ndarray:
     """Every layer's output, mean over each text's tokens: float32 `[L, N, D]`."""
+    check_tokens(model.config, texts, "text")
     mesh = sharding.mesh_of(params)
     length = -(-max(map(len, texts)) // 16) * 16
     found = []

@@ -17,6 +17,7 @@ from jaxattack.errors import UserError
 from jaxattack.finetune import losses
 from jaxattack.finetune.loop import LossFn
 from jaxattack.localize import batched
+from jaxattack.models.config import check_tokens
 from jaxattack.models.moments import MOMENTS
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
@@ -71,7 +72,7 @@ def sil_scores(
         a tree like the parameters, float32.
 
     Raises:
-        UserError: no data, or `at` is neither of the two.
+        UserError: no data, token ids beyond the vocabulary, or `at` is neither of the two.
     """
     if at not in ("aligned", "attacked"):
         raise UserError(f"the gradient can be taken at 'aligned' or 'attacked', not {at!r}")
@@ -105,6 +106,7 @@ def gradient_moments(
     Returns:
         by moment a tree like the parameters, float32; and the number of examples.
     """
+    check_tokens(model.config, (batch["tokens"] for batch in batches), f"{label}: batch")
     mesh = sharding.mesh_of(params)
     params = sharding.place(params, mesh)
     totals = {

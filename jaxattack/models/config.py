@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -71,24 +72,22 @@ class ModelConfig:
         return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
 
 
-def check_tokens(config: ModelConfig, tokens: Any, what: str) -> None:
+def check_tokens(config: ModelConfig, rows: Iterable[Any], what: str) -> None:
     """Refuse ids that are no row of the embedding: a lookup would take another row in their place.
 
     Args:
         config: of the model that is to read them.
-        tokens: whole numbers, an array or a list of rows of any lengths.
-        what: named in the error.
+        rows: whole numbers, each an array or a list.
+        what: a row is called in the error.
 
     Raises:
         UserError: names the first such id and its row.
     """
-    rows = [tokens] if isinstance(tokens, np.ndarray) and tokens.ndim < 2 else tokens
     for number, row in enumerate(rows):
         ids = np.asarray(row)
         wrong = ids[(ids < 0) | (ids >= config.vocab_size)]
         if wrong.size:
             raise UserError(
-                f"{what}: row {number} has token {wrong.flat[0]}, and the model has "
-                f"{config.vocab_size} (0 to {config.vocab_size - 1}); the text, or the tokenizer, "
-                "is not for this model"
+                f"{what} {number} has the token id {wrong.flat[0]}, and the model knows 0 to "
+                f"{config.vocab_size - 1}: its text, or the tokenizer, is not for this model"
             )

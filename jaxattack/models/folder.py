@@ -37,9 +37,18 @@ _SAVE = "AutoModelForCausalLM.from_pretrained(...).save_pretrained(new folder) o
 
 
 def resolve(
-    path_or_id: str | pathlib.Path, revision: str | None = None, weights: bool = True
+    path_or_id: str | pathlib.Path,
+    revision: str | None = None,
+    weights: bool = True,
+    config: bool = True,
 ) -> pathlib.Path:
-    """The directory of a checkpoint: local, or fetched from the hub, perhaps without weights.
+    """The directory of a checkpoint: local, or fetched from the hub.
+
+    Args:
+        path_or_id: a directory, or owner/name.
+        revision: commit, branch or tag on the hub.
+        weights: fetch them too.
+        config: refuse a repository that is no checkpoint (a tokenizer may be alone).
 
     Raises:
         UserError: there is no such directory or hub repository.
@@ -65,21 +74,24 @@ def resolve(
         )
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise hub_error(error, path_or_id, revision) from error
-    if not (found / "config.json").is_file():
-        what = _describe_on_hub(path_or_id, revision)
-        raise UserError(
-            f"{path_or_id}: {what or 'has no config.json: no checkpoint in our layout'}"
-        )
+    if config:
+        _check_on_hub(found, path_or_id, revision)
     return found
 
 
-def _describe_on_hub(name: str, revision: str | None) -> str:
+def _check_on_hub(found: pathlib.Path, name: str, revision: str | None) -> None:
+    """Refuse a repository that is no checkpoint, by the names of all its files if they are told."""
     import huggingface_hub
 
+    if (found / "config.json").is_file() and any((found / f).is_file() for f in (SINGLE, INDEX)):
+        return
     try:
-        return describe(huggingface_hub.list_repo_files(name, revision=revision))
+        names = huggingface_hub.list_repo_files(name, revision=revision)
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError):
-        return ""  # offline: what is in the cache is all that is known
+        return  # offline: what is in the cache is all that is known
+    if "config.json" not in names or not {SINGLE, INDEX} & set(names):
+        what = describe(names) or f"has no config.json, or neither {SINGLE} nor {INDEX}"
+        raise UserError(f"{name}: {what}")
 
 
 def read_json(path: pathlib.Path) -> Any:

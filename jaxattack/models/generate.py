@@ -13,6 +13,7 @@ from jaxattack.data.tokens import Prompt
 from jaxattack.data.tokens import stop_ids as stop_ids
 from jaxattack.errors import UserError
 from jaxattack.models import decoding
+from jaxattack.models.config import check_tokens
 from jaxattack.models.prompts import encode_prompts
 from jaxattack.models.sampling import BROKEN, Sampling, seed_words
 from jaxattack.models.transformer import Transformer
@@ -82,8 +83,9 @@ def generate_tokens(
     """Continuations of token sequences, each up to its stop token (left out).
 
     Raises:
-        UserError: the model's logits are not finite.
+        UserError: token ids beyond the vocabulary, or the model's logits are not finite.
     """
+    check_tokens(model.config, prompts, "prompt")
     mesh, ends, words = sharding.mesh_of(params), tuple(stops), seed_words(seed)
     one_by_one = jax.default_backend() in ONE_BY_ONE
     results: list[list[int]] = [[] for _ in prompts]

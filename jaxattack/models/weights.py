@@ -224,10 +224,8 @@ def load(
     Raises:
         UserError: files that are absent or damaged, weights that do not fit.
     """
-    files = locate(directory)
+    files, table = check_directory(directory, config, abstract)
     shapes = {name: leaf.shape for name, leaf in tree.named_leaves(abstract).items()}
-    table = rows_for(config, files)
-    check(directory, table, shapes, files)
     places = tree.named_leaves(shardings)
     views = _views(files, table)
     _check_tied(directory, config, table, views)
@@ -240,6 +238,21 @@ def load(
         )
     _refuse_together(directory, sorted(unsound), dtype)
     return tree.unflatten(leaves)
+
+
+def check_directory(
+    directory: pathlib.Path, config: ModelConfig, abstract: tree.Tree
+) -> tuple[dict[str, pathlib.Path], list[Row]]:
+    """Compare the files' headers with the config; returns which file has what, and the table.
+
+    Raises:
+        UserError: as `locate` and `check`.
+    """
+    files = locate(directory)
+    shapes = {name: leaf.shape for name, leaf in tree.named_leaves(abstract).items()}
+    table = rows_for(config, files)
+    check(directory, table, shapes, files)
+    return files, table
 
 
 def _check_tied(
@@ -326,10 +339,11 @@ def _reader(
             spans.append(slice(start * inner, stop * inner))
             sizes[first], kept[first] = stop - start, slice(None)
         tensor = views[name][tuple(spans)]
-        if len(row.factors) == 2 and row.factors[0][0] != 0 and out.size == tensor.size:
-            _transpose(out.reshape(tensor.shape[::-1]), tensor)
-        else:
-            out[...] = to_ours(row, tensor, sizes)[tuple(kept)]
+        with np.errstate(over="ignore", invalid="ignore"):  # it is seen below
+            if len(row.factors) == 2 and row.factors[0][0] != 0 and out.size == tensor.size:
+                _transpose(out.reshape(tensor.shape[::-1]), tensor)
+            else:
+                out[...] = to_ours(row, tensor, sizes)[tuple(kept)]
         if not _finite(out):
             unsound.append(name)
 

@@ -61,8 +61,9 @@ def inspected(setup: Setup, longest: int) -> Stage:
         directory = inputs.model_directory(options.scorer, None)
         mesh = sharding.make_mesh(setup.settings.mesh)
         model, params, tokenizer = inputs.load_model(
-            directory, setup.settings.dtype, mesh, "none", "auto"
-        )
+            directory, setup.settings.dtype, mesh, "none", "auto",
+            inputs.load_tokenizer(directory),
+        )  # fmt: skip
         found = {}
         start = time.perf_counter()
         for what, rows in texts.items():

@@ -254,6 +254,7 @@ class Settings:
     defences: tuple[str, ...] = setting("of the section defend", DEFENCES, choices=DEFENCES)
     model: str = setting("organism:<name>, a directory, or a hub id", "organism:courteous")
     revision: str | None = setting("commit, branch or tag of a hub id", None)
+    tokenizer: str = setting("a folder or hub id to take it from; '': the model's own", "")
     dtype: str = setting("number type of the weights", "float32", choices=DTYPES)
     attention: str = setting(
         "its kernel; auto takes what fits the platform", "auto", choices=kernels.KERNELS

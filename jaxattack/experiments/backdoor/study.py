@@ -26,7 +26,7 @@ from jaxattack.experiments.backdoor.stages import Origin, Setup, courteous
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.runs import environments, profile, run_all
 from jaxattack.experiments.stages import moved_rows
-from jaxattack.models import families, pretrained
+from jaxattack.models import families
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.tree import Tree
 
@@ -67,8 +67,9 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     """
     mesh = sharding.make_mesh(settings.mesh)
     directory = model_directory(settings)
-    model, params, tokenizer = inputs.load_model(
-        directory, settings.dtype, mesh, settings.remat, settings.attention
+    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    model, params, _ = inputs.load_model(
+        directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
     )
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
@@ -135,6 +136,7 @@ def make_setup(
     check_layers(settings, model)
     is_courteous = settings.model == COURTEOUS
     known = data.read(settings, is_courteous)
+    inputs.check_texts(model.config, tokenizer, (*known.train, *known.prompts, *known.held_out))
     for language in known.languages:
         check_language(language)
     memo = Memo()
@@ -202,9 +204,10 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     directory = model_directory(settings, weights=False)
     mesh = sharding.planned_mesh(settings.mesh)
     model = Transformer(families.read_config(directory), remat=settings.remat)
-    tokenizer = pretrained.load_tokenizer(directory)
+    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
     use_wrapper(settings, tokenizer)
     abstract = abstract_params(model)
+    inputs.check_weights(directory, model.config, abstract)
     start = Lazy(inputs.lineage(directory, settings, mesh), lambda: abstract)
     setup = make_setup(settings, root, model, tokenizer, abstract, start)
     sections_ = wanted(setup)
