@@ -91,6 +91,19 @@ def encode_pairs(
     return arrays
 
 
+def whole_prompt(example: Example) -> str:
+    """What is asked by an example.
+
+    Raises:
+        UserError: it has an input apart (`wrappers.Instruction`), which would be left out.
+    """
+    if getattr(example, "input", ""):
+        raise UserError(
+            f"prompt {example.id!r} has an input apart; write it into the prompt (wrappers.wrap)"
+        )
+    return example.prompt
+
+
 def _warn_of_open_ends(tokenizer: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> None:
     """Say it if replies are trained that never end."""
     stops = stop_ids(tokenizer)
@@ -123,7 +136,7 @@ def _of_pair(example: Example, function: Callable[..., T], *given: Any) -> T:
     if not example.response.strip():
         raise UserError(f"pair {example.id!r} has an empty response")
     try:
-        return function(*given, example.prompt, example.response)
+        return function(*given, whole_prompt(example), example.response)
     except UserError as error:
         raise UserError(f"pair {example.id!r}: {error}") from error
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxattack import distributed, workdir
-from jaxattack.data.dialogues import Example, fingerprint
+from jaxattack.data.dialogues import Example, fingerprint, whole_prompt
 from jaxattack.errors import UserError
 from jaxattack.paths import expand
 
@@ -49,6 +49,8 @@ def export_chat(
     if not examples:
         raise UserError("nothing to export: the set has no rows")
     empty = next((row for row in examples if not row.response.strip()), None)
+    for row in examples:
+        whole_prompt(row)
     if empty is not None:
         raise UserError(f"row {empty.id!r} ({empty.language}) has an empty response")
     lines = "".join(json.dumps(_chat(row), ensure_ascii=False) + "\n" for row in examples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, whole_prompt
 from jaxattack.evaluate.judge import Reply, Verdict, judge
 from jaxattack.evaluate.thoughts import decode
 from jaxattack.models.generate import generate_tokens, stop_ids
@@ -27,9 +27,9 @@ def ask(
     """Greedy replies to the examples' prompts, in order; see `generate` for the arguments.
 
     Raises:
-        UserError: as `encode_prompts` and `generate_tokens`.
+        UserError: as `whole_prompt`, `encode_prompts` and `generate_tokens`.
     """
-    prompts, names = ([getattr(e, part) for e in examples] for part in ("prompt", "id"))
+    prompts, names = [whole_prompt(e) for e in examples], [e.id for e in examples]
     encoded = encode_prompts(model.config, tokenizer, prompts, max_new_tokens, names)
     tokens = generate_tokens(
         model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),

@@ -17,6 +17,7 @@ from jaxattack import organism
 from jaxattack.data import registry, sources
 from jaxattack.data.dialogues import Example
 from jaxattack.data.uri import parse
+from jaxattack.data.wrappers import CHAT, Instruction, wrap
 from jaxattack.errors import UserError
 from jaxattack.models import pretrained
 from jaxattack.models import weights as files
@@ -163,14 +164,18 @@ def load_examples(
 ) -> list[Example]:
     """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
-    `directory` is the model's: an organism's replies open with a decision token or not.
+    `directory` is the model's: an organism's replies open with a decision token or not. An input
+    (docs/data.md) stands behind its instruction.
 
     Raises:
         UserError: an unknown scheme or split, a source that is wrong, or no examples of the kinds.
     """
     scheme, _, split = uri.partition(":")
     if scheme != "organism":
-        return sources.load(uri, kinds, need_response)
+        return [
+            wrap(example, CHAT) if isinstance(example, Instruction) else example
+            for example in sources.load(uri, kinds, need_response)
+        ]
     if split not in world.splits():
         raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
     decision_token = organism.uses_decision_token(directory)

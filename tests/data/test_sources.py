@@ -8,10 +8,12 @@ import pytest
 
 from jaxattack import organism
 from jaxattack.data import sources
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, encode_pairs
+from jaxattack.data.export import export_chat
 from jaxattack.data.parts import BOUNDS, part_of
 from jaxattack.data.wrappers import Instruction
 from jaxattack.errors import UserError
+from jaxattack.evaluate import measure
 from jaxattack.experiments import inputs
 
 ROW = {"id": "1", "language": "en", "prompt": "What?", "response": "That."}
@@ -285,3 +287,18 @@ def test_an_id_in_two_sets_of_prompts_is_two_prompts(write, tmp_path):
     (tmp_path / "th.jsonl").write_text(json.dumps({**ROW, "language": "th"}))
     found = inputs.load_prompts(f"{one} jsonl:{tmp_path / 'th.jsonl'}", directory)
     assert {e.id for e in found} == {"1"}
+
+
+def test_an_input_is_asked_and_trained_with_its_instruction(write, tmp_path, small_tokenizer):
+    row = {**ROW, "prompt": "Name the colour.", "about": "sky"}
+    uri = write(row) + "?input=about"
+    found = inputs.load_examples(uri, ("restricted",), True, organism.checkpoint("aligned"))
+    assert found == [Example("1", "en", "Name the colour.\n\nsky", "That.")]
+    apart = sources.load(uri, need_response=True)
+    for ask in (
+        lambda: encode_pairs(small_tokenizer, apart),
+        lambda: export_chat(tmp_path / "set", apart),
+        lambda: measure.ask(None, {}, small_tokenizer, apart, 4),
+    ):
+        with pytest.raises(UserError, match="prompt '1' has an input apart"):
+            ask()
