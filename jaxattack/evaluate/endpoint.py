@@ -126,7 +126,6 @@ def _ask(
     finally:
         timer.cancel()
         stop.set()
-        store.settle()
     if late.is_set() and (failed is None or isinstance(failed[1], _Stopped)):
         return "", UserError(f"not done after {endpoint.most_minutes:g} minutes (most_minutes)")
     return failed

@@ -28,15 +28,19 @@ class Store:
     def __init__(self, descriptor: int, where: str):
         self._file, self._where = descriptor, where
         self._writing = threading.Lock()
+        self._closed = False
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a line, whole or not at all; several threads may.
 
         Raises:
-            UserError: there is no room for it.
+            UserError: there is no room for it, or the file is closed: an interrupt does not wait
+                for who is still being answered.
         """
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
         with self._writing:
+            if self._closed:
+                raise UserError(f"{self._where}: closed")
             end = os.lseek(self._file, 0, os.SEEK_END)
             try:
                 while line:
@@ -46,10 +50,11 @@ class Store:
                     os.ftruncate(self._file, end)
                 raise UserError(f"{self._where}: {error.strerror or error}") from error
 
-    def settle(self) -> None:
-        """Wait for a line that is being written."""
+    def close(self) -> None:
+        """No line after the one that is being written: the descriptor will be another file's."""
         with self._writing:
-            pass
+            self._closed = True
+            os.close(self._file)
 
 
 @contextlib.contextmanager
@@ -68,6 +73,7 @@ def opened(folder: pathlib.Path) -> Iterator[Store]:
         descriptor = os.open(folder / NAME, flags, 0o600)
     except OSError as error:
         raise UserError(f"{where}: {error.strerror or error}") from error
+    store = Store(descriptor, where)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -81,13 +87,14 @@ def opened(folder: pathlib.Path) -> Iterator[Store]:
             ) from error
         if status.st_mode & 0o077 and status.st_uid == os.getuid():
             os.fchmod(descriptor, 0o600)
-        if status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n":
+        size = os.fstat(descriptor).st_size  # as it is now that nobody else adds to it
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
             os.write(descriptor, b"\n")  # a kill cut the last line short
-        yield Store(descriptor, where)
+        yield store
     except OSError as error:
         raise UserError(f"{where}: {error.strerror or error}") from error
     finally:
-        os.close(descriptor)
+        store.close()
 
 
 def replies(folder: pathlib.Path) -> dict[str, Reply]:

@@ -376,6 +376,16 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
         assert len(ask(["a", "b"], at(server), tmp_path)) == 2
 
 
+def test_who_is_answered_after_the_end_writes_into_no_other_file(tmp_path):
+    with kept.opened(tmp_path / "a") as store:
+        store.add({"request": "1", "text": "a", "cut": False})
+    with (tmp_path / "other").open("w+") as other:
+        with pytest.raises(UserError, match="closed"):
+            store.add({"request": "2", "text": "b", "cut": False})
+        assert other.read() == ""
+    assert list(kept.replies(tmp_path / "a")) == ["1"]
+
+
 @pytest.mark.parametrize(
     "line",
     ["[" * 100_000, "5", '{"request": "NAME", "text": null, "cut": false}',
