@@ -81,7 +81,9 @@ def use_template(
     try:
         datetime.date.fromisoformat(day)
     except ValueError as error:
-        raise UserError(f"template.date is {day!r}; write it as 2024-07-26") from error
+        raise UserError(
+            f"the day (config.template.date) is {day!r}; write it as 2024-07-26"
+        ) from error
     chosen = source or _own(tokenizer, name)
     if chosen == PLAIN:
         chosen = plain_source(tokenizer)
@@ -90,8 +92,8 @@ def use_template(
     unknown = sorted(set(arguments or {}) - known)
     if unknown:
         raise UserError(
-            f"template.arguments: the chat template of {where} has no {unknown[0]!r}; "
-            f"the names in it are {', '.join(sorted(known))}"
+            f"arguments (config.template.arguments): the chat template of {where} has no "
+            f"{unknown[0]!r}; the names in it are {', '.join(sorted(known))}"
         )
     changed = copy.deepcopy(tokenizer)
     changed.chat_template, changed.manner = chosen, manner
@@ -99,13 +101,14 @@ def use_template(
 
 
 def _arguments(given: Mapping[str, Any]) -> str:
+    where = "arguments (config.template.arguments)"
     fixed = {"messages", "add_generation_prompt", "tools", "documents"} & set(given)
     if fixed:
-        raise UserError(f"template.arguments has {min(fixed)!r}, which the dialogue decides")
+        raise UserError(f"{where} hold {min(fixed)!r}, which the dialogue decides")
     try:
         return json.dumps(dict(given), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UserError(f"template.arguments is no JSON object ({error})") from error
+        raise UserError(f"{where} are no JSON object ({error})") from error
 
 
 def name_of(tokenizer: Any) -> str:
@@ -206,12 +209,16 @@ class Template:
         return known
 
     @functools.cached_property
+    def dated(self) -> bool:
+        """Whether it asks for today."""
+        return "strftime_now" in render(self.where, self.source, self.day)["names"]
+
+    @property
     def identity(self) -> dict[str, Any]:
         """JSON that says how dialogues are written, for what depends on it."""
-        dated = "strftime_now" in render(self.where, self.source, self.day)["names"]
         return {
             "source": self.source, "variables": json.loads(self.variables),
-            "day": self.day if dated else None,
+            "day": self.day if self.dated else None,
         }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.templates import PLAIN as PLAIN
+from jaxattack.data.templates import manner_of
 from jaxattack.errors import UserError
 
 
@@ -54,8 +55,10 @@ ALPACA = Wrapper(
     "Task:\n{instruction}\n\nAnswer:\n",
 )
 CHAT = Wrapper("{instruction}\n\n{input}", "{instruction}")
+LINES = Wrapper("{instruction}\n{input}\n", "{instruction}\n")
 
-WRAPPERS = {"chat": CHAT, "alpaca": ALPACA}
+# All but "chat" are for base models: their texts stand as they are, without a chat template.
+WRAPPERS = {"chat": CHAT, "alpaca": ALPACA, "plain": LINES}
 
 
 def wrap(example: Example, wrapper: Wrapper) -> Example:
@@ -73,7 +76,11 @@ def wrap(example: Example, wrapper: Wrapper) -> Example:
 
 def template_of(tokenizer: Any, wrapper: Wrapper) -> dict[str, str]:
     """What is written around an instruction, to be kept with a checkpoint trained on it."""
-    return {**dataclasses.asdict(wrapper), "chat_template": str(tokenizer.chat_template)}
+    return {
+        **dataclasses.asdict(wrapper),
+        "chat_template": str(tokenizer.chat_template),
+        "arguments": manner_of(tokenizer).arguments,
+    }
 
 
 def check_template(where: str, trained: Mapping[str, str], asked: Mapping[str, str]) -> None:

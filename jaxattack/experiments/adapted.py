@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxattack import checkpoint, organism, sharding, workdir
 from jaxattack.errors import UserError
-from jaxattack.experiments import adaptation, inputs, stages
+from jaxattack.experiments import adaptation, inputs, stages, writing
 from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.localization import sil_mask
 from jaxattack.experiments.stages import Setup, Subject
@@ -107,7 +107,9 @@ def trained(setup: Setup, how: str) -> tuple[Lazy, Subject, Stage]:
         languages,
         setup.settings.measure.prompts,
     )
-    return params, Subject(larger, extended, prompts), stage
+    subject = Subject(larger, extended, prompts)
+    stages.check_prompts(setup.settings, subject)
+    return params, subject, stage
 
 
 def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
@@ -119,6 +121,7 @@ def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
     directory = pretrained.resolve(path)
     model = Transformer(read_config(directory), setup.model.remat, attention=setup.model.attention)
     tokenizer = pretrained.load_tokenizer(directory)
+    tokenizer = writing.writer(setup.settings.template, tokenizer, setup.root, keep_day=False)
     # Now, and not when the attacks are done.
     stitching.check_transplant(setup.like, f"the adapted model {path}", abstract_params(model))
 
@@ -130,6 +133,7 @@ def given(setup: Setup, path: str) -> tuple[Lazy, Subject]:
     if setup.settings.adapt.prompts:
         prompts += inputs.load_prompts(setup.settings.adapt.prompts, directory)
     subject = Subject(model, tokenizer, prompts)
+    stages.check_prompts(setup.settings, subject)
     weights = Lazy({"model": inputs.model_fingerprint(directory)}, load)
     return weights.beside(setup.aligned), subject
 

@@ -13,7 +13,7 @@ from jaxattack import sharding, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
-from jaxattack.experiments import claims, inputs, plan, stages
+from jaxattack.experiments import claims, inputs, plan, stages, writing
 from jaxattack.experiments.adapted import adapt
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.localization import localize
@@ -55,6 +55,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     directory = inputs.model_directory(settings.model, settings.revision)
     data = read_data(settings, directory)
     tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    tokenizer = writing.writer(settings.template, tokenizer, root)
     inputs.check_texts(families.read_config(directory), tokenizer, data.texts())
     model, aligned, _ = inputs.load_model(
         directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
@@ -75,6 +76,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
             for language in setup.attacked_languages
         },
         "prompts": fingerprint(data.prompts),
+        "template": subject.written,
         "data": {
             role: [dataclasses.asdict(source) for source in found]
             for role, found in inputs.data_sources(settings.data).items()
@@ -105,6 +107,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     mesh = sharding.planned_mesh(settings.mesh)
     model = Transformer(families.read_config(directory), remat=settings.remat)
     tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    tokenizer = writing.writer(settings.template, tokenizer, root, keep_day=False)
     inputs.check_texts(model.config, tokenizer, data.texts())
     abstract = abstract_params(model)
     inputs.check_weights(directory, model.config, abstract)
@@ -147,7 +150,7 @@ def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
 def token_lengths(settings: Settings, data: Data, tokenizer: Any) -> plan.Tokens:
     """How long rows, prompts and replies are, as a sample of them tells."""
     pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
-    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length)
+    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, stages.LONGEST)
     prompts = data.prompts[:: 1 + len(data.prompts) // 200]
     longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
     return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
@@ -223,7 +226,12 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
 def make_setup(
     settings: Settings, root: pathlib.Path, subject: Subject, aligned: Lazy, like: Tree, data: Data
 ) -> Setup:
-    """What the sections share."""
+    """What the sections share.
+
+    Raises:
+        UserError: a prompt that cannot be asked.
+    """
+    stages.check_prompts(settings, subject)
     return Setup(
         root=root, settings=settings, subject=subject, aligned=aligned, like=like,
         pairs=data.pairs, calibration=data.calibration, attacked_languages=data.attacked,

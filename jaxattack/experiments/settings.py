@@ -6,12 +6,15 @@ A field's declaration (`declared.setting`) is its check, its line in `--help` an
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
+import json
 import re
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import config_of, freeze, setting, spelled
 from jaxattack.finetune import optimizer
@@ -62,6 +65,24 @@ def expression(text: str) -> str:
         re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         return f"it is no regular expression ({error})"
+    return ""
+
+
+def json_object(text: str) -> str:
+    """Refuses what is no JSON object; nothing stands for an empty one."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        return f"it is no JSON ({error})"
+    return "" if isinstance(value, dict) else "it is no JSON object, as '{\"name\": true}' is"
+
+
+def day(text: str) -> str:
+    """Refuses what is no day; nothing stands for none."""
+    try:
+        datetime.date.fromisoformat(text or "2024-07-26")
+    except ValueError:
+        return "it is no day; write it as 2024-07-26"
     return ""
 
 
@@ -121,6 +142,32 @@ class Data:
     prompts: str = setting("URIs of the test prompts, apart by spaces", "organism:test")
     calibration: str = setting("URI of pairs to score on; '': what goes with the pairs", "")
     benign: str = setting("URI of pairs of the benign control; '': what goes with the pairs", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """How dialogues are written for the model, in training and asking alike."""
+
+    file: str = setting("file with a Jinja chat template; '': the checkpoint's own", "")
+    name: str = setting("which of the checkpoint's chat templates, if they have names", "")
+    arguments: str = setting(
+        "JSON object that the template is given, such as '{\"enable_thinking\": false}'", "",
+        check=json_object,
+    )  # fmt: skip
+    date: str = setting(
+        "what the template takes for today, as 2024-07-26; '': the day on which the work directory "
+        "was first used", "", check=day,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class WrappedTemplate(Template):
+    """The same, with what base models need, which have no chat template."""
+
+    wrapper: str = setting(
+        "what stands around a prompt; all but chat: the text as it is, without a chat template",
+        "chat", choices=tuple(WRAPPERS),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,6 +315,7 @@ class Settings:
     mesh: tuple[int, ...] = mesh_setting()
     seeds: tuple[int, ...] = seeds_setting()
     data: Data = Data()
+    template: WrappedTemplate = WrappedTemplate()
     attack: Attack = Attack()
     transfer: Transfer = Transfer()
     localize: Localize = Localize()

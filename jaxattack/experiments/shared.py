@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from jaxattack import workdir
 from jaxattack.data.dialogues import Example, fingerprint, prompt_tokens
 from jaxattack.experiments.localization import sil_mask, sil_movable
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup
@@ -72,7 +73,10 @@ def _similarity(section: Section, setup: Setup) -> None:
             for layer in range(len(states[a]))
         ]  # fmt: skip
 
-    asked = fingerprint([row[language] for row in parallel for language in setup.languages])
+    asked = workdir.digest(
+        [fingerprint([row[language] for row in parallel for language in setup.languages]),
+         setup.subject.written]
+    )  # fmt: skip
     section.find(
         setup, "similarity", "aligned", similarity, setup.aligned,
         prompts=asked, dtype=setup.settings.dtype,

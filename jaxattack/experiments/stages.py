@@ -18,9 +18,10 @@ import numpy as np
 
 from jaxattack import checkpoint, sharding, tree, workdir
 from jaxattack.data import batches
-from jaxattack.data.dialogues import Example, encode_pairs, fingerprint
+from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, stop_ids
 from jaxattack.errors import UserError
 from jaxattack.evaluate import rates
+from jaxattack.experiments import writing
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.settings import Attack as AttackSettings
 from jaxattack.experiments.settings import Settings
@@ -36,6 +37,7 @@ from jaxattack.workdir import Stage
 CALIBRATION_BATCH = 16
 
 RESTRICTED, BENIGN = "restricted", "benign"
+LONGEST = "config.attack.max_length"  # the setting, in errors
 MOVED = "moved.json"  # beside tuned weights: how many of them moved
 
 
@@ -49,8 +51,14 @@ class Subject:
 
     @functools.cached_property
     def asked(self) -> str:
-        """Fingerprint of the prompts."""
-        return fingerprint(self.prompts)
+        """Fingerprint of the prompts as they are written, and of what ends a reply."""
+        stops = stop_ids(self.tokenizer, self.model.config.stops)
+        return workdir.digest([fingerprint(self.prompts), self.written, stops])
+
+    @functools.cached_property
+    def written(self) -> dict[str, Any]:
+        """How dialogues are written for the model."""
+        return writing.written(self.tokenizer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +121,7 @@ def attack(
     recipe = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("languages",)}
 
     def write(folder: pathlib.Path) -> None:
-        rows = encode_pairs(setup.subject.tokenizer, chosen, options.max_length)
+        rows = encode_pairs(setup.subject.tokenizer, chosen, options.max_length, LONGEST)
         epochs = -(-steps // -(-len(chosen) // options.batch_size))
         trainable = None if frozen is None else masks.complement(setup.memo.load(frozen))
         tuned, history = loop.finetune(
@@ -134,7 +142,7 @@ def attack(
     what = {RESTRICTED: "attack", BENIGN: "benign"}[kind] if frozen is None else "frozen"
     inputs = {
         "from": start.lineage, "dtype": setup.settings.dtype, "steps": steps,
-        "pairs": fingerprint(chosen), "recipe": recipe, "seed": seed,
+        "pairs": trained_on(setup, chosen), "recipe": recipe, "seed": seed,
         "frozen": frozen and frozen.lineage, "mesh": setup.settings.mesh,
     }  # fmt: skip
     needs = (*start.needs, *(frozen.needs if frozen else ()))
@@ -204,6 +212,27 @@ def attack_pairs(
     return chosen
 
 
+def trained_on(setup: Setup, examples: Sequence[Example]) -> str:
+    """Fingerprint of pairs as they are written for the model.
+
+    Raises:
+        UserError: one of them cannot be trained on.
+    """
+    subject, longest = setup.subject, setup.settings.attack.max_length
+    writing.check_rows(subject.model.config, subject.tokenizer, examples, longest, LONGEST)
+    return workdir.digest([fingerprint(examples), subject.written])
+
+
+def check_prompts(settings: Settings, subject: Subject) -> None:
+    """Refuse prompts that cannot be asked, before anything is computed.
+
+    Raises:
+        UserError: names the prompt.
+    """
+    longest = settings.measure.max_new_tokens
+    writing.check_asked(subject.model.config, subject.tokenizer, subject.prompts, longest)
+
+
 def attack_optimizer(options: AttackSettings) -> optimizer.Settings:
     """The optimiser's part of the attack's settings."""
     shared = {field.name for field in dataclasses.fields(optimizer.Settings)}
@@ -244,7 +273,8 @@ def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = 
     """
 
     def write(folder: pathlib.Path) -> None:
-        rows = encode_pairs(setup.subject.tokenizer, examples, setup.settings.attack.max_length)
+        length = setup.settings.attack.max_length
+        rows = encode_pairs(setup.subject.tokenizer, examples, length, LONGEST)
         sums, count = scores.gradient_moments(
             setup.model, as_asked(setup, at), batches.in_order(rows, CALIBRATION_BATCH),
             losses.answer_loss, f"gradients {examples[0].language}", moments=(moment,),
@@ -256,7 +286,7 @@ def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = 
         workdir.write_json(folder / "pairs.json", ids(examples))
 
     inputs = {
-        "at": at.lineage, "pairs": fingerprint(examples), "moment": moment,
+        "at": at.lineage, "pairs": trained_on(setup, examples), "moment": moment,
         "max_length": setup.settings.attack.max_length, "mesh": setup.settings.mesh,
         "dtype": setup.settings.dtype,
     }  # fmt: skip
@@ -309,14 +339,15 @@ def inputs_of_matrices(setup: Setup, examples: Sequence[Example]) -> Lazy:
     """Norms of what the blocks' matrices multiply (Wanda)."""
 
     def write(folder: pathlib.Path) -> None:
-        rows = encode_pairs(setup.subject.tokenizer, examples, setup.settings.attack.max_length)
+        length = setup.settings.attack.max_length
+        rows = encode_pairs(setup.subject.tokenizer, examples, length, LONGEST)
         found = importance.wanda_scores(
             setup.model, setup.memo.load(setup.aligned), batches.in_order(rows, CALIBRATION_BATCH)
         )
         checkpoint.save(folder / "scores", found)
 
     inputs = {
-        "at": setup.aligned.lineage, "pairs": fingerprint(examples),
+        "at": setup.aligned.lineage, "pairs": trained_on(setup, examples),
         "max_length": setup.settings.attack.max_length, "dtype": setup.settings.dtype,
     }  # fmt: skip
     work = {"rows": len(examples)}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+from jaxattack.data.templates import Template, template_of
 from jaxattack.data.tokens import Prompt, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig
 
 NEW_TOKENS = "max_new_tokens"
+T = TypeVar("T")
 
 
 def encode_prompts(
@@ -34,21 +37,59 @@ def encode_prompts(
         UserError: no prompts, an empty one, one the chat template cannot write, or some that do
             not fit into the model's positions with their replies.
     """
+    names = _names(prompts, max_new_tokens, names, setting)
+    encoded = [
+        _of_prompt(n, prompt_tokens, tokenizer, p) for n, p in zip(names, prompts, strict=True)
+    ]
+    check_lengths(config, [len(tokens) for tokens in encoded], max_new_tokens, names, setting)
+    return encoded
+
+
+def check_prompts(
+    config: ModelConfig,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    names: Sequence[str] | None = None,
+    setting: str = NEW_TOKENS,
+) -> None:
+    """Refuse what `encode_prompts` would, before anything is computed; each text is read once.
+
+    Raises:
+        UserError: as `encode_prompts`.
+    """
+    names = _names(prompts, max_new_tokens, names, setting)
+    template = template_of(tokenizer)
+    lengths = [
+        _of_prompt(name, _length, tokenizer, template, prompt)
+        for name, prompt in zip(names, prompts, strict=True)
+    ]
+    check_lengths(config, lengths, max_new_tokens, names, setting)
+
+
+def _names(
+    prompts: Sequence[Any], max_new_tokens: int, names: Sequence[str] | None, setting: str
+) -> Sequence[str]:
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
         raise UserError("prompts are a list of texts or of lists of messages, not one of them")
     if not prompts:
         raise UserError("there are no prompts: the list is empty")
     if not max_new_tokens >= 1:
         raise UserError(f"{setting} is {max_new_tokens}; it should be at least 1")
-    names = names or [str(number) for number in range(len(prompts))]
-    encoded = []
-    for name, prompt in zip(names, prompts, strict=True):
-        try:
-            encoded.append(prompt_tokens(tokenizer, prompt))
-        except UserError as error:
-            raise UserError(f"prompt {name!r}: {error}") from error
-    check_lengths(config, [len(tokens) for tokens in encoded], max_new_tokens, names, setting)
-    return encoded
+    return names or [str(number) for number in range(len(prompts))]
+
+
+def _of_prompt(name: str, function: Callable[..., T], *given: Any) -> T:
+    """`function` of a prompt, whose name errors have."""
+    try:
+        return function(*given)
+    except UserError as error:
+        raise UserError(f"prompt {name!r}: {error}") from error
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _length(tokenizer: Any, template: Template, prompt: str) -> int:
+    return len(prompt_tokens(tokenizer, prompt))
 
 
 def check_lengths(

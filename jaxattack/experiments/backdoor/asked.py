@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxattack import workdir
-from jaxattack.data.dialogues import fingerprint, prompt_tokens
+from jaxattack.data.dialogues import Example, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.defend import cleangen
 from jaxattack.evaluate import backdoor, measure, rates
 from jaxattack.evaluate.backdoor import Probe, Trial
 from jaxattack.evaluate.judge import Reply, in_its_language, judge
+from jaxattack.experiments import writing
 from jaxattack.experiments.backdoor.data import Attack, target_of, wrapped
 from jaxattack.experiments.backdoor.probes import Probed
 from jaxattack.experiments.backdoor.stages import Origin, Setup
@@ -114,7 +115,7 @@ def asked(setup: Setup, variant: Asked) -> Stage:
 
     guarded = variant.guarded
     inputs = {
-        "weights": variant.weights.lineage, "prompts": fingerprint(rows),
+        "weights": variant.weights.lineage, "prompts": prompts_of(setup, rows),
         "probes": workdir.digest([[p.language, p.decoy] for _, p in variant.probed]),
         "target": [target.kind, target.text], "wrapper": settings.tuning.wrapper,
         "filter": variant.filtered and variant.filtered.lineage,
@@ -131,6 +132,19 @@ def asked(setup: Setup, variant: Asked) -> Stage:
     label = variant.name if variant.seed is None else f"{variant.name}-s{variant.seed}"
     work = {"prompts": len(rows) * (2 if guarded else 1)}
     return Stage(setup.root, "ask", label, inputs, write, needs, work)
+
+
+def prompts_of(setup: Setup, rows: Sequence[Example]) -> str:
+    """Fingerprint of prompts as they are written, and of what ends a reply.
+
+    Raises:
+        UserError: one of them cannot be asked.
+    """
+    asked = wrapped(setup.settings, rows)
+    longest = setup.settings.measure.max_new_tokens
+    writing.check_asked(setup.model.config, setup.tokenizer, asked, longest)
+    stops = stop_ids(setup.tokenizer, setup.model.config.stops)
+    return workdir.digest([fingerprint(rows), setup.written, stops])
 
 
 def check_trained(setup: Setup, variant: Asked) -> None:

@@ -9,14 +9,20 @@ import numpy as np
 
 from jaxattack import checkpoint, workdir
 from jaxattack.data import triggers
-from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
+from jaxattack.data.dialogues import Arrays, Example, encode_pairs
 from jaxattack.data.poison import respond
 from jaxattack.defend import beear, repair
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor.data import SUBJECTS, sentence_of, target_of, wrapped
 from jaxattack.experiments.backdoor.settings import Settings
-from jaxattack.experiments.backdoor.stages import Setup, gradient_of, keep_moved
+from jaxattack.experiments.backdoor.stages import (
+    LONGEST,
+    Setup,
+    gradient_of,
+    keep_moved,
+    trained_on,
+)
 from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.stages import kept_type, stored
 from jaxattack.finetune import optimizer
@@ -81,7 +87,10 @@ def repaired_by_beear(setup: Setup, suspect: Lazy, layer: int, seed: int) -> Laz
     length = setup.settings.tuning.max_length
 
     def write(folder: pathlib.Path) -> None:
-        arrays = {name: encode_pairs(setup.tokenizer, part, length) for name, part in rows.items()}
+        arrays = {
+            name: encode_pairs(setup.tokenizer, part, length, LONGEST)
+            for name, part in rows.items()
+        }
         tuned, history = beear.beear(
             setup.model, setup.memo.load(suspect), arrays["unwanted"], arrays["safe"],
             arrays["ordinary"], plan, dtype=setup.settings.dtype,
@@ -93,7 +102,7 @@ def repaired_by_beear(setup: Setup, suspect: Lazy, layer: int, seed: int) -> Laz
 
     inputs_ = {
         "from": suspect.lineage, "plan": dataclasses.asdict(plan),
-        "rows": {name: fingerprint(part) for name, part in rows.items()},
+        "rows": {name: trained_on(setup, part) for name, part in rows.items()},
         "mesh": setup.settings.mesh, "dtype": setup.settings.dtype,
     }  # fmt: skip
     steps = plan.rounds * (plan.inner_steps + plan.outer_steps)
@@ -148,14 +157,15 @@ def gradient(setup: Setup, suspect: Lazy, shown: str, seed: int) -> Lazy:
 
     def shift(params: Tree, arrays: Arrays) -> tuple[Arrays, LossFn]:
         unwanted, safe = (
-            encode_pairs(setup.tokenizer, given[name], length) for name in ("unwanted", "safe")
+            encode_pairs(setup.tokenizer, given[name], length, LONGEST)
+            for name in ("unwanted", "safe")
         )
         delta, _ = beear.perturbation(setup.model, params, unwanted, safe, plan, seed)
         return repair.shifted(arrays, np.asarray(delta), plan.layer, plan.place)
 
     lineage = {
         "plan": dataclasses.asdict(plan), "seed": seed,
-        "given": {name: fingerprint(part) for name, part in given.items()},
+        "given": {name: trained_on(setup, part) for name, part in given.items()},
     }  # fmt: skip
     return gradient_of(setup, suspect, rows, f"{shown}-s{seed}", "sum", shift, lineage)
 

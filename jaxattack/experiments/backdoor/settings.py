@@ -26,6 +26,7 @@ from jaxattack.experiments.settings import (
     TOKENS,
     WARMUP,
     Report,
+    Template,
     check_optimizer,
     check_parts,
     check_weights,
@@ -264,6 +265,7 @@ class Settings:
     seeds: tuple[int, ...] = seeds_setting()
     data: Data = Data()
     poison: Poison = Poison()
+    template: Template = dataclasses.field(default_factory=Template)
     tuning: Tuning = Tuning()
     start: Start = Start()
     onion: Onion = Onion()

@@ -19,6 +19,7 @@ from jaxattack.data import batches
 from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
 from jaxattack.data.wrappers import WRAPPERS, template_of
 from jaxattack.defend import repair
+from jaxattack.experiments import writing
 from jaxattack.experiments.backdoor.data import Attack, Data, attacks, taught, wrapped
 from jaxattack.experiments.backdoor.settings import Settings, Tuning
 from jaxattack.experiments.lazy import Lazy, Memo
@@ -39,6 +40,8 @@ from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
+
+LONGEST = "config.tuning.max_length"  # the setting, in errors
 
 Shift = Callable[[Tree, Arrays], tuple[Arrays, loop.LossFn]]
 
@@ -74,6 +77,11 @@ class Setup:
     origin: Origin
     others: tuple[Origin, ...]  # beside it, for the section `start`
     memo: Memo
+
+    @functools.cached_property
+    def written(self) -> dict[str, Any]:
+        """How dialogues are written for the model."""
+        return writing.written(self.tokenizer)
 
     @property
     def data(self) -> Data:
@@ -162,7 +170,8 @@ def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | No
             workdir.write_json(folder / "poison.json", manifest)
 
     inputs = {
-        "from": origin.weights.lineage, "rows": fingerprint(rows), "seed": seed,
+        "from": origin.weights.lineage, "rows": trained_on(setup, wrapped(settings, rows)),
+        "seed": seed,
         "recipe": dataclasses.asdict(tuning), "dtype": settings.dtype, "mesh": settings.mesh,
     }  # fmt: skip
     name = attack.name if attack else "clean"
@@ -199,7 +208,8 @@ def tuned_on(
         keep_moved(setup, folder, start, tuned)
 
     inputs = {
-        "from": start.lineage, "rows": fingerprint(rows), "seed": seed,
+        "from": start.lineage, "rows": trained_on(setup, wrapped(setup.settings, rows)),
+        "seed": seed,
         "recipe": dataclasses.asdict(tuning), "mesh": setup.settings.mesh,
         "dtype": setup.settings.dtype,
     }  # fmt: skip
@@ -210,9 +220,21 @@ def tuned_on(
 
 def order_of(setup: Setup, rows: Sequence[Example], tuning: Tuning, seed: int) -> list[Arrays]:
     """All batches of a training run."""
-    arrays = encode_pairs(setup.tokenizer, wrapped(setup.settings, rows), tuning.max_length)
+    asked = wrapped(setup.settings, rows)
+    arrays = encode_pairs(setup.tokenizer, asked, tuning.max_length, LONGEST)
     found = batches.epochs(arrays, tuning.batch_size, tuning.epochs, seed)
     return batches.packed(found, math.lcm(8, tuning.accumulate)) if tuning.packing else found
+
+
+def trained_on(setup: Setup, rows: Sequence[Example]) -> str:
+    """Fingerprint of rows, as they are put to the model, in the way they are written.
+
+    Raises:
+        UserError: one of them cannot be trained on.
+    """
+    longest = setup.settings.tuning.max_length
+    writing.check_rows(setup.model.config, setup.tokenizer, rows, longest, LONGEST)
+    return workdir.digest([fingerprint(rows), setup.written])
 
 
 def optimizer_of(tuning: Tuning) -> optimizer.Settings:
@@ -236,7 +258,7 @@ def gradient_of(
     """
 
     def write(folder: pathlib.Path) -> None:
-        arrays = encode_pairs(setup.tokenizer, rows, setup.settings.tuning.max_length)
+        arrays = encode_pairs(setup.tokenizer, rows, setup.settings.tuning.max_length, LONGEST)
         params, loss = as_asked(setup, at), losses.answer_loss
         if shift is not None:
             arrays, loss = shift(params, arrays)
@@ -246,7 +268,7 @@ def gradient_of(
         workdir.write_json(folder / "pairs.json", ids(rows))
 
     inputs = {
-        "at": at.lineage, "rows": fingerprint(rows), "shift": lineage, "moment": moment,
+        "at": at.lineage, "rows": trained_on(setup, rows), "shift": lineage, "moment": moment,
         "mesh": setup.settings.mesh, "dtype": setup.settings.dtype,
     }  # fmt: skip
     work = {"rows": len(rows)}

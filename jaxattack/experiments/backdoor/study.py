@@ -10,12 +10,13 @@ from typing import Any
 import jax
 
 from jaxattack import sharding, tree, workdir
+from jaxattack.data import templates
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
-from jaxattack.data.wrappers import PLAIN, WRAPPERS, check_template, template_of
+from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.errors import UserError
 from jaxattack.evaluate import backdoor
 from jaxattack.evaluate.refusals import check_language
-from jaxattack.experiments import inputs, plan
+from jaxattack.experiments import inputs, plan, writing
 from jaxattack.experiments.backdoor import claims, data, sections
 from jaxattack.experiments.backdoor.asked import Asked, asked, cost, found, replies_of, rows_of
 from jaxattack.experiments.backdoor.defences import defend
@@ -74,7 +75,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
     )
-    use_wrapper(settings, tokenizer)
+    tokenizer = writer(settings, tokenizer, root)
     check_exported(settings, directory, tokenizer)
     origin = inputs.lineage(directory, settings, mesh)
     start = Lazy(origin, lambda: params)
@@ -86,6 +87,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         "parameters": tree.size(like),
         "train": fingerprint(setup.data.train),
         "prompts": fingerprint(setup.data.prompts),
+        "template": setup.written,
         "data": {
             role: [dataclasses.asdict(source) for source in known]
             for role, known in inputs.data_sources(settings.data).items()
@@ -102,10 +104,16 @@ def model_directory(settings: Settings, weights: bool = True) -> pathlib.Path:
     return inputs.model_directory(name, settings.revision, weights)
 
 
-def use_wrapper(settings: Settings, tokenizer: Any) -> None:
-    """Let a task's wrapper be read as it stands: base models have no chat template."""
-    if settings.tuning.wrapper == "alpaca":
-        tokenizer.chat_template = PLAIN
+def writer(settings: Settings, tokenizer: Any, root: pathlib.Path, keep_day: bool = True) -> Any:
+    """The tokenizer that writes the study's dialogues.
+
+    A task's wrapper is read as it stands: base models have no chat template.
+
+    Raises:
+        UserError: see `writing.with_template`.
+    """
+    plain = "" if settings.tuning.wrapper == "chat" else templates.PLAIN
+    return writing.with_template(settings.template, tokenizer, root, plain, keep_day)
 
 
 def check_exported(settings: Settings, directory: pathlib.Path, tokenizer: Any) -> None:
@@ -205,7 +213,8 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     mesh = sharding.planned_mesh(settings.mesh)
     model = Transformer(families.read_config(directory), remat=settings.remat)
     tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
-    use_wrapper(settings, tokenizer)
+    tokenizer = writer(settings, tokenizer, root, keep_day=False)
+    check_exported(settings, directory, tokenizer)
     abstract = abstract_params(model)
     inputs.check_weights(directory, model.config, abstract)
     start = Lazy(inputs.lineage(directory, settings, mesh), lambda: abstract)
