@@ -68,15 +68,14 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     """
     mesh = sharding.make_mesh(settings.mesh)
     directory = model_directory(settings)
-    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    tokenizer = writer(settings, inputs.load_tokenizer(directory, settings.tokenizer), root)
+    check_exported(settings, directory, tokenizer)
     model, params, _ = inputs.load_model(
         directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
     )
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
     )
-    tokenizer = writer(settings, tokenizer, root)
-    check_exported(settings, directory, tokenizer)
     origin = inputs.lineage(directory, settings, mesh)
     start = Lazy(origin, lambda: params)
     setup = make_setup(settings, root, model, tokenizer, like, start)
