@@ -16,9 +16,10 @@ UNITS = ("script", "word", "character", "piece")
 # Thai, Lao and Tai write before their consonant, consonants below another, signs that the standard
 # (or its older versions) leaves apart.
 _STACKERS = "\u1039\u17d2\u1a60\u1b44\ua9c0"
+_ONE = r"\X(?:(?=\p{M})\X)*"
 _CLUSTER = regex.compile(
-    r"(?:\p{Logical_Order_Exception}\p{M}*)*(?!\s)\X\p{M}*"
-    rf"(?:(?<=[{_STACKERS}])(?=\p{{L}})\X\p{{M}}*)*|\X"
+    rf"(?:(?=\p{{Logical_Order_Exception}}){_ONE})*(?!\s){_ONE}"
+    rf"(?:(?<=[{_STACKERS}])(?=\p{{L}}){_ONE})*|{_ONE}"
 )
 # Nothing to be seen: space, and marks for breaks, joins and direction.
 _BLANK = regex.compile(r"(?:\s|\p{Cc}|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff])+")
@@ -39,8 +40,9 @@ def units(text: str, kind: str = "script", tokenizer: Any = None) -> list[str]:
     Args:
         text: any text.
         kind: "word" cuts after space; "character" after each character as readers see it (an
-            extended grapheme cluster); "piece" where the tokenizer cuts; "script" takes characters
-            in scripts that run words together and words elsewhere, also within one text.
+            extended grapheme cluster); "piece" where the tokenizer cuts between such characters;
+            "script" takes characters in scripts that run words together and words elsewhere, also
+            within one text.
         tokenizer: a fast Hugging Face tokenizer, for "piece".
 
     Raises:
@@ -77,4 +79,5 @@ def _piece_starts(text: str, tokenizer: Any) -> Iterator[int]:
         raise UserError("units of kind 'piece' need a fast tokenizer")
     # Pieces of one character (bytes) share its offset, and so fall together.
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return (start for start, _ in encoded["offset_mapping"])
+    whole = {cluster.start() for cluster in _CLUSTER.finditer(text)}
+    return (start for start, _ in encoded["offset_mapping"] if start in whole)
