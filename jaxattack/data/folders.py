@@ -30,6 +30,7 @@ _ABOUT = re.compile(
 )
 _SHARD = re.compile(r"([\w.-]+?)-\d{5}-of-\d{5}")
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
+_CARD = 1 << 22  # bytes of a README that are looked at
 # Arguments by which a README changes how its files are read.
 _READING = ("sep", "delimiter", "names", "column_names", "header", "skiprows", "encoding", "field")
 
@@ -154,10 +155,12 @@ def _configs(readme: pathlib.Path, uri: str) -> list[dict[str, Any]]:
 
     if not readme.is_file():
         return []
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one bounds its depth, too
     try:
-        text = readme.read_text(encoding="utf-8-sig", errors="replace")
+        with readme.open("rb") as stream:
+            text = stream.read(_CARD).decode("utf-8-sig", errors="replace")
         front = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", text, re.S)
-        told = yaml.safe_load(front[1]) if front else None
+        told = yaml.load(front[1], Loader=loader) if front else None
         configs = told.get("configs") if isinstance(told, dict) else None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{uri}: README.md: its front matter cannot be read as YAML") from error
