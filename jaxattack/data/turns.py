@@ -31,6 +31,8 @@ _ROLES = {
 }  # fmt: skip
 
 SYSTEM, LATER = "system texts", "turns after the first answer"
+# Where some sets have a chat's system text.
+_SYSTEM = "system"
 # Ends the name of what stands for a reply, where one column has the prompt, too.
 _ANSWER = " (answer)"
 
@@ -57,7 +59,7 @@ def apart(columns: Mapping[str, str]) -> dict[str, str]:
 
 def stored(columns: Iterable[str]) -> set[str]:
     """The columns to read for these, with all in which there may be a chat."""
-    return {*(column.removesuffix(_ANSWER) for column in columns), *COLUMNS}
+    return {*(column.removesuffix(_ANSWER) for column in columns), *COLUMNS, _SYSTEM}
 
 
 def unfold(
@@ -94,6 +96,8 @@ def unfold(
             lost[f"chats that {unfit}"] += 1
             return None
         lost.update(found.lost)
+        if isinstance(row.get(_SYSTEM), str) and row[_SYSTEM].strip() and ask != _SYSTEM:
+            lost[SYSTEM] += 1
         changed[ask] = found.prompt
         if reply and not elsewhere:
             changed[reply] = found.response
@@ -147,7 +151,8 @@ def _first(turns: Sequence[tuple[str, str]], *roles: str) -> int:
 
 
 def _named(turn: Mapping[str, Any], names: Sequence[str]) -> str:
-    return next((name for name in names if name in turn), "")
+    there = [name for name in names if name in turn]
+    return next((name for name in there if turn[name] is not None), there[0] if there else "")
 
 
 def _turn(where: str, number: int, turn: Mapping[str, Any]) -> tuple[str, str]:

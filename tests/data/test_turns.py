@@ -104,6 +104,14 @@ def test_chats_in_named_columns(read):
         read(row, query="?prompt=history&response=rejected")
 
 
+def test_turns_with_names_of_both_kinds_and_a_system_text_beside_them(read):
+    union = {"role": None, "content": None}
+    turns_ = [union | turn for turn in sharegpt("Hi", "Yes")]
+    found, lost = read({"conversations": turns_, "system": "Be brief"}, {"messages": turns_})
+    assert found == [("Hi", "Yes")] * 2
+    assert lost == {turns.SYSTEM: 1}
+
+
 def test_a_prompt_without_an_answer_is_no_pair(read):
     row = {"messages": openai("Hi", roles="u")}
     assert read(row, pairs=False)[0] == [("Hi", "")]
