@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from jaxattack.errors import UserError
-from jaxattack.experiments import declared
+from jaxattack.experiments import overrides as texts
 from jaxattack.paths import expand
 
 USAGE = (
@@ -61,7 +61,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         if name in HELP:
             switches["help"] = True
         elif name in ("dry_run", "dry-run", "nodry_run"):
-            wanted = declared.parse(text, bool, "dry_run")
+            wanted = texts.parse(text, bool, "dry_run")
             switches["dry_run"] = wanted and name != "nodry_run"
         elif name.startswith("noconfig."):
             overrides.append((name.removeprefix("noconfig."), "False"))
@@ -149,5 +149,5 @@ def resolve(flags: Flags, kinds: Mapping[str, type]) -> tuple[ConfigDict, type]:
     kind = kinds[str(named[-1])]
     for path, text in flags.overrides:
         if path != "study" or config.get("study") != text:
-            declared.override(config, kind, path, text)
+            texts.override(config, kind, path, text)
     return config, kind

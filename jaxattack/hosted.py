@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxattack.errors import UserError, printable, system_error
-from jaxattack.run import Terminated, loading, silence, stopped_by_sigterm, workdir_path
+from jaxattack.run import workdir_path
+from jaxattack.signals import Terminated, loading, silence, stopped_by_sigterm
 
 INTERRUPTED = "jaxattack-ask: interrupted; answers are kept, the same command goes on from there"
 

@@ -11,19 +11,15 @@ Finished stages are kept in the work directory: the same command goes on where i
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaxattack.errors import UserError, printable, system_error
 from jaxattack.paths import expand
-
-INTERRUPTED = (
-    "jaxattack: interrupted; finished stages are kept, the same command goes on from there"
-)
+from jaxattack.signals import INTERRUPTED, Terminated, loading, silence, stopped_by_sigterm
 
 
 def main() -> None:
@@ -103,67 +99,6 @@ def workdir_path(path: str) -> pathlib.Path:
         UserError: `~` of nobody.
     """
     return expand(path, f"--workdir={path}")
-
-
-class Terminated(BaseException):
-    """The program was told to end (SIGTERM)."""
-
-
-@contextlib.contextmanager
-def loading(said: str = INTERRUPTED) -> Iterator[None]:
-    """While libraries load, an interrupt ends the program with a line; they would show a trace."""
-
-    def end(*_: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.write(2, f"\n{said}\n".encode())
-        os._exit(128 + signal.SIGINT)
-
-    try:
-        before = signal.getsignal(signal.SIGINT)
-        if before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, end)
-    except ValueError:  # not in the main thread
-        before = None
-    try:
-        yield
-    finally:
-        if before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def stopped_by_sigterm(several: Any) -> Iterator[None]:
-    """Let SIGTERM end a lone process as an interrupt does: nothing half-written stays.
-
-    One of several processes ends at once: it may wait for the others, and not hear of it.
-    """
-
-    def stop(number: int, _: Any) -> None:
-        if several():
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def silence() -> None:
-    """Send what is still to be printed nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(nowhere, stream.fileno())
 
 
 if __name__ == "__main__":

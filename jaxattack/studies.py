@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxattack import commandline, distributed, host, provenance, report, workdir
+from jaxattack import commandline, distributed, host, ours, provenance, report, workdir
 from jaxattack.errors import printable
 from jaxattack.experiments import declared, fragility, organism
 from jaxattack.experiments.backdoor import study as backdoor
@@ -39,7 +39,7 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
     Raises:
         UserError: whatever the run itself would refuse before its first step.
     """
-    workdir.claim(root, config.study)
+    ours.claim(root, config.study)
     program = STUDIES.get(config.study, organism)
     settings = program.read(config)
     distributed.check_environment()
@@ -64,7 +64,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
     settings = program.read(config)
     distributed.initialize()
     root = workdir.open_workdir(path)
-    workdir.claim(root, config.study)
+    ours.claim(root, config.study)
     if program is organism:
         return organism.main(settings, root)
     show_terms(program, settings)

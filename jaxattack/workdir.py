@@ -29,8 +29,6 @@ from typing import Any
 from jaxattack import distributed, owner, provenance, sums
 from jaxattack.errors import UserError, printable
 
-NAMES = ("manifest.json", "config.json", "results.json", "report.html")
-
 # --- Files --------------------------------------------------------------------------------------
 
 
@@ -95,85 +93,14 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
                 for rubbish in place.glob(".*~*"):
                     # Another process may be at work here: only what nobody writes any more goes.
                     if owner.is_abandoned(rubbish):
-                        _remove(rubbish)
+                        remove(rubbish)
     except (OSError, RuntimeError, ValueError) as error:  # expanduser and null characters
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={path}: {reason}") from error
     return root
 
 
-def claim(root: pathlib.Path, study: str) -> None:
-    """See that the files of the directory are of this study.
-
-    Raises:
-        UserError: there is one that is not, or that is no ordinary file.
-    """
-    for name in NAMES:
-        check_replaceable(root / name)
-    if (root / "figures").is_symlink():
-        raise UserError(f"{root / 'figures'} is a link, through which nothing is written")
-    there = [name for name in NAMES if (root / name).exists()]
-    if not there:
-        return
-    manifest = _read(root / "manifest.json")
-    found = manifest.get("study") or _read(root / "results.json").get("study")
-    found = found or _read(root / "config.json").get("study")
-    if "versions" not in manifest or found is None:
-        raise UserError(
-            f"--workdir={root}: its {there[-1]} is not of a study of jaxattack; give another "
-            "directory"
-        )
-    if found != study:
-        raise UserError(
-            f"--workdir={root}: it holds the study {found!r}; give another directory for {study!r}"
-        )
-
-
-def publish(root: pathlib.Path, page: bytes, figures: Mapping[str, bytes]) -> None:
-    """Write `report.html` and `figures/*`; an earlier report's figures, if not among them, go.
-
-    The page names its figures (`LISTED`): so it is known which are ours, and they are named
-    there before they are there.
-
-    Raises:
-        UserError: something that is not of an earlier report is where a file should go.
-    """
-    report = root / "report.html"
-    before = _figures_of(report)
-    for name in figures:
-        path = root / "figures" / name
-        check_replaceable(path)
-        # Looked up again: another run may have listed and written it just now.
-        if name not in before and path.exists() and name not in _figures_of(report):
-            raise UserError(f"{path} is of no earlier report and not replaced; move it away")
-    (root / "figures").mkdir(exist_ok=True)
-    both = listing(sorted({*before, *figures}))
-    write_bytes(report, page.replace(listing(figures).encode(), both.encode(), 1))
-    for name, content in figures.items():
-        write_bytes(root / "figures" / name, content)
-    for name in {*before} - {*figures}:
-        path = root / "figures" / name
-        if path.is_file() and not path.is_symlink():
-            _remove(path)
-    write_bytes(report, page)
-
-
-def listing(figures: Iterable[str]) -> str:
-    """What a page says of its figures, in its head."""
-    return f'<meta name="figures" content="{" ".join(sorted(figures))}">'
-
-
-def _figures_of(report: pathlib.Path) -> list[str]:
-    """Names of the figures that a report of ours lists."""
-    try:
-        head = report.read_text(encoding="utf-8", errors="replace")[:20_000]
-    except FileNotFoundError:
-        return []
-    found = re.search(r'<meta name="figures" content="([\w. -]*)">', head)
-    return found[1].split() if found else []
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def read_object(path: pathlib.Path) -> dict[str, Any]:
     """A JSON object, empty if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -182,7 +109,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _remove(path: pathlib.Path) -> None:
+def remove(path: pathlib.Path) -> None:
     """Take away a file or folder; of a link only the link."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
@@ -345,7 +272,7 @@ def _damage(folder: pathlib.Path, identity: dict[str, Any]) -> str:
 def _resting_on(folder: pathlib.Path) -> list[pathlib.Path]:
     """The stages beside it that were computed from it, each before those it rests on."""
     needs = {
-        record.parent: _read(record).get("needs", ())
+        record.parent: read_object(record).get("needs", ())
         for record in folder.parent.glob(f"[!.]*/{sums.RECORD}")
     }
     found: dict[pathlib.Path, None] = {}
@@ -373,4 +300,4 @@ def _discard(folder: pathlib.Path) -> None:
         raise UserError(
             f"{folder} is damaged and cannot be removed ({error.strerror}); remove it by hand"
         ) from error
-    _remove(aside)
+    remove(aside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import pathlib
@@ -223,18 +224,51 @@ def test_other_errors_keep_their_trace(monkeypatch, tmp_path):
         run.run(["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path}"])
 
 
-def test_sigterm_ends_a_stage_cleanly(monkeypatch, capsys, tmp_path):
+def stop_at_once(number):
+    os.kill(os.getpid(), number)
+    time.sleep(5)
+
+
+def stop_in_a_callback(number):
+    """Of the garbage collector, where Python drops what is raised."""
+
+    def collected(*_):
+        gc.callbacks.remove(collected)
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+
+    gc.callbacks.append(collected)
+    gc.collect()
+    time.sleep(5)
+
+
+def stop_in_a_library(number):
+    try:
+        stop_at_once(number)
+    except BaseException as error:
+        raise RuntimeError("a library's words") from error
+
+
+@pytest.mark.parametrize(("number", "word"), [(15, "stopped"), (2, "interrupted")])
+@pytest.mark.parametrize("stop", [stop_at_once, stop_in_a_callback, stop_in_a_library])
+def test_who_is_told_to_end_ends_cleanly(monkeypatch, capsys, tmp_path, number, word, stop):
     def write(folder):
         (folder / "half").write_text("half")
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+        stop(number)
 
     def study(_, path):
         workdir.Stage(workdir.open_workdir(path), "k", "a", {}, write).run()
 
     monkeypatch.setattr(studies, "study", study)
-    assert run.run(["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path}"]) == 143
-    assert "stopped; finished stages are kept" in capsys.readouterr().err
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        line = ["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path}"]
+        assert run.run(line) == 128 + number
+    finally:
+        signal.signal(signal.SIGINT, before)
+    said = capsys.readouterr().err
+    assert f"{word}; finished stages are kept" in said
+    assert "Exception ignored" not in said
     assert list((tmp_path / "stages").iterdir()) == []
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from jaxattack import owner, provenance, workdir
+from jaxattack import ours, owner, provenance, workdir
 from jaxattack.errors import UserError
 
 
@@ -344,7 +344,7 @@ def test_what_is_no_ordinary_file_is_not_replaced(root, tmp_path, kind):
         with pytest.raises(UserError, match=f"{name} is .*not replaced"):
             workdir.write_text(root / name, "ours")
         with pytest.raises(UserError, match=f"{name} is .*not replaced"):
-            workdir.claim(root, "fragility")
+            ours.claim(root, "fragility")
         assert os.lstat(root / name) == before
         (root / name).rmdir() if kind == "directory" else (root / name).unlink()
     assert target.read_text() == "theirs"
@@ -368,21 +368,21 @@ def test_a_directory_with_other_results_is_refused(root, files, says):
     for name, value in files.items():
         (root / name).write_text(json.dumps(value))
     with pytest.raises(UserError, match=says):
-        workdir.claim(root, "fragility")
+        ours.claim(root, "fragility")
 
 
 def page(*figures):
-    return f"<head>{workdir.listing(figures)}</head>".encode()
+    return f"<head>{ours.listing(figures)}</head>".encode()
 
 
 def test_only_figures_of_our_own_are_replaced_or_deleted(root):
-    workdir.publish(root, page("a.png", "b.png"), {"a.png": b"1", "b.png": b"1"})
+    ours.publish(root, page("a.png", "b.png"), {"a.png": b"1", "b.png": b"1"})
     (root / "figures" / "theirs.png").write_bytes(b"theirs")
-    workdir.publish(root, page("a.png"), {"a.png": b"2"})
+    ours.publish(root, page("a.png"), {"a.png": b"2"})
     there = {path.name: path.read_bytes() for path in (root / "figures").iterdir()}
     assert there == {"a.png": b"2", "theirs.png": b"theirs"}
     with pytest.raises(UserError, match=r"theirs.png is of no earlier report"):
-        workdir.publish(root, page("theirs.png"), {"theirs.png": b"3"})
+        ours.publish(root, page("theirs.png"), {"theirs.png": b"3"})
     assert (root / "figures" / "theirs.png").read_bytes() == b"theirs"
     assert (root / "report.html").read_bytes() == page("a.png")
 
@@ -390,7 +390,7 @@ def test_only_figures_of_our_own_are_replaced_or_deleted(root):
 @pytest.mark.parametrize("writes", range(5))
 def test_a_report_that_was_stopped_is_written_anew(root, monkeypatch, writes):
     """Killed before any of its writes, the next run knows its figures."""
-    whole, left = workdir.write_bytes, [writes]
+    whole, left = ours.write_bytes, [writes]
 
     def stopped(path, content):
         left[0] -= 1
@@ -398,12 +398,12 @@ def test_a_report_that_was_stopped_is_written_anew(root, monkeypatch, writes):
             raise KeyboardInterrupt
         whole(path, content)
 
-    workdir.publish(root, page("a.png", "old.png"), {"a.png": b"1", "old.png": b"1"})
+    ours.publish(root, page("a.png", "old.png"), {"a.png": b"1", "old.png": b"1"})
     with monkeypatch.context() as patch:
-        patch.setattr(workdir, "write_bytes", stopped)
+        patch.setattr(ours, "write_bytes", stopped)
         with contextlib.suppress(KeyboardInterrupt):
-            workdir.publish(root, page("a.png", "b.png"), {"a.png": b"2", "b.png": b"2"})
-    workdir.publish(root, page("b.png"), {"b.png": b"3"})
+            ours.publish(root, page("a.png", "b.png"), {"a.png": b"2", "b.png": b"2"})
+    ours.publish(root, page("b.png"), {"b.png": b"3"})
     assert {p.name: p.read_bytes() for p in (root / "figures").iterdir()} == {"b.png": b"3"}
     assert (root / "report.html").read_bytes() == page("b.png")
 
@@ -412,7 +412,7 @@ def test_a_linked_folder_of_figures_is_refused(root, tmp_path):
     (tmp_path / "pictures").mkdir()
     (root / "figures").symlink_to(tmp_path / "pictures")
     with pytest.raises(UserError, match="figures is a link"):
-        workdir.claim(root, "fragility")
+        ours.claim(root, "fragility")
 
 
 def test_a_digest_is_of_the_value():

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from jaxattack import workdir
+from jaxattack import ours
 from jaxattack.report import backdoor, rule_errors
 from jaxattack.report.account import Account, fragility
 from jaxattack.report.claims import claim_notes, claims
@@ -44,7 +44,7 @@ def write_report(
     images = {f"{f.name}.png": f.picture.png for s in account.sections for f in s.figures}
     folder.mkdir(parents=True, exist_ok=True)
     page = render_html(account, results, manifest, config, tuple(images))
-    workdir.publish(folder, page.encode(), images)
+    ours.publish(folder, page.encode(), images)
     return folder / "report.html"
 
 
@@ -70,7 +70,7 @@ def render_html(
     drawn = [figure for section in account.sections for figure in section.figures]
     return environment.get_template("report.html.j2").render(
         study=results.get("study") or "study",
-        listing=Markup(workdir.listing(images)),
+        listing=Markup(ours.listing(images)),
         account=account,
         claims=claimed,
         claim_notes=claim_notes(results),

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxattack.errors import UserError
-from jaxattack.experiments import declared, organism
+from jaxattack.experiments import declared, organism, overrides
 from jaxattack.experiments.backdoor import settings as backdoor
 from jaxattack.experiments.settings import Settings, defaults
 
@@ -12,7 +12,7 @@ KINDS = (Settings, backdoor.Settings, organism.Settings)
 
 def overridden(path, text, kind=Settings, config=None):
     config = config or (defaults() if kind is Settings else backdoor.defaults())
-    declared.override(config, kind, path, text)
+    overrides.override(config, kind, path, text)
     return declared.freeze(config, kind)
 
 

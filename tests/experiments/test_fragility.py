@@ -146,6 +146,9 @@ def test_the_manifest_says_what_was_run(finished):
     assert {"jax", "flax", "optax"} <= set(manifest["versions"])
     assert manifest["model_fingerprint"]
     assert set(manifest["pairs"]) == {"en", "th"}
+    (computed,) = manifest["computed_by"]  # all of them here and now
+    assert computed["stages"] == len(list((finished / "stages").iterdir()))
+    assert computed["versions"] == manifest["versions"]
 
 
 def test_no_text_of_a_reply_is_kept_by_default(finished):
