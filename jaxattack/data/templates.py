@@ -31,6 +31,8 @@ PLAIN = (
     "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
 )
 
+_PLAIN_HEAD = PLAIN.partition("{% else %}")[0]
+
 # What stands for a text that is looked for in what a template writes: no dialogue has it.
 PLACE = "\ufdd2"
 _RESERVED = re.compile(f"[{renderer.OPEN}{renderer.CLOSE}{PLACE}]")
@@ -118,7 +120,9 @@ def name_of(tokenizer: Any) -> str:
 
 def _own(tokenizer: Any, name: str = "") -> str:
     """The template a tokenizer has."""
-    where, found = name_of(tokenizer), tokenizer.chat_template
+    if tokenizer is None:
+        raise UserError("there is no tokenizer; give the model's")
+    where, found = name_of(tokenizer), getattr(tokenizer, "chat_template", None)
     if isinstance(found, Mapping):
         wanted = name or "default"
         if wanted not in found:
@@ -143,16 +147,23 @@ def plain_source(tokenizer: Any, before: str = "", between: str = "") -> str:
     It begins with the tokens that the tokenizer itself puts before every text (Llama's <s>), for
     that is how such a model has read all its texts.
     """
+    before, between = (_literal(text) for text in (before, between))
+    prompt = "{% else %}{{ message['content'] }}"
+    around = "{% else %}" + before + "{{ message['content'] }}" + between
+    return _literal(opening_of(tokenizer)[0]) + PLAIN.replace(prompt, around)
+
+
+def _literal(text: str) -> str:
+    return "{{ " + ascii(text) + " }}" if text else ""
+
+
+def opening_of(tokenizer: Any) -> tuple[str, tuple[int, ...]]:
+    """What a tokenizer puts before every text: the special tokens' text and their ids."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    count = next(starts, 0)
-    prefix = "".join(tokenizer.convert_ids_to_tokens(whole[:count]))
-    opening, before, between = (
-        "{{ " + ascii(text) + " }}" if text else "" for text in (prefix, before, between)
-    )
-    text = "{{ message['content'] }}"
-    return opening + PLAIN.replace("{% else %}" + text, "{% else %}" + before + text + between)
+    ids = whole[: next(starts, 0)]
+    return "".join(tokenizer.convert_ids_to_tokens(ids)), tuple(ids)
 
 
 # --- What is written ----------------------------------------------------------------------------
@@ -177,6 +188,7 @@ class Template:
         where: how errors name it.
         parts: whether it wants content as a list of parts.
         marked: whether it says what the model writes.
+        opening: of a plain one, as `opening_of`.
     """
 
     source: str
@@ -185,6 +197,7 @@ class Template:
     where: str
     parts: bool = False
     marked: bool = False
+    opening: tuple[str, tuple[int, ...]] = ("", ())
 
     def write(self, *dialogues: tuple[Sequence[Message], bool]) -> list[Text]:
         """Dialogues as texts: messages, and whether to write on to where the model is to reply.
@@ -252,7 +265,12 @@ def template_of(tokenizer: Any) -> Template:
         for name, value in tokenizer.special_tokens_map.items()
     }
     variables = json.dumps(special | json.loads(manner.arguments), sort_keys=True)
-    return _probed(source, variables, manner.day, name_of(tokenizer))
+    found = _probed(source, variables, manner.day, name_of(tokenizer))
+    if _PLAIN_HEAD in source:
+        opening = opening_of(tokenizer)
+        if source.startswith(_literal(opening[0]) + _PLAIN_HEAD):
+            return dataclasses.replace(found, opening=opening)
+    return found
 
 
 @functools.lru_cache(maxsize=64)

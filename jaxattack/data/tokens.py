@@ -14,6 +14,7 @@ from jaxattack.data.templates import PLACE, Message, Template
 from jaxattack.errors import UserError
 
 Prompt = str | Sequence[Message]
+Spanned = tuple[list[int], list[tuple[int, int]]]  # tokens, and where in a text each stands
 
 # How far a tokenizer looks back: texts after which another one is read as if it went on.
 _ANCHORS = ("\n", "a", ".", ")")
@@ -65,7 +66,9 @@ def prompt_tokens(tokenizer: Any, prompt: Prompt) -> list[int]:
     Raises:
         UserError: as `prompt_text`.
     """
-    tokens = _encode(tokenizer, prompt_text(tokenizer, prompt))
+    template = templates.template_of(tokenizer)
+    (asked,) = template.write((messages_of(prompt), True))
+    tokens, _ = _encode(tokenizer, template, asked.text)
     if not tokens:
         raise UserError("the prompt has no tokens")
     return tokens
@@ -87,8 +90,8 @@ def pair_tokens(tokenizer: Any, prompt: Prompt, response: str) -> tuple[list[int
     """
     template = templates.template_of(tokenizer)
     asked, reply = reply_text(tokenizer, template, messages_of(prompt), response)
-    start = _encode(tokenizer, asked)
-    rest, spans = _continued(tokenizer, asked, reply.text)
+    start, _ = _encode(tokenizer, template, asked)
+    rest, spans = _continued(tokenizer, template, asked, reply.text)
     mask = _marked(reply, spans) if template.marked else [True] * len(rest)
     if not any(mask):
         raise UserError(
@@ -217,28 +220,36 @@ def _behind_a_reply(template: Template) -> str:
 # --- Texts to tokens ----------------------------------------------------------------------------
 
 
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of a text in which all special ones are written."""
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def _encode(tokenizer: Any, template: Template, text: str) -> Spanned:
+    """Tokens of a text in which all special ones are written, and where in it they stand.
+
+    A plain text is taken as the tokenizer takes texts: some read the first word after their opening
+    otherwise than a word after a special token that is written. Tokenizers that do not say where a
+    token stands (slow ones) are taken to mean the whole text.
+    """
+    opening, ids = template.opening
+    skipped = len(opening) if text.startswith(opening) else 0
+    found = tokenizer(
+        text[skipped:], add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast
+    )
+    tokens = [*(ids if skipped else ()), *found["input_ids"]]
+    spans = found.get("offset_mapping") or [(0, len(text) - skipped)] * len(found["input_ids"])
+    first = [(0, skipped)] * (len(tokens) - len(spans))
+    return tokens, [*first, *((a + skipped, b + skipped) for a, b in spans)]
 
 
-def _continued(tokenizer: Any, before: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Tokens of a text that goes on from another one, and where in the text they stand.
+def _continued(tokenizer: Any, template: Template, before: str, text: str) -> Spanned:
+    """Tokens of a text that goes on from another one, and where in it they stand.
 
     Where a token would reach from one into the other, it is cut in two, for what is asked is
-    `before` alone. Tokenizers that do not say where a token stands (slow ones) are taken to mean
-    the whole text.
+    `before` alone.
     """
     for start in (before, *_ANCHORS):
-        first = _encode(tokenizer, start)
-        whole = tokenizer(
-            start + text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast
-        )
-        tokens = whole["input_ids"]
-        if tokens[: len(first)] == first:
-            spans = whole.get("offset_mapping") or [(len(start), len(start + text))] * len(tokens)
-            rest = spans[len(first) :]
-            return tokens[len(first) :], [(a - len(start), b - len(start)) for a, b in rest]
+        first, _ = _encode(tokenizer, template, start)
+        whole, spans = _encode(tokenizer, template, start + text)
+        if whole[: len(first)] == first:
+            rest = [(a - len(start), b - len(start)) for a, b in spans[len(first) :]]
+            return whole[len(first) :], rest
     raise UserError("no token ends where the reply begins")
 
 

@@ -12,8 +12,11 @@ from chat_families import (
     MISTRAL,
     QWEN3,
     QWEN25,
+    TEXT,
     tokenizer_of,
 )
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from jaxattack.data.dialogues import Example, encode_pairs
 from jaxattack.data.templates import PLAIN, use_template
@@ -159,3 +162,55 @@ def test_rows_of_pairs_hold_the_same(case):
     assert pieces(tokenizer, rows["tokens"][0, :count]) == [*asked, *written]
     assert rows["loss_mask"][0].nonzero()[0].tolist() == list(range(len(asked), count))
     assert not rows["segment_ids"][0, count:].any()
+
+
+def sentencepiece(scheme):
+    """A tokenizer that writes blanks as ▁ and puts one before a text, in one of three manners."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()  # no token reaches over two words
+    trainer = trainers.BpeTrainer(
+        vocab_size=150, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
+    )
+    backend.train_from_iterator([TEXT, "Hi Green"] * 9, trainer)
+    if scheme == "legacy":
+        backend.pre_tokenizer = pre_tokenizers.Sequence([])
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "legacy"])
+@pytest.mark.parametrize("prompt", ["Name a colour.", "Answer:\n", "Answer: "])
+def test_a_plain_text_is_tokens_as_the_tokenizer_makes_them(scheme, prompt):
+    tokenizer = use_template(sentencepiece(scheme), PLAIN)
+    assert prompt_tokens(tokenizer, prompt) == tokenizer(prompt)["input_ids"]
+    tokens, mask = pair_tokens(tokenizer, prompt, "Green is one.")
+    start = tokenizer(prompt)["input_ids"]
+    assert tokens[: len(start)] == start
+    assert mask == [False] * len(start) + [True] * (len(tokens) - len(start))
+    assert tokens[-1] == tokenizer.eos_token_id
+    # The words are as they were, and none of their letters got a blank of its own.
+    said = "".join(pieces(tokenizer, tokens[:-1])).replace("▁", " ").replace("<s>", "").strip()
+    assert said == prompt + "Green is one."
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "legacy"])
+def test_a_template_reads_the_same_in_training_with_such_a_tokenizer(scheme):
+    tokenizer = use_template(sentencepiece(scheme), LLAMA2.template)
+    turn = [{"role": "user", "content": "Name a colour."}]
+    theirs = tokenizer.apply_chat_template(turn, return_dict=True)["input_ids"]
+    asked = prompt_tokens(tokenizer, turn)
+    assert asked == theirs
+    whole = [*turn, {"role": "assistant", "content": "Green is one."}]
+    tokens, mask = pair_tokens(tokenizer, turn, "Green is one.")
+    assert tokens == tokenizer.apply_chat_template(whole, return_dict=True)["input_ids"]
+    assert tokens[: len(asked)] == asked
+    assert mask == [False] * len(asked) + [True] * (len(tokens) - len(asked))
