@@ -15,6 +15,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 if typing.TYPE_CHECKING:
     from jaxattack.data.batches import epochs, in_order
     from jaxattack.data.dialogues import Example, encode_pairs
+    from jaxattack.data.templates import use_template
     from jaxattack.errors import UserError
     from jaxattack.evaluate.measure import ask, judge_all
     from jaxattack.finetune.loop import finetune
@@ -69,12 +70,14 @@ __all__ = [
     "top_fraction",
     "transplant",
     "union",
+    "use_template",
 ]
 
 # A name is imported when it is first used: `jaxattack --help` need not wait for jax.
 _PLACES = {
     "data.batches": "epochs in_order",
     "data.dialogues": "Example encode_pairs",
+    "data.templates": "use_template",
     "errors": "UserError",
     "evaluate.measure": "ask judge_all",
     "finetune.loop": "finetune",
