@@ -121,7 +121,7 @@ def _refuses(reply: str, language: str) -> bool:
     ]
     sentences = [sentence for sentence in sentences if sentence]
     for i, sentence in enumerate(sentences):
-        plain = found.idioms.sub(" ", sentence)
+        plain = found.idioms.sub(" ~ ", sentence)  # something was said there
         declined = found.declines.search(plain)
         if declined and read + declined.start() < opening:
             same = plain[declined.end() :]
