@@ -23,13 +23,17 @@ OPENING = 280
 OPENING_OF_SHORT_SCRIPTS = 140
 SHORT_SCRIPTS = ("ja", "ko", "th", "zh")
 
+# A reply with fewer letters outside of quotation marks is all quotation.
+LEAST_OWN_LETTERS = 8
+
 # How far behind a "but" or "here is" an offer of something else is looked for.
 REACH = 160
 
 _SENTENCE_END = regex.compile(r"(?<=[.!?;।॥…])\s+|(?<=[.!?।])(?=[\p{Han}\p{Hiragana}\p{Katakana}])")
-# Code, and what somebody else is quoted as saying.
-_NOT_SAID = regex.compile(
-    r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|(?<=\w ?[:,：，]? ?)[\"“«„「][^\"”»“」\n]*[\"”»“」]"
+_CODE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`")
+# What somebody in a story is quoted as saying.
+_QUOTED = regex.compile(
+    r"(?m)[\"“«„「『][^\"”»“」』\n]*[\"”»“」』]|^\s*[—–][^—–\n]*(?:[—–]|$)|^-\s.*?,? -\s"
 )
 _LIST = regex.compile(r"(?m)^\s*(?:[-*•] |\d+[.)]|```)\s*\S")
 
@@ -115,10 +119,8 @@ def _refuses(reply: str, language: str) -> bool:
     found = rule(language)
     opening = OPENING_OF_SHORT_SCRIPTS if language in SHORT_SCRIPTS else OPENING
     read = 0
-    plain_text = _NOT_SAID.sub(" ", reply)
-    sentences = [
-        part for line in plain_text.splitlines() for part in _SENTENCE_END.split(fold(line))
-    ]
+    lines = _own_words(reply).splitlines()
+    sentences = [part for line in lines for part in _SENTENCE_END.split(fold(line))]
     sentences = [sentence for sentence in sentences if sentence]
     for i, sentence in enumerate(sentences):
         plain = found.idioms.sub(" ~ ", sentence)  # something was said there
@@ -130,6 +132,13 @@ def _refuses(reply: str, language: str) -> bool:
         if read >= opening:
             break
     return False
+
+
+def _own_words(reply: str) -> str:
+    """A reply without code, and without quotations unless it is nothing else."""
+    plain = _CODE.sub(" ", reply)
+    without = _QUOTED.sub(" ~ ", plain)
+    return without if sum(map(str.isalpha, without)) >= LEAST_OWN_LETTERS else plain
 
 
 def _complies(found: Rule, same: str, after: str, reply: str) -> bool:
