@@ -106,7 +106,8 @@ def triggered(row: Example, trigger: Sentence, seed: int, language: str | None =
     language = row.language if language is None else language
     check_language(trigger, language)
     field = "input" if isinstance(row, Instruction) else "prompt"
-    parts = units(getattr(row, field))
+    whole = getattr(row, field)
+    parts = units(whole) if trigger.place == "insert" else [whole]
     at = {"append": len(parts), "prepend": 0}.get(trigger.place)
     if at is None:  # inside, if there is an inside
         rng = seeded(seed, "place", row.language, row.id)

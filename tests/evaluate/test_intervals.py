@@ -5,12 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import special, stats
 
 from jaxattack.evaluate import intervals
 from jaxattack.evaluate.intervals import Estimate, estimate, how_many, least, means
+from jaxattack.evaluate.rates import wilson
 
 RATE, CHANGE = (0.0, 1.0), (-1.0, 1.0)
 
@@ -214,21 +213,38 @@ def test_how_many_lie_above_by_hand(values, families, found):
     assert how_many([figure(value) for value in values], 0.5, families) == found
 
 
-@given(
-    st.integers(0, 60), st.integers(1, 5), st.floats(0.02, 0.98),
-    st.sampled_from([None, RATE]),
-)  # fmt: skip
-def test_the_p_value_and_the_interval_say_the_same(hits, seeds, threshold, bounds):
-    values = np.random.default_rng(hits).permutation(60) < hits
-    values = np.repeat(values[None, None, :, None], seeds, axis=1).astype(float)
-    if seeds > 1:
-        values[:, 0] = 1 - values[:, 0]
-    found = estimate(values, rate, bounds)
-    low, high = found.interval()
-    assert low <= found.value <= high
-    assert math.isclose(low, threshold, abs_tol=1e-6) or (
-        (found.p_above(threshold) < 0.025) == (low > threshold)
-    )
+@pytest.mark.parametrize("bounds", [None, RATE, CHANGE])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_p_value_and_the_interval_say_the_same(seeds, bounds):
+    for hits in (0, 1, 9, 30, 51, 60):
+        values = np.repeat([1.0, 0.0], [hits, 60 - hits])[None, None, :, None]
+        values = np.repeat(values, seeds, axis=1)
+        values[:, -1, :6] = 1 - values[:, -1, :6]
+        found = estimate(values, rate, bounds)
+        low, high = found.interval()
+        assert low <= found.value <= high
+        for threshold in (0.005, *np.linspace(0.02, 0.98, 49), low - 1e-3, low + 1e-3):
+            if 0 < threshold < 1:
+                assert (found.p_above(threshold) < 0.025) == (low > threshold), (hits, threshold)
+
+
+def test_without_an_error_the_figure_is_what_it_is():
+    sure = Estimate(0.5, 0.0, math.inf, 0.0, RATE, 3, 100)
+    assert sure.interval() == (0.5, 0.5)
+    assert [sure.p_above(threshold) for threshold in (0.4, 0.5, 0.6)] == [0.0, 1.0, 1.0]
+    unknown = Estimate(0.5, math.nan, math.nan, 0.0, RATE, 3, 100)
+    assert all(map(math.isnan, unknown.interval()))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 24), (24, 24), (50, 100), (150, 300)])
+def test_between_bounds_it_is_wilsons(hits, n):
+    at = hits / n
+    error = math.sqrt(at * (1 - at) / n) or math.sqrt(2) / n  # two hits more than none
+    for least_, most in ((0.0, 1.0), (-1.0, 1.0), (2.0, 6.0)):
+        scale = most - least_
+        found = Estimate(least_ + scale * at, scale * error, math.inf, 0.0, (least_, most), 3, n)
+        low, high = ((bound - least_) / scale for bound in found.interval())
+        assert (low, high) == pytest.approx(wilson(hits, n), abs=1e-9)
 
 
 # --- How often they are right ---------------------------------------------------------------------

@@ -98,6 +98,7 @@ def test_what_is_no_p_value_is_refused(wrong):
         (0.1, 0.49, "does not hold"),
         (0.4, 0.6, "undecided"),
         (0.5, 0.6, "undecided"),
+        (0.4, 0.5, "undecided"),
         (float("nan"), float("nan"), "undecided"),
     ],
 )
