@@ -136,12 +136,13 @@ def _needs(directory: pathlib.Path) -> str:
     """Which package is missing for a vocabulary that tokenizers does not read by itself."""
     if (directory / "tokenizer.json").is_file():
         return ""
-    models = [path.name for path in directory.glob("*.model")]
-    if models and importlib.util.find_spec("sentencepiece") is None:
-        return f"{models[0]} alone needs sentencepiece: pip install sentencepiece protobuf"
-    ranks = [path.name for path in directory.glob("*.tiktoken")] or models
-    if ranks and importlib.util.find_spec("tiktoken") is None:
-        return f"{ranks[0]} alone needs tiktoken: pip install tiktoken"
+    for path in sorted((*directory.glob("*.model"), *directory.glob("*.tiktoken"))):
+        with path.open("rb") as file:  # the other kind is text, a token in base 64 a line
+            kind = "sentencepiece" if file.read(1) == b"\n" else "tiktoken"
+        packages = {"sentencepiece": "sentencepiece protobuf", "tiktoken": "tiktoken"}[kind]
+        if importlib.util.find_spec(kind) is None:
+            return f"{path.name} alone needs {kind}: pip install {packages}"
+        return f"{path.name} is damaged, or no vocabulary of {kind}"
     return ""
 
 
@@ -193,7 +194,7 @@ def save_pretrained(
 
 def _begin(path: pathlib.Path) -> str:
     """A folder beside `path` to fill."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
         raise UserError(f"{path} exists; give a new directory")
     path.parent.mkdir(parents=True, exist_ok=True)
     return tempfile.mkdtemp(prefix=f".{path.name}{owner.mark()}", dir=path.parent)

@@ -17,7 +17,7 @@ from jaxattack.finetune.loop import finetune
 from jaxattack.finetune.optimizer import Settings
 from jaxattack.localize.scores import sil_scores
 from jaxattack.models import weights
-from jaxattack.models.folder import INDEX, SINGLE, resolve
+from jaxattack.models.folder import HUB_FILES, HUB_LEFT_OUT, INDEX, SINGLE, resolve
 from jaxattack.models.generate import generate_tokens
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
@@ -321,7 +321,8 @@ def test_what_does_not_load_says_what_it_is_and_what_to_do(make, words, copy):
 
 
 def test_a_vocabulary_of_sentencepiece_alone_names_the_package(copy, monkeypatch):
-    (copy / "tokenizer.json").rename(copy / "tokenizer.model")
+    (copy / "tokenizer.json").unlink()
+    (copy / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
     edit(copy, "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(UserError, match="pip install sentencepiece"):
@@ -341,3 +342,22 @@ def test_a_dry_run_sees_weights_that_do_not_fit(copy):
     config = read_config(copy)
     with pytest.raises(UserError, match="wrong shape"):
         check_weights(copy, config, abstract_params(Transformer(config)))
+
+
+def test_of_the_hubs_files_those_of_one_checkpoint_are_fetched():
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.model",
+        "model-00001-of-00002.safetensors", INDEX, "vocab.json", "merges.txt", "tokenizer.json",
+        "chat_template.jinja", "additional_chat_templates/tool_use.jinja", "qwen.tiktoken",
+    }  # fmt: skip
+    others = {
+        "original/consolidated.00.pth", "consolidated.safetensors", "onnx/model.onnx", "README.md",
+        "original/params.json", "original/tokenizer.model", "pytorch_model.bin", "a.gguf",
+        "checkpoint-500/model.safetensors", "modeling.py",
+    }  # fmt: skip
+    found = filter_repo_objects(
+        wanted | others, allow_patterns=HUB_FILES, ignore_patterns=HUB_LEFT_OUT
+    )
+    assert set(found) == wanted
