@@ -135,6 +135,8 @@ def check_pairs(
 
 def _of_pair(example: Example, function: Callable[..., T], *given: Any) -> T:
     """`function` of a pair, whose id errors name."""
+    if not isinstance(example.response, str):
+        raise UserError(f"pair {example.id!r} has a response that is no text")
     if not example.response.strip():
         raise UserError(f"pair {example.id!r} has an empty response")
     try:

@@ -121,6 +121,7 @@ def positions(config: ModelConfig) -> int | None:
     """How many tokens a model can read; None if its positions have no end (ALiBi)."""
     if config.rope is None:
         return None
-    # Where positions are stretched linearly, configs state those of before.
-    stretched = config.rope.factor if config.rope.kind == "linear" else 1.0
+    # Where positions are stretched linearly, configs state those of before; Gemma 3's do not.
+    linear = config.rope.kind == "linear" and not config.family.startswith("gemma3")
+    stretched = config.rope.factor if linear else 1.0
     return int(config.max_position * max(1.0, stretched))

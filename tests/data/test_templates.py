@@ -325,3 +325,39 @@ def test_an_interrupt_leaves_no_answer_for_the_next(small_tokenizer, monkeypatch
         prompt_tokens(small_tokenizer, "Hi")
     assert running.poll() is not None
     assert prompt_text(small_tokenizer, "Ho") == "<|user|>Ho<|end|><|assistant|>"
+
+
+EVERYTHING = """{%- set ns = namespace(last=messages|length - 1, found=false) -%}
+{%- for m in messages[::-1] %}
+    {%- if m.role == 'user' and not ns.found and not m.content.startswith('<tool') %}
+        {%- set ns.found = true %}{%- set ns.last = (messages|length - 1) - loop.index0 %}
+        {%- break %}
+    {%- endif %}
+{%- endfor %}
+{{- bos_token if bos_token is defined else '' }}{{ additional_special_tokens | length }}
+{%- macro said(m) -%}[{{ m.content | trim | tojson }}]{%- endmacro %}
+{% for m in messages if m.role != 'x' %}
+    {%- if loop.previtem is defined %}{{ '\\n' }}{% endif %}
+    {%- if loop.index0 > 9 %}{% continue %}{% endif %}
+{{ '%-9s' | format(m.role) }}{{ said(m) }} {{ m | items | list | length }}
+{{ {'a': m.content, 'é': [1, none, true]} | tojson(indent=2) }}
+    {%- if tools is none and documents is none %}<|end|>{% endif %}
+  {% endfor %}
+{{ dict(a=1) }}{{ range(3) | join('-') }}{{ messages | map(attribute='role') | join(',') }}
+{%- if add_generation_prompt %}<|assistant|>{{ ns.last }}{% endif %}"""
+
+
+@pytest.mark.parametrize("ask", [True, False])
+def test_what_a_template_writes_is_what_transformers_writes(with_template, ask):
+    tokenizer = with_template(EVERYTHING)
+    turns = [
+        {"role": "system", "content": " Be <b> & 'short' \u2028 "},
+        {"role": "user", "content": '<tool "x">\n', "name": None},
+        {"role": "assistant", "content": "สกุลเงิน {{ 7 * 7 }} {% raw %}", "extra": 1},
+        {"role": "user", "content": "a\t\\n😀"},
+    ]
+    for count in (2, 3, 4):
+        ours = templates.template_of(tokenizer).write((turns[:count], ask))[0].text
+        assert ours == tokenizer.apply_chat_template(
+            turns[:count], add_generation_prompt=ask, tokenize=False
+        )

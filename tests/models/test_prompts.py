@@ -54,6 +54,7 @@ def test_how_many_positions_there_are(tiny):
     assert positions(config) == 256
     rope = dataclasses.replace(config.rope, kind="linear", factor=4.0)
     assert positions(dataclasses.replace(config, rope=rope)) == 1024
+    assert positions(dataclasses.replace(config, rope=rope, family="gemma3_text")) == 256
     assert positions(dataclasses.replace(config, rope=None)) is None
 
 
