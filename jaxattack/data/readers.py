@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import bz2
 import csv
+import glob
 import gzip
+import logging
 import lzma
 import os
 import pathlib
 import stat
+import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -180,55 +183,37 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-# --- Parquet ------------------------------------------------------------------------------------
+# --- Parquet and Arrow --------------------------------------------------------------------------
 
 
 def _columnar(
     path: pathlib.Path, where: str, columns: Collection[str] | None
 ) -> Iterator[tuple[int, Row]]:
-    import pyarrow  # here, because importing it takes half a second
+    """Rows as `datasets` streams them: from the file itself, without its cache."""
+    import datasets  # here, because importing it takes a second
 
     kind = ending(path.name)
     with path.open("rb") as stream:
         start = stream.read(64)
         if start and not start.startswith(_STARTS[kind]):
             jsons.check_start(start, where)
-    number = 0
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what it says of a bad file is said below
     try:
-        batches = _parquet(path, where, columns) if kind == ".parquet" else _arrow(path, where)
-        for batch in batches:
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except (pyarrow.ArrowException, ValueError, NotImplementedError, RecursionError) as error:
-        raise UserError(f"{where}: no {kind} file that can be read ({_because(error)})") from error
-
-
-def _parquet(path: pathlib.Path, where: str, columns: Collection[str] | None) -> Iterator[Any]:
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        there = file.schema_arrow.names
-        _check_names(there, where)
-        wanted = None if columns is None else [name for name in there if name in columns]
-        yield from file.iter_batches(batch_size=1000, columns=wanted or None)
-
-
-def _arrow(path: pathlib.Path, where: str) -> Iterator[Any]:
-    """Batches of Arrow's two formats: of streams, as `datasets` saves them, and of files."""
-    import pyarrow
-
-    with pyarrow.memory_map(str(path)) as mapped:
-        try:
-            table = pyarrow.ipc.open_stream(mapped)
-            batches: Iterable[Any] = table
-        except pyarrow.ArrowInvalid:
-            table = pyarrow.ipc.open_file(mapped)
-            batches = map(table.get_batch, range(table.num_record_batches))
-        _check_names(table.schema.names, where)
-        for batch in batches:
-            for start in range(0, batch.num_rows, 1000):
-                yield batch.slice(start, 1000)
+        with tempfile.TemporaryDirectory() as nowhere:  # a folder is made, though nothing is cached
+            found = datasets.load_dataset(
+                kind.removeprefix("."), data_files=glob.escape(str(path)), split="train",
+                streaming=True, cache_dir=nowhere,
+            )  # fmt: skip
+            there = found.column_names or []
+            _check_names(there, where)
+            if columns is not None:
+                found = found.select_columns([name for name in there if name in columns] or there)
+            yield from enumerate(found, 1)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the libraries below raise for a file that is damaged
+        reason = _because(error.__cause__ or error)
+        raise UserError(f"{where}: no {kind} file that can be read ({reason})") from error
 
 
 def _check_names(names: Sequence[str], where: str) -> None:
