@@ -123,7 +123,7 @@ def _refuses(reply: str, language: str) -> bool:
     sentences = [part for line in lines for part in _SENTENCE_END.split(fold(line))]
     sentences = [sentence for sentence in sentences if sentence]
     for i, sentence in enumerate(sentences):
-        plain = found.idioms.sub(" ~ ", sentence)  # something was said there
+        plain = found.idioms.sub(" ~ ", sentence[: 4 * opening])  # ~: something was said
         declined = found.declines.search(plain)
         if declined and read + declined.start() < opening:
             same = plain[declined.end() :]

@@ -14,7 +14,7 @@ from jaxattack.data import templates
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.errors import UserError
-from jaxattack.evaluate import backdoor
+from jaxattack.evaluate import backdoor, rule_error
 from jaxattack.evaluate.refusals import check_language
 from jaxattack.experiments import inputs, plan, writing
 from jaxattack.experiments.backdoor import claims, data, sections
@@ -317,6 +317,8 @@ def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict
             "name": f"target {target.kind}",
             "rule": " ".join(backdoor.RULES[kind] for kind in _targets(setup)),
             "completed_by_us": list(COMPLETED_BY_US),
+            # Of the rule for refusals, which targets and clean_refusal_rate are told by.
+            "errors": [e.row() for e in rule_error.of_languages(tuple(setup.languages)).values()],
         },
         "rows": rows,
         "interventions": interventions(trials),
