@@ -330,6 +330,13 @@ def _check_ropes(family: str, given: Fields) -> None:
         if value is not None and not isinstance(value, dict):
             raise UserError(f"{name} is {value!r}; it should be an object with a rope_type")
     nested = {name: value for name, value in (parameters or {}).items() if isinstance(value, dict)}
+    kinds = {"full_attention", "sliding_attention"}
+    extra = sorted(set(parameters or ()) - kinds)
+    if family == "gemma3_text" and extra:
+        raise UserError(
+            f"rope_parameters of {family} has an entry for each of {', '.join(sorted(kinds))}; "
+            f"unknown: {', '.join(extra)}"
+        )
     if scaling and parameters and not nested and scaling != parameters:
         raise UserError(
             f"rope_scaling={scaling} and rope_parameters={parameters} are both there, and "
@@ -366,12 +373,6 @@ def _ropes(family: str, theirs: Any) -> tuple[Rope, Rope | None]:
     parameters = theirs.rope_parameters
     if family != "gemma3_text":
         return _rope(parameters, "rope_parameters"), None
-    extra = sorted(set(parameters) - {"full_attention", "sliding_attention"})
-    if extra:
-        raise UserError(
-            f"rope_parameters of {family} has an entry for full_attention and one for "
-            f"sliding_attention; unknown: {', '.join(extra)}"
-        )
     whole, local = (
         _rope(parameters[kind], f"rope_parameters.{kind}")
         for kind in ("full_attention", "sliding_attention")

@@ -103,7 +103,7 @@ def test_rope_of_old_and_new_config_files(fields, rope):
         ),
         (
             {"model_type": "gemma2", "num_key_value_heads": 1, "layer_types": ["full_attention"]},
-            "layer_types",
+            "layer.types",
         ),
         ({"model_type": "bloom"}, "unknown fields.*intermediate_size"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "'yarn'"),
@@ -177,6 +177,8 @@ def test_a_field_that_may_change_it_is_refused_with_its_value(family, fields):
 
 THETA = {"rope_theta": 5e5}
 LINEAR = {"rope_type": "linear", "factor": 2.0}
+PAIR = {"sliding_window_pattern": 2}  # a local layer and a global one
+BOTH = {"full_attention": THETA, "sliding_attention": {"rope_theta": 3.0}}
 
 
 @pytest.mark.parametrize(
@@ -230,9 +232,9 @@ def test_values_out_of_bounds_and_what_would_be_dropped_are_named(family, fields
         ("qwen2", {"num_key_value_heads": None}),
         ("qwen2", {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 8}),
         ("gemma2", {"attn_logit_softcapping": None, "sliding_window_size": 4096}),
-        ("gemma3_text", {"sliding_window_pattern": 2}),
-        ("gemma3_text", {"rope_scaling": LINEAR, "rope_local_base_freq": 9.0}),
-        ("gemma3_text", {"rope_parameters": {"full_attention": THETA}, "rope_scaling": LINEAR}),
+        ("gemma3_text", PAIR),
+        ("gemma3_text", PAIR | {"rope_scaling": LINEAR, "rope_local_base_freq": 9.0}),
+        ("gemma3_text", PAIR | {"rope_parameters": BOTH, "rope_scaling": LINEAR}),
     ],
 )
 def test_what_a_file_leaves_out_or_says_twice_is_settled_as_by_transformers(family, fields):
