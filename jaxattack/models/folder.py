@@ -59,6 +59,15 @@ def resolve(
         return local
     if local.is_file():
         raise UserError(f"{path_or_id}: a file; give the folder that config.json lies in")
+    page = re.match(r"https?://[^/]+/([\w.-]+/[\w.-]+)", path_or_id)
+    if page:
+        raise UserError(f"{path_or_id}: a page of the hub; give its id, {page[1]}")
+    if "@" in path_or_id:
+        name, _, commit = path_or_id.partition("@")
+        raise UserError(
+            f"{path_or_id}: no such directory; of a hub id the revision is apart: {name} and "
+            f"revision={commit}"
+        )
     if local.is_absolute() or path_or_id.startswith(".") or path_or_id.count("/") != 1:
         raise UserError(f"{path_or_id}: no such directory (a hub id looks like owner/name)")
     import huggingface_hub

@@ -334,6 +334,18 @@ def test_a_file_in_place_of_a_folder_is_named(copy):
         resolve(copy / SINGLE)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("https://huggingface.co/owner/name/tree/main", "give its id, owner/name"),
+        ("owner/name@abc", "owner/name and revision=abc"),
+    ],
+)
+def test_other_ways_to_name_a_repository_say_how_it_is_named_here(name, words):
+    with pytest.raises(UserError, match=words):
+        resolve(name)
+
+
 def test_a_dry_run_sees_weights_that_do_not_fit(copy):
     from jaxattack.experiments.inputs import check_weights
     from jaxattack.models.families import read_config
