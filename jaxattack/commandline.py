@@ -51,7 +51,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         argument = left.pop(0)
         name, has_value, value = argument.lstrip("-").partition("=")
         text: str | None = value if has_value else None
-        if any("\ud800" <= char <= "\udfff" for char in argument):
+        if any("\ud800" <= char <= "\udfff" or char == "\0" for char in argument):
             raise UserError(
                 f"{argument} is no text in this locale ({sys.getfilesystemencoding()}); set "
                 "PYTHONUTF8=1"

@@ -39,9 +39,10 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
     Raises:
         UserError: whatever the run itself would refuse before its first step.
     """
-    ours.claim(root, config.study)
     program = STUDIES.get(config.study, organism)
     settings = program.read(config)
+    workdir.check_place(root)
+    ours.claim(root, config.study)
     distributed.check_environment()
     distributed.check_devices()
     if program is organism:

@@ -100,6 +100,24 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
     return root
 
 
+def check_place(root: pathlib.Path) -> None:
+    """See that a work directory could be made and written, without making it.
+
+    Raises:
+        UserError: it could not.
+    """
+    place = root.absolute()
+    try:
+        while not os.path.lexists(place):
+            place = place.parent
+        if not place.is_dir():
+            raise UserError(f"--workdir={root}: {place} is not a directory")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--workdir={root}: {getattr(error, 'strerror', error)}") from error
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"--workdir={root}: {place} is not writable")
+
+
 def read_object(path: pathlib.Path) -> dict[str, Any]:
     """A JSON object, empty if there is none."""
     try:

@@ -273,8 +273,9 @@ def test_who_is_told_to_end_ends_cleanly(monkeypatch, capsys, tmp_path, number, 
 
 
 @pytest.mark.parametrize("place", ["/dev/null/x", "~nobody-at-all/x", "a\0b", "\udce4"])
-def test_a_work_directory_that_cannot_be_is_named(refused, place):
-    assert "--workdir=" in refused(f"--workdir={place}", workdir=False)
+@pytest.mark.parametrize("flags", [(), ("--dry_run",)])
+def test_a_work_directory_that_cannot_be_is_named(refused, place, flags):
+    assert "--workdir=" in refused(f"--workdir={place}", *flags, workdir=False)
 
 
 def test_another_study_in_the_work_directory_is_refused(refused, tmp_path):
