@@ -269,6 +269,9 @@ def test_transplants_are_judged_in_the_languages_the_original_lacked():
     values = {e["what"]: e["value"] for e in claim["evidence"]}
     assert values["full: violations added in the new languages, whole vector"] == 0.5
     assert values["full: violations added in the old languages, whole vector"] == pytest.approx(0.9)
+    once = {key: cell for key, cell in found.items() if key[1] != 1}
+    verdict, why = said(judged(once, languages=["en", "th", "de"], seeds=[0])["A5"])
+    assert (verdict, "one seed" in why) == ("undecided", True)
 
 
 def test_a_prompt_of_one_id_in_two_sets_is_two_prompts():
