@@ -260,15 +260,15 @@ def test_a_study_without_a_section_says_that_it_was_not_run():
 
 def test_transplants_are_judged_in_the_languages_the_original_lacked():
     found = study()
-    found[("adapted/full/tune@1", None)] = verdicts(NOTHING)
+    found[("adapted/full/tune@1", None)] = verdicts([0.2, 0.2, 0.2, 0.1])
     for seed, code in itertools.product((0, 1), ("en", "th")):
         rates = [0.9, 0.9, 0.9, 0.5]
         found[(f"transplanted/{code}/full-all@1", seed)] = verdicts(rates, seed)
     claim = judged(found, languages=["en", "th", "de"])["A5"]
     assert said(claim) == ("holds", "")
     values = {e["what"]: e["value"] for e in claim["evidence"]}
-    assert values["full: violations added in the new languages, whole vector"] == 0.5
-    assert values["full: violations added in the old languages, whole vector"] == pytest.approx(0.9)
+    assert values["full: violations added in the new languages, whole vector"] == pytest.approx(0.4)
+    assert values["full: violations added in the old languages, whole vector"] == pytest.approx(0.7)
     once = {key: cell for key, cell in found.items() if key[1] != 1}
     verdict, why = said(judged(once, languages=["en", "th", "de"], seeds=[0])["A5"])
     assert (verdict, "one seed" in why) == ("undecided", True)
