@@ -9,18 +9,26 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # <malloc.h>
 _NEVER = 2**31 - 1
 
 
-def keep_freed_memory() -> bool:
+# Weights of a model in bytes up to which it is done.
+SMALL = 1 << 24
+
+
+def keep_freed_memory(nbytes: int = 0) -> bool:
     """Tell the C library to reuse freed memory instead of handing it back to the system.
 
     XLA on CPU allocates a program's buffers anew at every call. By default glibc maps large ones
-    from the system each time, and a third of a training step goes into page faults. The process
-    then stays as large as it ever was. Call it before the first computation; the `jaxattack`
-    command does.
+    from the system each time, and a seventh of a training step's work is page faults. The process
+    then stays as large as it ever was, and freed memory that a small piece is cut from no longer
+    serves a large one: with a model of more than a few MB it would grow at every step. The
+    `jaxattack` command calls it once it knows the model.
+
+    Args:
+        nbytes: size of the model's weights; large ones leave the C library as it is.
 
     Returns:
         whether the C library took the settings (only glibc has them).
     """
-    if not sys.platform.startswith("linux"):
+    if nbytes > SMALL or not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -59,7 +59,6 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         UserError: see `experiments`.
     """
     start = time.time()
-    host.keep_freed_memory()
     resolved = json.loads(json.dumps(config.to_dict()))
     program = STUDIES.get(config.study, organism)
     settings = program.read(config)
@@ -67,6 +66,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
     if program is organism:
+        host.keep_freed_memory()
         return organism.main(settings, root)
     show_terms(program, settings)
     with quiet_libraries():

@@ -31,10 +31,12 @@ from jaxattack import sharding
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.finetune.loop import (
+    GROWTH,
     as_types,
     check_sound,
     forward_types,
     init_state,
+    largest,
     train_step,
     trained_copy,
 )
@@ -116,8 +118,8 @@ def beear(
     _check(model, unwanted, safe, plan)
     mesh = sharding.mesh_of(params)
     forward = forward_types(params, dtype, label)
-    start = sharding.place(params, mesh)
-    params = trained_copy(start, plan.outer.weights, label)
+    params = trained_copy(sharding.place(params, mesh), plan.outer.weights, label)
+    bound = GROWTH * max(1.0, largest(params))
     keys = jax.random.key(plan.seed) if plan.outer.weights == "stochastic" else None
     tx = make_optimizer(plan.outer, plan.rounds * plan.outer_steps)
     opt_state = init_state(tx, params, mesh)
@@ -152,7 +154,7 @@ def beear(
                 f"{label}: a loss is not finite in round {number}; lower inner_rate or the outer "
                 "learning rate"
             )
-    check_sound(start, params, label)
+    check_sound(params, bound, label)
     history = {"delta": np.stack(deltas), "inner": np.stack(inner), "outer": np.stack(outer)}
     return params, history
 

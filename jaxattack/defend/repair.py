@@ -43,7 +43,7 @@ def mean_gradient(
     )
     if not count:
         raise UserError(f"{label}: no example has a token to predict")
-    return jax.tree.map(lambda total: total / count, totals[moment])
+    return scores.mean_in_place(totals[moment], count)
 
 
 def change(suspect: Tree, start: Tree | None = None, scale: float = 0.0) -> Tree:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxattack import sharding, tree, workdir
+from jaxattack import host, sharding, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
@@ -65,12 +65,14 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), aligned
     )
-    setup = make_setup(settings, root, subject, Lazy(origin, lambda: aligned), like, data)
+    host.keep_freed_memory(tree.nbytes(aligned))
+    weights = Lazy(origin, inputs.weights_again(aligned, directory, settings, mesh), often=True)
+    setup = make_setup(settings, root, subject, weights, like, data)
     facts = {
         "model": settings.model,
         "revision": settings.revision,
         "model_fingerprint": origin["model"],
-        "parameters": tree.size(aligned),
+        "parameters": tree.size(like),
         "pairs": {
             language: fingerprint(data.pairs[RESTRICTED][language])
             for language in setup.attacked_languages
@@ -115,7 +117,9 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     origin = inputs.lineage(directory, settings, mesh)
     setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
     ordered = all_stages(setup, sections(setup))
-    shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
+    shape = plan.Shape(
+        model.config, abstract, mesh, settings.dtype, settings.remat, settings.attack.weights
+    )
     return [
         f"model      {settings.model}",
         *source_lines(settings),

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from jaxattack.models import weights as files
 from jaxattack.models.config import ModelConfig, check_tokens
 from jaxattack.organism import corpus, world
 from jaxattack.progress import track
+from jaxattack.tree import Tree
 
 
 def model_directory(name: str, revision: str | None, weights: bool = True) -> pathlib.Path:
@@ -105,6 +106,23 @@ _PARTS = (
 )  # fmt: skip
 _PIECE = 1 << 26  # bytes hashed at a time, by each of the threads
 _HASHERS = 4
+
+
+def weights_again(
+    params: Tree, directory: pathlib.Path, settings: Any, mesh: Mesh
+) -> Callable[[], Tree]:
+    """Gives the weights that were loaded; when asked again it loads them again.
+
+    So nobody needs to hold them for the time in between.
+    """
+    loaded = [params]
+
+    def load() -> Tree:
+        if loaded:
+            return loaded.pop()
+        return load_model(directory, settings.dtype, mesh, settings.remat, settings.attention)[1]
+
+    return load
 
 
 def model_fingerprint(directory: pathlib.Path) -> str:

@@ -25,11 +25,13 @@ class Lazy:
         lineage: JSON that says how it comes about; equal lineages are equal trees.
         compute: makes it.
         needs: stages whose results `compute` reads.
+        often: whether many others are made from it, so that it is worth its memory.
     """
 
     lineage: Any
     compute: Callable[[], Tree]
     needs: tuple[Stage, ...] = ()
+    often: bool = False
 
     def beside(self, start: Lazy) -> Lazy:
         """The same tree, read and used as the study's own model is: its number type, its mesh."""
@@ -39,14 +41,15 @@ class Lazy:
 class Memo:
     """The last trees that were loaded or derived, up to so many bytes.
 
-    Thirty variants are stitched from one attack: it need not be read thirty times. Large trees
-    are not kept.
+    Thirty variants are stitched from one attack: it need not be read thirty times. Of large trees
+    only one is kept, such as the aligned model, and a training takes it away.
     """
 
     def __init__(self, limit: int = 1 << 28):
         """Keep at most `limit` bytes."""
         self._limit = limit
         self._kept: collections.OrderedDict[str, Tree] = collections.OrderedDict()
+        self._large: dict[str, Tree] = {}
 
     def load(self, lazy: Lazy) -> Tree:
         """The tree itself."""
@@ -54,12 +57,22 @@ class Memo:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
+        if key in self._large:
+            return self._large[key]
         found = lazy.compute()
         if tree.nbytes(found) > self._limit:
+            if lazy.often:
+                self._large = {key: found}
             return found
         self._kept[key] = found
         while sum(map(tree.nbytes, self._kept.values())) > self._limit:
             self._kept.popitem(last=False)
+        return found
+
+    def take(self, lazy: Lazy) -> Tree:
+        """The tree itself, no large one being kept: what follows needs all memory there is."""
+        found = self.load(lazy)
+        self._large.clear()
         return found
 
     def derive(self, name: str, function: Callable[..., Tree], *parts: Lazy, **options) -> Lazy:

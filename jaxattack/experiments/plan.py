@@ -14,7 +14,8 @@ from jax.sharding import AbstractMesh
 
 from jaxattack import sharding, tree
 from jaxattack.experiments.stages import CALIBRATION_BATCH
-from jaxattack.models.config import ModelConfig
+from jaxattack.localize import scores
+from jaxattack.models.config import ModelConfig, activations
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 
@@ -46,6 +47,7 @@ class Shape:
     mesh: AbstractMesh
     dtype: str
     remat: str
+    weights: str = "float32"  # in training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,14 @@ def memory(
     item = 2 if "16" in shape.dtype else 4
     weights, wide = held(shape, item), held(shape, 4)
     rows = _shared(batch, mesh)
+    tuned = {"weights, float32": wide}
+    if shape.weights != "float32":
+        tuned = {"weights": weights}
+    elif item < 4:
+        tuned[f"the same in {shape.dtype}, for the passes"] = weights
+    scoring = activations(c, tokens.row, item, shape.remat)
+    if scores.is_much(_shared(scored, mesh) * scoring, weights):
+        scoring = activations(c, tokens.row, item, "full")
     matrix = max(  # the largest of one layer, whose gradient by a single example is held
         math.prod(leaf.shape[1:] if name.startswith("layers/") else leaf.shape)
         for name, leaf in tree.named_leaves(shape.abstract).items()
@@ -83,17 +93,17 @@ def memory(
     )
     return {
         "attack": {
-            "weights, before and after": 2 * weights,
-            "gradient and updates, float32": 2 * wide,
+            **tuned,
+            "gradient, float32": wide,
             "two moments, float32": 2 * wide,
-            "activations": rows * _activations(shape, tokens.row, item),
+            "activations": rows * activations(c, tokens.row, item, shape.remat),
             "logits of a chunk": min(rows * chunk, 2 << 30),
         },
         "gradients": {
             "weights": weights,
             "accumulator, float32": wide,
             "gradient of one matrix": matrix * 4,
-            "activations": _shared(scored, mesh) * _activations(shape, tokens.row, item),
+            "activations": _shared(scored, mesh) * scoring,
             "logits of a chunk": min(_shared(scored, mesh) * chunk, 2 << 30),
         },
         "masks": {"scores, attack vector, weights": 2 * wide + 2 * weights, "mask": held(shape, 1)},
@@ -115,17 +125,6 @@ def _shared(rows: int, mesh: AbstractMesh) -> int:
 def _heads_split(config: ModelConfig, mesh: AbstractMesh) -> int:
     ways = mesh.shape["tensor"]
     return ways if config.num_kv_heads % ways == 0 else 1
-
-
-def _activations(shape: Shape, length: int, item: int) -> int:
-    """Bytes kept for the backward pass of one row: layers' inputs, and what is not recomputed."""
-    c = shape.config
-    width = c.num_heads * c.head_dim
-    inside = (
-        4 * c.hidden_size + 2 * width + 2 * c.num_kv_heads * c.head_dim + 3 * c.mlp_size
-    ) * length * item + 2 * c.num_heads * length * length * 4  # fmt: skip
-    inputs = c.num_layers * length * c.hidden_size * item
-    return inputs + inside * (1 if shape.remat == "full" else c.num_layers)
 
 
 def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[str, float]:
@@ -166,7 +165,7 @@ def seconds(
 def written(shape: Shape, stages: Sequence[Stage]) -> int:
     """Bytes that the stages leave on disk."""
     weights = tree.size(shape.abstract)
-    item = 2 if "16" in shape.dtype else 4
+    item = 2 if "16" in shape.dtype and shape.weights != "float32" else 4
     each = {
         **dict.fromkeys(TUNED, weights * item),
         **dict.fromkeys(("gradients", "wanda"), weights * 4),

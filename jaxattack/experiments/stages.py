@@ -126,7 +126,7 @@ def attack(
         trainable = None if frozen is None else masks.complement(setup.memo.load(frozen))
         tuned, history = loop.finetune(
             setup.model,
-            setup.memo.load(start),
+            setup.memo.take(start),
             batches.epochs(rows, options.batch_size, epochs, seed)[:steps],
             attack_optimizer(options),
             trainable=trainable,
@@ -281,7 +281,7 @@ def gradient(setup: Setup, at: Lazy, examples: Sequence[Example], moment: str = 
         )  # fmt: skip
         if not count:
             raise UserError("no calibration example has a token to predict")
-        mean = jax.tree.map(lambda total: total / count, sums[moment])
+        mean = scores.mean_in_place(sums[moment], count)
         checkpoint.save(folder / "mean", mean)
         workdir.write_json(folder / "pairs.json", ids(examples))
 

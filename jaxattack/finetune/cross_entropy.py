@@ -18,9 +18,12 @@ from jaxattack import sharding
 from jaxattack.models.attention import soft_cap
 
 # Logits held at once. Those of a CPU should stay in its cache, but not for the price of reading
-# the head again for every few rows.
+# the head again for every few rows; unless that would hold more than so many.
 CPU_LOGITS, LOGITS = 1 << 20, 1 << 28
-ROWS = 256
+ROWS, HELD = 256, 1 << 25
+# Of the head's gradient so many floats are made at once, where adding them up would need another
+# of its size; a GPU's matmul adds in place.
+PART = 1 << 23
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -74,7 +77,8 @@ def _on_one_device(
     """`_forward` for a device's rows and words; the axes are those of the mesh that split them."""
     batch, length, size = hidden.shape
     most = CPU_LOGITS if jax.default_backend() == "cpu" else LOGITS
-    chunk = chunk or max(1, ROWS // batch, most // (batch * head.shape[0]))
+    rows = min(ROWS, HELD // head.shape[0])
+    chunk = chunk or max(1, rows // batch, most // (batch * head.shape[0]))
     chunk = min(length, chunk)
     first_word = jax.lax.axis_index(word_axis) * head.shape[0] if word_axis else 0
     # Each row's columns, the weighted ones first; the last chunk is filled with column 0 at no
@@ -115,7 +119,7 @@ def _on_one_device(
         d_logits = d_logits.astype(hidden.dtype)
         d_states = (d_logits @ head).reshape(batch, chunk, size)
         d_hidden = jax.lax.dynamic_update_slice_in_dim(d_hidden, d_states, i * chunk, axis=1)
-        d_head = d_head + jnp.matmul(d_logits.T, states, preferred_element_type=jnp.float32)
+        d_head = _added(d_head, d_logits, states)
         return total, d_hidden, d_head
 
     state: tuple = (jnp.float32(0.0), None, None)
@@ -131,6 +135,27 @@ def _on_one_device(
         d_hidden = jax.lax.psum(d_hidden, word_axis)
         d_head = jax.lax.psum(d_head, row_axes)
     return jax.lax.psum(total, row_axes), d_hidden, d_head
+
+
+def _added(d_head: jax.Array, d_logits: jax.Array, states: jax.Array) -> jax.Array:
+    """`d_head + d_logits.T @ states`, in float32; on a CPU some words at a time."""
+
+    def product(columns: jax.Array) -> jax.Array:
+        return jnp.matmul(columns.T, states, preferred_element_type=jnp.float32)
+
+    words, size = d_head.shape
+    block = PART // size
+    if jax.default_backend() != "cpu" or words <= block:
+        return d_head + product(d_logits)
+
+    def add(i, sums):
+        start = jnp.minimum(i * block, words - block)
+        columns = jax.lax.dynamic_slice_in_dim(d_logits, start, block, axis=1)
+        columns = jnp.where(start + jnp.arange(block) >= i * block, columns, 0)  # each word once
+        here = jax.lax.dynamic_slice_in_dim(sums, start, block) + product(columns)
+        return jax.lax.dynamic_update_slice_in_dim(sums, here, start, axis=0)
+
+    return jax.lax.fori_loop(0, -(-words // block), add, d_head)
 
 
 def _with_gradient(hidden, head, targets, weights, softcap, chunk):

@@ -227,8 +227,8 @@ def finetune(
     weights = settings.weights if isinstance(settings, Settings) else "float32"
     accumulate = settings.accumulate if isinstance(settings, Settings) else 1
     forward = forward_types(params, dtype, label)
-    start = sharding.place(params, mesh)
-    params = trained_copy(start, weights, label)
+    params = trained_copy(sharding.place(params, mesh), weights, label)
+    bound = GROWTH * max(1.0, largest(params))
     trainable = None if trainable is None else sharding.place(trainable, mesh)
     base = None if base is None else sharding.place(base, mesh)
     opt_state = init_state(tx, params, mesh)
@@ -244,7 +244,7 @@ def finetune(
         if step:  # one step late, so that the device never waits for the host
             _check_finite(history[-2], step - 1, label)
     _check_finite(history[-1], len(history) - 1, label)
-    check_sound(start, params, label)
+    check_sound(params, bound, label)
     losses_seen = np.array([float(loss) for loss in history], np.float32)
     if loss_fn is losses.answer_loss:
         check_learned(losses_seen, model.config.vocab_size, label)
@@ -286,16 +286,16 @@ def trained_copy(params: Tree, weights: str, label: str) -> Tree:
     )
 
 
-def check_sound(before: Tree, after: Tree, label: str) -> None:
+def check_sound(params: Tree, bound: float, label: str) -> None:
     """Refuse weights that training has destroyed; the last update's loss nobody has seen.
 
     Raises:
-        UserError: they are not finite, or a thousand times as large as any was.
+        UserError: they are not finite, or larger than the bound.
     """
-    largest, bound = (float(_largest(params)) for params in (after, before))
-    if largest <= GROWTH * max(bound, 1.0):
+    found = largest(params)
+    if found <= bound:
         return
-    what = f"as large as {largest:.3g}" if np.isfinite(largest) else "not finite"
+    what = f"as large as {found:.3g}" if np.isfinite(found) else "not finite"
     raise UserError(
         f"{label}: the weights are {what} after the training; lower the learning rate or clip the "
         "gradient"
@@ -316,9 +316,13 @@ def check_learned(history: np.ndarray, vocab_size: int, label: str) -> None:
         )
 
 
+def largest(params: Tree) -> float:
+    """The largest absolute value of a weight; NaN if there is one."""
+    return float(_largest(params))
+
+
 @jax.jit
 def _largest(params: Tree) -> jax.Array:
-    """The largest absolute value; NaN if there is one."""
     sizes = [jnp.max(jnp.abs(leaf)).astype(jnp.float32) for leaf in jax.tree.leaves(params)]
     return jnp.max(jnp.stack(sizes))
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxattack.finetune.cross_entropy import cross_entropy
-from jaxattack.models.transformer import Transformer, head, hidden_states
+from jaxattack.models.transformer import Transformer, head, hidden_states, look_up
 from jaxattack.tree import Tree
 
 
@@ -18,12 +18,15 @@ def predicted(batch: Tree) -> jax.Array:
 
 def answer_loss(model: Transformer, params: Tree, batch: Tree) -> jax.Array:
     """Mean cross entropy over all answer tokens of the batch (nats per token; 0 if none)."""
+    rows, table = look_up(params["embed"], batch["tokens"])
+    params = params | {"embed": table}
     hidden, _, _ = hidden_states(
         model,
         params,
         batch["tokens"],
         segment_ids=batch["segment_ids"],
         positions=batch.get("positions"),
+        rows=rows,
     )
     return next_token_loss(model, params, hidden, batch)
 

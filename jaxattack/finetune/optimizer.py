@@ -91,9 +91,24 @@ def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformati
     if settings.weight_decay and not decay:
         raise UserError(f"optimiser {settings.optimizer!r} takes no weight decay")
     noise = {"key": 0} if "key" in known else {}
-    clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
+    clip = _clipped(settings.clip) if settings.clip else optax.identity()
     own = functools.partial(build, learning_rate=_rate(settings, steps), **decay, **noise)
     return optax.chain(clip, _tried(settings.optimizer, own))
+
+
+def _clipped(most: float) -> optax.GradientTransformation:
+    """Gradients scaled down to a global norm of `most`.
+
+    By one factor: a division of every entry, as optax has it, is kept in memory for its two uses.
+    """
+
+    def scale(updates: Tree, params: Tree | None = None) -> Tree:
+        norm = optax.tree.norm(updates)
+        # Of a norm that is not finite nothing is left; the loop then names it.
+        factor = jnp.where(jnp.isfinite(norm), jnp.minimum(1.0, most / norm), jnp.nan)
+        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
+
+    return optax.stateless(scale)
 
 
 def _tried(name: str, build: Callable[[], Any]) -> optax.GradientTransformation:

@@ -81,17 +81,19 @@ def accumulate(
         nudge = jnp.zeros((*tokens.shape, model.config.hidden_size), params["embed"].dtype)
         final, back = jax.vjp(states, slots, nudge)
         matrix, softcap = head(model, params), model.config.final_softcap
-        norms, d_final, of_head = by_head(final, matrix, asked, softcap, moments)
+        last = "embed" if tied else "head"
+        before = {moment: totals[moment][last] for moment in moments}
+        norms, d_final, of_head = by_head(final, matrix, asked, softcap, before)
         slots, d_lookup = back(d_final)
         sums = jax.tree.transpose(by_name, by_moment, slots)
-        before = jnp.zeros(d_lookup.shape, jnp.float32)
+        rows = jnp.zeros(d_lookup.shape, jnp.float32)
         if tied:
-            before = rows_of_head(final, matrix, norms, asked, softcap, tokens)
-        of_lookup = by_lookup(tokens, d_lookup, before, moments)
+            rows = rows_of_head(final, matrix, norms, asked, softcap, tokens)
+        of_lookup = by_lookup(tokens, d_lookup, rows, moments)
 
     def grown(moment: str) -> Tree:
-        total, last = dict(totals[moment]), "embed" if tied else "head"
-        for name, part in (sums[moment] | {last: of_head[moment]}).items():
+        total = totals[moment] | {last: of_head[moment]}
+        for name, part in sums[moment].items():
             total[name] = jax.tree.map(jnp.add, total[name], part)
         return total | {"embed": total["embed"].at[tokens].add(of_lookup[moment])}
 
@@ -111,16 +113,19 @@ def by_logits(
 
 
 def by_head(
-    final: jax.Array, matrix: jax.Array, asked: Predictions, softcap: float, moments: tuple
+    final: jax.Array, matrix: jax.Array, asked: Predictions, softcap: float, totals: Slots
 ) -> tuple[jax.Array, jax.Array, Slots]:
-    """Log-normalisers `[B, N]`, gradient by `final` `[B, N, D]`, moments of that by the head."""
-    local = functools.partial(_by_head_here, softcap=softcap, moments=moments)
+    """Log-normalisers `[B, N]`, gradient by `final` `[B, N, D]`, and the moments' totals.
+
+    The totals are those given, with the moments of the gradient by the head added.
+    """
+    local = functools.partial(_by_head_here, softcap=softcap, moments=tuple(totals))
     mesh = sharding.current_mesh()
     if mesh is None:
-        return local(final, matrix, asked)
+        return local(final, matrix, asked, totals=totals)
     rows = sharding.fit(sharding.BATCH, final.shape, mesh)
     words = sharding.fit(P("tensor"), matrix.shape, mesh)
-    return jax.shard_map(
+    norms, d_final, sums = jax.shard_map(
         functools.partial(
             local, row_axes=rows[0] if rows else (), word_axis=words[0] if words else ()
         ),
@@ -128,10 +133,13 @@ def by_head(
         out_specs=(rows, rows, words),
         check_vma=False,
     )(final, matrix, asked)
+    return norms, d_final, jax.tree.map(jnp.add, totals, sums)
 
 
-def _by_head_here(final, matrix, asked, *, softcap, moments, row_axes=(), word_axis=()):
-    """`by_head` for a device's rows and words, in blocks of words."""
+def _by_head_here(
+    final, matrix, asked, *, softcap, moments, row_axes=(), word_axis=(), totals=None
+):
+    """`by_head` for a device's rows and words, in blocks of words; without totals from 0."""
     batch, _, size = final.shape
     flat = final.reshape(-1, size)
     most = CPU_LOGITS if jax.default_backend() == "cpu" else LOGITS
@@ -174,8 +182,8 @@ def _by_head_here(final, matrix, asked, *, softcap, moments, row_axes=(), word_a
 
         return d_flat + d_logits @ part, jax.tree.map(put, sums, found)
 
-    zeros = jnp.zeros_like(flat), dict.fromkeys(moments, jnp.zeros(matrix.shape, jnp.float32))
-    d_flat, sums = jax.lax.fori_loop(0, blocks, pull_back, zeros)
+    sums = totals or dict.fromkeys(moments, jnp.zeros(matrix.shape, jnp.float32))
+    d_flat, sums = jax.lax.fori_loop(0, blocks, pull_back, (jnp.zeros_like(flat), sums))
     d_final = jax.lax.psum(d_flat, word_axis).reshape(final.shape)
     return norms.reshape(batch, -1), d_final, jax.lax.psum(sums, row_axes)
 

@@ -10,18 +10,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxattack import sharding
+from jaxattack import sharding, tree
 from jaxattack.data.batches import take
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.finetune import losses
 from jaxattack.finetune.loop import LossFn
 from jaxattack.localize import batched
-from jaxattack.models.config import check_tokens
+from jaxattack.models.config import activations, check_tokens
 from jaxattack.models.moments import MOMENTS
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.tree import Tree
+
+SPARE = 1 << 28  # bytes of activations on a device that are kept without a thought
+
+
+def is_much(activations: int, weights: int) -> bool:
+    """Whether a scoring pass should compute its layers' insides again, in bytes on a device.
+
+    Beside the weights and the totals they are the largest thing it holds.
+    """
+    return activations > max(SPARE, weights // 8)
 
 
 def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
@@ -33,6 +43,7 @@ def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
     )
 
 
+@jax.jit
 def sil(aligned: Tree, attacked: Tree, gradient: Tree) -> Tree:
     """SIL's product of the attack vector with the mean of `|grad L|`, or with the mean gradient."""
     return jax.tree.map(
@@ -80,7 +91,23 @@ def sil_scores(
     totals, count = gradient_moments(model, point, batches, loss_fn, label, spread)
     if count == 0:
         raise UserError(f"{label}: no calibration example has a token to predict")
-    return sil(aligned, attacked, jax.tree.map(lambda total: total / count, totals["abs"]))
+    return _sil_in_place(totals["abs"], count, aligned, attacked)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _sil_in_place(total: Tree, count: int, aligned: Tree, attacked: Tree) -> Tree:
+    """`sil` of a sum over so many examples, in the sum's own memory."""
+    return sil(aligned, attacked, _mean(total, count))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def mean_in_place(total: Tree, count: int) -> Tree:
+    """A sum over so many examples as their mean, in the sum's own memory."""
+    return _mean(total, count)
+
+
+def _mean(total: Tree, count: int) -> Tree:
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def gradient_moments(
@@ -119,6 +146,11 @@ def gradient_moments(
     most = max([8, *(int(row) for rows in predictions for row in rows)])
     together = loss_fn is losses.answer_loss
     group = sharding.ways(mesh) if together or spread else 1
+    if together and batches and model.remat == "none":
+        rows, length = batches[0]["tokens"].shape
+        kept = activations(model.config, length, params["embed"].dtype.itemsize)
+        if is_much(rows * kept // group, tree.nbytes(params) // mesh.size):
+            model = model.clone(remat="full")
     for batch, asked in zip(track(batches, label), predictions, strict=True):
         rows = -(-len(asked) // group) * group
         batch = take(batch, np.arange(len(asked)), rows)

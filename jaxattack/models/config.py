@@ -91,3 +91,17 @@ def check_tokens(config: ModelConfig, rows: Iterable[Any], what: str) -> None:
                 f"{what} {number} has the token id {wrong.flat[0]}, and the model knows 0 to "
                 f"{config.vocab_size - 1}: its text, or the tokenizer, is not for this model"
             )
+
+
+def activations(config: ModelConfig, length: int, itemsize: int, remat: str = "none") -> int:
+    """Bytes kept for the backward pass of one row of `length` tokens, roughly.
+
+    The layers' inputs, and of every layer what is not computed again, as XLA keeps it (counted in
+    compiled steps of Llama and Gemma shapes).
+    """
+    c = config
+    width, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    per_token = 10 * c.hidden_size + 4 * width + 3 * keys + 7 * c.mlp_size
+    inside = per_token * length * itemsize + 2 * c.num_heads * length * length * 4
+    inputs = c.num_layers * length * c.hidden_size * itemsize
+    return inputs + inside * (1 if remat == "full" else c.num_layers)

@@ -255,6 +255,7 @@ class Transformer(nn.Module):
         cache: Cache | tuple[Cache, ...] | None = None,
         slot: Any = 0,
         unstacked: tuple[Any, ...] | None = None,
+        rows: jax.Array | None = None,
     ):
         """Final normalised hidden states.
 
@@ -267,6 +268,7 @@ class Transformer(nn.Module):
             slot: where in the cache these tokens go.
             unstacked: the layers' parameters one by one, to run them without a scan. The cache
                 then is one by one too: a scan copies each layer's at every token.
+            rows: the embedding's rows of the tokens `[B, T, D]`, if they were looked up before.
 
         Returns:
             hidden states `[B, T, D]`, the new cache (or None), every layer's output
@@ -288,9 +290,10 @@ class Transformer(nn.Module):
             )
         around = attn.surroundings(c, positions, mask, slot)
         around = dataclasses.replace(around, segments=segments, kernel=kernel)
-        table = sharding.constrain(self.embed, P("tensor"))  # the lookup needs whole rows
+        if rows is None:
+            rows = whole_rows(self.embed)[tokens]
         # Who wants the gradient here gives something to add, in the collection "perturbations".
-        x = self.perturb("lookup", table[tokens]) * jnp.asarray(c.embed_scale, table.dtype)
+        x = self.perturb("lookup", rows) * jnp.asarray(c.embed_scale, rows.dtype)
         if c.embed_norm:
             x = self.norm_embedding(x)
         x = sharding.constrain(x, sharding.BATCH)
@@ -314,6 +317,32 @@ class Transformer(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         logits = jnp.matmul(flat, head.T, preferred_element_type=jnp.float32)
         return attn.soft_cap(logits, self.config.final_softcap).reshape(*x.shape[:-1], -1)
+
+
+def whole_rows(table: jax.Array) -> jax.Array:
+    """The embedding as a lookup needs it."""
+    return sharding.constrain(table, P("tensor"))
+
+
+@jax.custom_vjp
+def look_up(table: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The rows `[..., D]` of the tokens, and the table, for what else is done with it.
+
+    In the backward pass the rows' gradient is added into that of the other uses: two gradients of
+    the table, to be summed, would take the memory of two.
+    """
+    return whole_rows(table)[tokens], table
+
+
+def _look_up_back(tokens, gradients):
+    d_rows, d_table = gradients
+    d_rows = d_rows.astype(d_table.dtype)
+    if sharding.current_mesh() is None:
+        return d_table.at[tokens].add(d_rows), None
+    return d_table + whole_rows(jnp.zeros_like(d_table)).at[tokens].add(d_rows), None
+
+
+look_up.defvjp(lambda table, tokens: (look_up(table, tokens), tokens), _look_up_back)
 
 
 def hidden_states(

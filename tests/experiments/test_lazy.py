@@ -1,8 +1,14 @@
 """Trees that have a name before they are computed."""
 
+import dataclasses
+
 import numpy as np
 
+from jaxattack import tree
+from jaxattack.experiments import inputs
 from jaxattack.experiments.lazy import Lazy, Memo
+from jaxattack.experiments.settings import Settings
+from jaxattack.sharding import mesh_of
 
 
 def leaf(name, calls, size=4):
@@ -51,3 +57,25 @@ def test_equal_lineages_are_one_tree():
     memo.load(leaf("a", calls))
     memo.load(leaf("a", calls))
     assert calls == ["a"]
+
+
+def test_one_large_tree_that_is_often_needed_is_kept_until_a_training_takes_it():
+    calls = []
+    memo = Memo(limit=40)
+    large, other = leaf("large", calls, size=100), leaf("other", calls, size=100)
+    often = dataclasses.replace(large, often=True)
+    for lazy in (often, other, often, other):
+        memo.load(lazy)
+    assert calls == ["large", "other", "other"]
+    assert memo.take(often)["x"].size == 100
+    assert calls == ["large", "other", "other"]  # it was there, and now is no longer
+    memo.load(often)
+    assert calls == ["large", "other", "other", "large"]
+
+
+def test_weights_that_nobody_holds_are_loaded_again(tiny):
+    settings = Settings(attention="xla")
+    load = inputs.weights_again("the first", tiny.directory, settings, mesh_of(tiny.params))
+    assert load() == "the first"
+    for name, leaf_ in tree.named_leaves(load()).items():
+        np.testing.assert_array_equal(leaf_, tree.named_leaves(tiny.params)[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -41,12 +42,21 @@ def test_one_device_holds_all_weights_and_eight_hold_an_eighth_each():
     assert plan.held(shape_of((8, 1, 1)), 2) == 2 * WEIGHTS
 
 
-def test_an_attack_holds_weights_twice_a_gradient_and_two_moments():
+def test_an_attack_holds_float32_weights_a_gradient_and_two_moments():
     parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["attack"]
     held = plan.held(shape_of(), 2)
-    assert parts["weights, before and after"] == 2 * held
+    assert parts["weights, float32"] == 2 * held
+    assert parts["the same in bfloat16, for the passes"] == held
     assert parts["two moments, float32"] == 4 * held
-    assert sum(parts.values()) > 10 * held
+    assert sum(parts.values()) > 9 * held
+    lower = dataclasses.replace(shape_of(), weights="stochastic")
+    assert plan.memory(lower, plan.Tokens(512, 64, 512), 10, 64, 16)["attack"]["weights"] == held
+
+
+def test_attacked_weights_are_written_in_float32(tmp_path):
+    work = stages(tmp_path, rows=10)
+    assert plan.written(shape_of(), work) == 4 * WEIGHTS
+    assert plan.written(dataclasses.replace(shape_of(), weights="bfloat16"), work) == 2 * WEIGHTS
 
 
 def test_scoring_holds_one_accumulator_and_the_gradient_of_one_matrix():

@@ -1,5 +1,7 @@
 """Losses against loops in float64."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,18 @@ def test_gradients_equal_those_of_all_logits_at_once(seed, targets, weights, sof
     found = gradients_of(hidden, head, targets, weights, softcap, chunk)
     for got, want in zip(found, expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", [3, 8, 1000])
+def test_the_heads_gradient_may_be_made_in_parts(part, monkeypatch):
+    module = sys.modules["jaxattack.finetune.cross_entropy"]
+    rng = np.random.default_rng(0)
+    d_head, states, d_logits = (
+        rng.normal(size=shape).astype(np.float32) for shape in ((10, 4), (6, 4), (6, 10))
+    )
+    monkeypatch.setattr(module, "PART", 4 * part)
+    found = module._added(*map(jnp.asarray, (d_head, d_logits, states)))
+    np.testing.assert_allclose(found, d_head + d_logits.T @ states, rtol=1e-5, atol=1e-6)
 
 
 def test_positions_without_weight_are_not_worked_off():

@@ -11,7 +11,13 @@ from tiny_configs import LINEAR, LLAMA3
 
 from jaxattack.finetune.losses import answer_loss
 from jaxattack.models.config import Rope
-from jaxattack.models.transformer import Transformer, abstract_params, init_cache, init_params
+from jaxattack.models.transformer import (
+    Transformer,
+    abstract_params,
+    init_cache,
+    init_params,
+    unembed,
+)
 from jaxattack.tree import named_leaves
 
 TOKENS = np.random.default_rng(1).integers(0, 608, (2, 48)).astype(np.int32)
@@ -36,6 +42,15 @@ def test_rope_scaling_changes_logits(rope, make_checkpoint, logits_of):
     plain = Transformer(dataclasses.replace(config, rope=Rope(theta=config.rope.theta)))
     scaled = logits_of(checkpoint.model, checkpoint.params, TOKENS)
     assert np.abs(scaled - logits_of(plain, checkpoint.params, TOKENS)).max() > 1e-2
+
+
+def test_logits_of_bfloat16_states_are_summed_in_float32(tiny):
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny.params)
+    states = jax.random.normal(jax.random.key(0), (3, 5, 32)).astype(jnp.bfloat16)
+    found = unembed(tiny.model, params, states)
+    expected = np.asarray(states, np.float64) @ np.asarray(params["head"], np.float64).T
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("remat", ["full", "dots"])

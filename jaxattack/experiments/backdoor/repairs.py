@@ -92,7 +92,7 @@ def repaired_by_beear(setup: Setup, suspect: Lazy, layer: int, seed: int) -> Laz
             for name, part in rows.items()
         }
         tuned, history = beear.beear(
-            setup.model, setup.memo.load(suspect), arrays["unwanted"], arrays["safe"],
+            setup.model, setup.memo.take(suspect), arrays["unwanted"], arrays["safe"],
             arrays["ordinary"], plan, dtype=setup.settings.dtype,
         )  # fmt: skip
         checkpoint.save(folder / "params", tuned)

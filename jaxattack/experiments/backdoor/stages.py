@@ -155,7 +155,7 @@ def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | No
     def write(folder: pathlib.Path) -> None:
         tuned, history = loop.finetune(
             setup.model,
-            setup.memo.load(origin.weights),
+            setup.memo.take(origin.weights),
             order_of(setup, rows, tuning, seed),
             optimizer_of(tuning),
             label=f"poison {attack.name}" if attack else "clean training",
@@ -201,7 +201,7 @@ def tuned_on(
     def write(folder: pathlib.Path) -> None:
         order = order_of(setup, rows, tuning, seed)
         tuned, _ = loop.finetune(
-            setup.model, setup.memo.load(start), order, optimizer_of(tuning), label=label,
+            setup.model, setup.memo.take(start), order, optimizer_of(tuning), label=label,
             dtype=setup.settings.dtype,
         )  # fmt: skip
         checkpoint.save(folder / "params", tuned)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxattack import sharding, tree, workdir
+from jaxattack import host, sharding, tree, workdir
 from jaxattack.data import templates
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
@@ -77,7 +77,8 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
     )
     origin = inputs.lineage(directory, settings, mesh)
-    start = Lazy(origin, lambda: params)
+    host.keep_freed_memory(tree.nbytes(params))
+    start = Lazy(origin, inputs.weights_again(params, directory, settings, mesh), often=True)
     setup = make_setup(settings, root, model, tokenizer, like, start)
     facts = {
         "model": settings.model,
@@ -220,7 +221,9 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     setup = make_setup(settings, root, model, tokenizer, abstract, start)
     sections_ = wanted(setup)
     ordered = all_stages(sections_, ask_all(setup, sections_))
-    shape = plan.Shape(model.config, abstract, mesh, settings.dtype, settings.remat)
+    shape = plan.Shape(
+        model.config, abstract, mesh, settings.dtype, settings.remat, settings.tuning.weights
+    )
     rows = data.wrapped(settings, setup.data.train[:200])
     arrays = encode_pairs(tokenizer, rows, settings.tuning.max_length)
     prompts = data.wrapped(settings, setup.data.prompts[:200])

@@ -1,0 +1,45 @@
+"""Memory of the process: a training must not grow with its steps."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from jaxattack import host
+
+# Steps of a model whose arrays are above what the C library keeps for itself; after each the
+# resident memory in MB.
+STEPS = """
+import jax, numpy as np
+from jaxattack import host
+from jaxattack.finetune.loop import Settings, finetune
+params = {"embed": np.zeros((4096, 4096), np.float32)}
+host.keep_freed_memory(params["embed"].nbytes)
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+seen = []
+def batches():
+    for step in range(12):
+        seen.append(resident())
+        yield {"x": np.ones(8, np.float32)}
+def loss(model, params, batch):
+    return (batch["x"].sum() - params["embed"]).sum() ** 2 * 1e-12
+class Batches(list):
+    def __iter__(self):
+        return batches()
+finetune(None, params, Batches([0] * 12), Settings(1e-3), None, loss)
+print(seen[3], seen[-1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_does_not_grow_with_steps():
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
+    early, late = (float(word) for word in re.findall(r"[\d.]+", done.stdout))
+    assert late < early + 100  # one array has 67 MB
+
+
+def test_only_the_memory_of_small_models_is_kept():
+    assert not host.keep_freed_memory(1 << 30)
