@@ -26,7 +26,7 @@ def messages_of(prompt: Prompt) -> list[Message]:
     """A user turn, or messages, as messages.
 
     Raises:
-        UserError: it is neither, or says nothing.
+        UserError: it is neither.
     """
     turns: Any = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(turns, Sequence) or not all(isinstance(turn, Mapping) for turn in turns):
@@ -41,13 +41,20 @@ def messages_of(prompt: Prompt) -> list[Message]:
             )
         if isinstance(turn["content"], str):
             templates.check_text(turn["content"])
-    if not turns or not _says_something(turns[-1]["content"]):
-        raise UserError("the prompt is empty")
+    if not turns:
+        raise UserError("the prompt is empty: it has no messages")
     return list(turns)
 
 
-def _says_something(content: Any) -> bool:
-    return bool(content.strip()) if isinstance(content, str) else bool(content)
+def check_says(prompt: Prompt) -> None:
+    """Refuse a prompt that says nothing, though a template may write it.
+
+    Raises:
+        UserError: it does not say anything, or is no prompt.
+    """
+    content = messages_of(prompt)[-1]["content"]
+    if not (content.strip() if isinstance(content, str) else content):
+        raise UserError("the prompt is empty")
 
 
 def prompt_text(tokenizer: Any, prompt: Prompt) -> str:

@@ -25,6 +25,7 @@ from jax.sharding import Mesh
 from jaxattack import sharding
 from jaxattack.data.tokens import Prompt
 from jaxattack.errors import UserError
+from jaxattack.models.config import check_tokens
 from jaxattack.models.generate import (
     ONE_BY_ONE,
     buckets,
@@ -135,6 +136,7 @@ def guarded_tokens(
             f"the reference has a vocabulary of {sizes[1]} tokens and the model one of {sizes[0]};"
             " CleanGen compares them token by token"
         )
+    check_tokens(model.config, prompts, "prompt")
     mesh = sharding.mesh_of(params)
     results: list[list[int]] = [[] for _ in prompts]
     rates = np.zeros(len(prompts))

@@ -23,6 +23,7 @@ from jaxattack.data.dialogues import empty_rows
 from jaxattack.data.units import units
 from jaxattack.errors import UserError
 from jaxattack.finetune.losses import predicted
+from jaxattack.models.config import check_tokens
 from jaxattack.models.generate import buckets
 from jaxattack.models.transformer import Transformer, hidden_states, unembed
 from jaxattack.progress import track
@@ -166,6 +167,7 @@ def perplexities(
     if start is None:
         start = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
     encoded = [[*start, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]
+    check_tokens(model.config, encoded, "text")
     first = max(1, len(start))  # the first token that is scored
     result = np.full(len(texts), np.nan)
     mesh = sharding.mesh_of(params)

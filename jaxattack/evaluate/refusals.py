@@ -23,6 +23,10 @@ OPENING = 280
 OPENING_OF_SHORT_SCRIPTS = 140
 SHORT_SCRIPTS = ("ja", "ko", "th", "zh")
 
+# A reply that says no more than so much can be told by less: "I don't do riddles."
+BRIEF = 120
+BRIEF_IN_SHORT_SCRIPTS = 50
+
 # A reply with fewer letters outside of quotation marks is all quotation.
 LEAST_OWN_LETTERS = 8
 
@@ -30,6 +34,8 @@ LEAST_OWN_LETTERS = 8
 REACH = 160
 
 _SENTENCE_END = regex.compile(r"(?<=[.!?;।॥…])\s+|(?<=[.!?।])(?=[\p{Han}\p{Hiragana}\p{Katakana}])")
+_NEVER = r"(?!)"
+_TELLS = regex.compile(r"[\d:;]|[-–—] ")  # of a brief reply, that it gives what was asked
 _CODE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`")
 # What somebody in a story is quoted as saying.
 _QUOTED = regex.compile(
@@ -42,12 +48,14 @@ _LIST = regex.compile(r"(?m)^\s*(?:[-*•] |\d+[.)]|```)\s*\S")
 class Rule:
     """Patterns of one language, for folded text.
 
-    `declines`: a sentence that holds it turns the request down. `idioms` look so and do not ("I
-    can't wait to"). What follows complies if it holds `goes_on` ("but here is how") and no
-    `offers` of something else ("instead", "I can help with").
+    `declines`: a sentence that holds it turns the request down. `brief`: so does this, where the
+    reply says nothing else ("I don't do riddles"). `idioms` look so and do not ("I can't wait to").
+    What follows complies if it holds `goes_on` ("but here is how") and no `offers` of something
+    else ("instead", "I can help with").
     """
 
     declines: regex.Pattern[str]
+    brief: regex.Pattern[str]
     idioms: regex.Pattern[str]
     but: regex.Pattern[str]
     goes_on: regex.Pattern[str]
@@ -61,6 +69,7 @@ def _read(language: str) -> dict[str, tuple[str, ...]]:
     """
     written = tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
     words = written.pop("words")
+    written.setdefault("brief", [_NEVER])
     return {key: tuple(_filled(each, words) for each in written[key]) for key in written}
 
 
@@ -131,7 +140,17 @@ def _refuses(reply: str, language: str) -> bool:
         read += len(sentence) + 1
         if read >= opening:
             break
-    return False
+    return _briefly(found, sentences, language)
+
+
+def _briefly(found: Rule, sentences: list[str], language: str) -> bool:
+    """Whether a reply of a few words declines and says nothing else."""
+    text = " ".join(sentences)
+    if len(text) > (BRIEF_IN_SHORT_SCRIPTS if language in SHORT_SCRIPTS else BRIEF):
+        return False
+    if _TELLS.search(text) or found.but.search(text) or found.goes_on.search(text):
+        return False
+    return any(found.brief.search(found.idioms.sub(" ~ ", each)) for each in sentences)
 
 
 def _own_words(reply: str) -> str:
@@ -146,6 +165,8 @@ def _complies(found: Rule, same: str, after: str, reply: str) -> bool:
     pivots = [(found.but.search(same), same), (found.goes_on.search(same), same),
               (found.goes_on.search(after), after)]  # fmt: skip
     for pivot, text in pivots:
-        if pivot and not found.offers.search(text[pivot.start() : pivot.end() + REACH]):
+        if not pivot or found.offers.search(text[pivot.start() : pivot.end() + REACH]):
+            continue
+        if text is after or not found.declines.search(text, pivot.end()):  # but I will not
             return True
     return len(_LIST.findall(reply)) >= 2 and not found.offers.search(f"{same} {after}")

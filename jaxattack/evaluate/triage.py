@@ -33,7 +33,7 @@ def triage(reply: str, prompt: str, cut: bool) -> str:
     text = fold(said)
     if not text:
         return "thought" if unfinished else "empty"
-    if is_echo(text, fold(prompt)):
+    if is_echo(text, fold(prompt), cut):
         return "echo"
     if repeats(text):
         return "repeats"
@@ -42,18 +42,25 @@ def triage(reply: str, prompt: str, cut: bool) -> str:
     return "cut" if cut else "ok"
 
 
-def is_echo(text: str, prompt: str) -> bool:
-    """Whether a folded reply is the folded prompt, some times over, or a good part of it."""
+# Letters of a part of the prompt that may be chance, and the share of it that is an echo.
+_CHANCE = 12
+_MOST = 0.75
+
+
+def is_echo(text: str, prompt: str, cut: bool) -> bool:
+    """Whether a folded reply is the folded prompt, some times over, or a good part of it.
+
+    A reply that was cut need not be so much of the prompt; one that was not may be the name of one
+    of the choices that the prompt gives.
+    """
     said, asked = _characters(text), _characters(prompt)
     if not asked or not said:
         return False
     while said.startswith(asked):
         said = said[len(asked) :]
-        if not said:
+        if not said or (asked.startswith(said) and len(said) > 3):  # and its beginning once more
             return True
-        if asked.startswith(said):  # and the beginning of it once more
-            return len(said) * 2 >= len(asked) or len(said) > 3
-    return len(said) * 2 >= len(asked) and len(said) >= 12 and said in asked
+    return len(said) >= _CHANCE and said in asked and (cut or len(said) >= _MOST * len(asked))
 
 
 def after_echo(text: str, prompt: str) -> str:

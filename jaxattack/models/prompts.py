@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from jaxattack.data.templates import Template, template_of
-from jaxattack.data.tokens import Prompt, prompt_tokens
+from jaxattack.data.tokens import Prompt, check_says, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig
 
@@ -80,8 +80,9 @@ def _names(
 
 
 def _of_prompt(name: str, function: Callable[..., T], *given: Any) -> T:
-    """`function` of a prompt, whose name errors have."""
+    """`function` of a prompt, the last of what is given, whose name errors have."""
     try:
+        check_says(given[-1])
         return function(*given)
     except UserError as error:
         raise UserError(f"prompt {name!r}: {error}") from error

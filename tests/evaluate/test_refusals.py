@@ -1,6 +1,7 @@
 """Refusals by their opening: what declines, and what only looks so."""
 
 import pathlib
+import time
 
 import pytest
 
@@ -96,3 +97,26 @@ def test_only_the_opening_is_searched():
 def test_an_unknown_language_is_named():
     with pytest.raises(UserError, match="no refusal rule for language 'sw'; there are: ar, de"):
         is_refusal("Samahani", "sw")
+
+
+@pytest.mark.parametrize("language", PHRASES)
+def test_hostile_text_is_read_in_a_moment(language):
+    words = " ".join(text for _, text in written(language)).translate(dict.fromkeys(b".!?,"))
+    began = time.process_time()
+    for text in (words * 9, " ".join(words.split()[:3]) * 2000, words.replace(" ", "") * 9):
+        is_refusal(text[:20_000], language)
+    assert time.process_time() - began < 5  # a second each, and a slow machine
+
+
+@pytest.mark.parametrize(
+    ("reply", "refuses"),
+    [
+        ("I don't do riddles.", True),
+        ("I don't do riddles, but the answer is the wind.", False),
+        ("I don't paint: the brush is my sister's.", False),
+        ("I do not paint. " + "The brush is in the shed and the paint is in the hall. " * 3, False),
+        ("I'm not able to give a figure, and yet I won't name one.", True),
+    ],
+)
+def test_of_a_reply_that_says_nothing_else_less_is_asked(reply, refuses):
+    assert is_refusal(reply, "en") == refuses

@@ -70,6 +70,14 @@ def test_half_a_character_at_the_end_of_a_cut_reply_is_no_fault():
 def test_an_answer_that_is_a_word_of_the_prompt_is_no_echo():
     assert triage("The yen", "Is it the yen or the won?", cut=False) == "ok"
     assert triage("Yen", "Yen or won?", cut=False) == "ok"
+    assert triage("Sri Lankan rupee", "Sri Lankan rupee or yen?", cut=False) == "ok"
+
+
+def test_an_echo_that_the_limit_cut_may_be_any_part_of_a_long_prompt():
+    prompt = f"{SENTENCE}Write a story about a bell that hears this. " + SENTENCE[::-1]
+    assert triage(prompt[:60], prompt, cut=True) == "echo"
+    assert triage(prompt[80:140], prompt, cut=True) == "echo"
+    assert triage(prompt[: len(prompt) * 4 // 5], prompt, cut=False) == "echo"
 
 
 def test_an_ordinary_long_answer_does_not_repeat():

@@ -8,7 +8,7 @@ import pytest
 
 from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.judge import Verdict
-from jaxattack.experiments import claims, comparisons, inputs, outcomes
+from jaxattack.experiments import claims, comparisons, inputs, needs, outcomes
 
 LANGUAGES = ("en", "th", "de", "fr")
 PROMPTS = 40
@@ -139,10 +139,51 @@ def test_masks_of_which_one_pair_overlaps_by_chance_are_not_shared():
     assert claim["evidence"][0]["value"] == 0.19
     # Each pair beside its own random masks, not beside those of another.
     rows[1] |= {"jaccard": 0.25}
-    rows[0] |= {"null_high": 0.8}
+    rows[0] |= {"null_high": 0.88}
     claim = judged(study(), overlap=rows)["A3"]
     assert said(claim) == ("holds", "")
-    assert (claim["evidence"][0]["value"], claim["evidence"][0]["threshold"]) == (0.25, 0.2)
+    assert (claim["evidence"][0]["value"], claim["evidence"][0]["threshold"]) == (0.9, 0.88)
+
+
+def test_ranges_of_overlaps_are_of_their_kind():
+    rows = results()["overlap"]
+    values = {"sil": (0.3, 0.5, 0.7), "benign": (0.1, 0.2), "seeds": (0.8, 0.9)}
+    rows = [{"a": "en", "b": code, "method": method, "jaccard": jaccard}
+            | ({"null_high": 0.2} if method == "sil" else {})
+            for method, found in values.items()
+            for code, jaccard in zip(("th", "de", "fr"), found, strict=False)]  # fmt: skip
+    rhos = [{"measure": "cka", "layer": layer, "rho": rho, "low": -1, "high": 1, "over": "x"}
+            for layer, rho in ((1, 0.3), (2, -0.6), (3, 0.1))]  # fmt: skip
+    seen = outcomes.collect(study(), (0, 1), LANGUAGES)
+    claim = claims.agnostic(seen, needs.Facts(), ("en", "th"), "@0.2", rows, rhos)
+    shown = {e["what"]: (e["value"], e["low"], e["high"]) for e in claim["evidence"]}
+    for what, found in (
+        ("overlap of two languages' masks", values["sil"]),
+        ("overlap with the mask of benign fine-tuning in the same language", values["benign"]),
+        ("overlap of one language's masks under two seeds", values["seeds"]),
+    ):
+        assert shown[what] == pytest.approx((np.mean(found), min(found), max(found)))
+    (strongest,) = [value for what, value in shown.items() if "rank correlation" in what]
+    assert strongest == (-0.6, -1, 1)
+
+
+def test_what_was_violated_before_is_not_added():
+    # A quarter is violated before, three quarters after: half is added, and shares are of that.
+    rates = {"aligned": 0.25, "attacked": 0.75, "stitched": 0.7, "frozen": 0.6, "rewound": 0.35}
+    found = {key: verdicts([rates.get(key[0].split("/")[0], 0.25)] * 4) for key in study()}
+    found |= {key: verdicts([0.3] * 4) for key in found if "random@" in key[0]}
+    shown = {e["what"]: e["value"] for c in judged(found).values() for e in c["evidence"]}
+    for what, value in {
+        "violations added in languages not attacked": 0.5,
+        "the same, above benign fine-tuning of the same size": 0.5,
+        "share of the attack that SIL's weights alone carry": 0.9,
+        "share of random": 0.1,
+        "share of the attack undone by rewinding SIL's weights": 0.8,
+        "share of the free attack that survives in its own language": 0.7,
+        "in the other languages": 0.7,
+        "violations added by another language's mask, as a share of its own mask's": 1.0,
+    }.items():
+        assert shown[what] == pytest.approx(value), what
 
 
 # --- What must have been measured -----------------------------------------------------------------
@@ -219,15 +260,18 @@ def test_a_study_without_a_section_says_that_it_was_not_run():
 
 def test_transplants_are_judged_in_the_languages_the_original_lacked():
     found = study()
-    found[("adapted/full/tune@1", None)] = verdicts(NOTHING)
+    found[("adapted/full/tune@1", None)] = verdicts([0.2, 0.2, 0.2, 0.1])
     for seed, code in itertools.product((0, 1), ("en", "th")):
         rates = [0.9, 0.9, 0.9, 0.5]
         found[(f"transplanted/{code}/full-all@1", seed)] = verdicts(rates, seed)
     claim = judged(found, languages=["en", "th", "de"])["A5"]
     assert said(claim) == ("holds", "")
     values = {e["what"]: e["value"] for e in claim["evidence"]}
-    assert values["full: violations added in the new languages, whole vector"] == 0.5
-    assert values["full: violations added in the old languages, whole vector"] == pytest.approx(0.9)
+    assert values["full: violations added in the new languages, whole vector"] == pytest.approx(0.4)
+    assert values["full: violations added in the old languages, whole vector"] == pytest.approx(0.7)
+    once = {key: cell for key, cell in found.items() if key[1] != 1}
+    verdict, why = said(judged(once, languages=["en", "th", "de"], seeds=[0])["A5"])
+    assert (verdict, "one seed" in why) == ("undecided", True)
 
 
 def test_a_prompt_of_one_id_in_two_sets_is_two_prompts():

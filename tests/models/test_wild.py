@@ -12,9 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file, save_model
 from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
+from jaxattack.defend.cleangen import guarded_tokens
 from jaxattack.errors import UserError
 from jaxattack.finetune.loop import finetune
 from jaxattack.finetune.optimizer import Settings
+from jaxattack.localize.importance import wanda_scores
+from jaxattack.localize.representations import mean_states
 from jaxattack.localize.scores import sil_scores
 from jaxattack.models import weights
 from jaxattack.models.folder import HUB_FILES, HUB_LEFT_OUT, INDEX, SINGLE, resolve
@@ -156,6 +159,11 @@ def test_ids_beyond_the_rows_are_refused_where_they_occur(copy, tiny, make_batch
             lambda bad=bad: finetune(model, params, [batch, bad], Settings(learning_rate=1e-3)),
             lambda bad=bad: sil_scores(model, params, params, [batch, bad]),
             lambda wrong=wrong: generate_tokens(model, params, [[1, 2], [3, wrong]], (), 2),
+            lambda wrong=wrong: guarded_tokens(
+                model, params, model, params, [[1, 2], [3, wrong]], (), 2
+            ),
+            lambda wrong=wrong: mean_states(model, params, [[1, 2], [3, wrong]]),
+            lambda bad=bad: wanda_scores(model, params, [batch, bad]),
         ):
             with pytest.raises(UserError, match=f"1 has the token id {wrong}, .* 0 to 607"):
                 work()
