@@ -148,9 +148,11 @@ def _briefly(found: Rule, sentences: list[str], language: str) -> bool:
     text = " ".join(sentences)
     if len(text) > (BRIEF_IN_SHORT_SCRIPTS if language in SHORT_SCRIPTS else BRIEF):
         return False
-    if _TELLS.search(text) or found.but.search(text) or found.goes_on.search(text):
-        return False
-    return any(found.brief.search(found.idioms.sub(" ~ ", each)) for each in sentences)
+    plain = found.idioms.sub(" ~ ", text)
+    declined = None if _TELLS.search(text) else found.brief.search(plain)
+    return declined is not None and not (
+        found.but.search(plain, declined.end()) or found.goes_on.search(plain)
+    )
 
 
 def _own_words(reply: str) -> str:
