@@ -28,7 +28,7 @@ def test_a_section_needs_no_other(section, study, tmp_path):
     [
         ({"transfer__sharing": "(0.1,)"}, "config.transfer.sharing is a knob of the organism"),
         ({"sections": "('adapt',)"}, "name adapted checkpoints, config.adapt.models"),
-        ({"sections": "('adapt',)", "adapt__models": "('{tiny}','{tiny}')"}, "two are called"),
+        ({"sections": "('adapt',)", "adapt__models": "('{tiny}','{tiny}')"}, "give each once"),
         ({"sections": "('adapt',)", "adapt__models": "('{other}',)"},
          "does not fit the attack vector: "),
         ({"sections": "('adapt',)", "adapt__models": "('no/such',)"}, "no/such"),
