@@ -31,6 +31,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Most of the time goes into compiling; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what users run.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     jax.config.update("jax_disable_most_optimizations", True)
+# What is compiled is not kept from run to run: writing it has aborted a test process.
+jax.config.update("jax_enable_compilation_cache", False)
 
 # The same examples in every run, and no folder of old ones.
 hypothesis.settings.register_profile(
