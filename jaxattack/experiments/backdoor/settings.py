@@ -236,7 +236,7 @@ class Measure:
     languages: tuple[str, ...] = setting(
         "languages measured; (): all of the prompts", (), check=languages
     )
-    prompts: int = setting("prompts a language", 24, **COUNT)
+    prompts: int = setting("prompts a language", 60, **COUNT)
     grid_prompts: int = setting(
         "prompts a language of the grid and of what resembles a trigger", 12, **COUNT
     )
