@@ -39,16 +39,8 @@ def run(row: str, side: str, directory: pathlib.Path) -> Measured:
         UnavailableError: the side cannot work here.
         FailedError: it broke.
     """
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(THREADS),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "HF_HUB_OFFLINE": "1",
-        "TORCHINDUCTOR_CACHE_DIR": str(directory / "inductor"),
-    }
     command = [sys.executable, "-m", "benchmarks.side", row, side, str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(directory))
     if done.returncode:
         raise FailedError(f"{side} failed:\n{done.stderr[-3000:]}")
     if side == PREPARE:
@@ -58,6 +50,18 @@ def run(row: str, side: str, directory: pathlib.Path) -> Measured:
         raise UnavailableError(said["unavailable"])
     values = load_arrays(values_file(directory, side))
     return Measured(said["seconds"], values, said["extra"])
+
+
+def environment(directory: pathlib.Path) -> dict[str, str]:
+    """What all sides run under."""
+    return os.environ | {
+        "OMP_NUM_THREADS": str(THREADS),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "HF_HUB_OFFLINE": "1",
+        "TORCHINDUCTOR_CACHE_DIR": str(directory / "inductor"),
+    }
 
 
 def values_file(directory: pathlib.Path, side: str) -> pathlib.Path:
