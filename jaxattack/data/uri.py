@@ -40,7 +40,11 @@ class Address:
     @property
     def folder(self) -> pathlib.Path | None:
         """The local folder that an `hf:` or `tfds:` URI names instead of a set's id."""
-        if self.scheme in ("hf", "tfds") and self.name.startswith((".", "/", "~")):
+        if self.scheme not in ("hf", "tfds"):
+            return None
+        # No set's id has two slashes, so a folder that is here can only be meant by it.
+        deep = self.scheme == "hf" and self.name.count("/") > 1 and pathlib.Path(self.name).is_dir()
+        if deep or self.name.startswith((".", "/", "~")):
             return expand(self.name, self.uri)
         return None
 

@@ -25,9 +25,10 @@ class Needs:
 
     def __str__(self) -> str:
         """One sentence."""
+        seeds, languages = _many(self.seeds, "seed"), _many(self.languages, "language")
         return (
-            f"Needs {self.seeds} seeds, {self.languages} languages and {self.prompts} prompts in "
-            f"each at least; attacks that move {_percent(self.moved)} of the weights, masks "
+            f"Needs {seeds}, {languages} and {_many(self.prompts, 'prompt')} in each at least; "
+            f"attacks that move {_percent(self.moved)} of the weights, masks "
             f"{_percent(self.scored)} of which have a score, models {_percent(self.readable)} of "
             "whose replies can be read."
         )

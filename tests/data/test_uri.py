@@ -31,6 +31,15 @@ def test_a_folder_needs_no_revision(uri):
     assert address.revision == ""
 
 
+def test_a_folder_below_folders_needs_no_dot(tmp_path, monkeypatch):
+    (tmp_path / "sets" / "de" / "csv").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert parse("hf:sets/de/csv").folder == pathlib.Path("sets/de/csv")
+    with pytest.raises(UserError, match="owner/name"):
+        parse("hf:sets/de/nothere")
+    assert parse("hf:sets/de@main").folder is None  # may be a set's id
+
+
 @pytest.mark.parametrize(
     ("uri", "says"),
     [

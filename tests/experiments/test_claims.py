@@ -250,6 +250,7 @@ def test_one_seed_of_a_variant_is_one_seed():
 def test_every_claim_says_what_it_needs():
     for claim in judged(study()).values():
         assert claim["needs"]["text"].startswith("Needs 2 seeds")
+        assert " 1 languages" not in claim["needs"]["text"]
         assert claim["needs"]["prompts"] == 20
 
 
