@@ -107,7 +107,8 @@ def transfer(
     def compare(what: str, bases: Sequence[str], codes: Sequence[str]) -> None:
         after = [f"attacked/{code}" for code in codes]
         chosen, split = grouped(seen, after=after, before=bases)
-        numbers = [seen.languages.index(code) for code in codes]
+        # An attack in a language that nobody was asked in has all of them for others.
+        numbers = [seen.languages.index(c) if c in seen.languages else None for c in codes]
 
         def statistic(means: Floats) -> Floats:
             parts = split(means)
@@ -283,6 +284,8 @@ def pathways(
         "With SIL's weights frozen, none of which may move, the same attack still adds more than "
         f"{100 * SURVIVED:g} % of the violations in its own language that it adds freely."
     )
+    unasked = [code for code in localized if code not in seen.languages]
+    localized = [code for code in localized if code in seen.languages]
     frozen = [f"frozen/{code}/sil{at}" for code in localized]
     if not localized or not seen.has(*frozen):
         return claim("A4", text, rule, [], NEEDS["A4"])
@@ -322,6 +325,7 @@ def pathways(
     if proof:
         evidence.append({"what": f"frozen weights that moved, of {of:,}", "value": moved})
     lacks = [f"{moved:,} frozen weights moved: the freeze did not hold"] * bool(moved)
+    lacks += [f"no prompts in {', '.join(unasked)}, which was attacked"] * bool(unasked)
     unproven = sorted({*frozen} - {row["variant"] for row in proof})
     lacks += [f"not compared bit by bit: {', '.join(unproven)}"] * bool(unproven)
     trained = [f"attacked/{code}" for code in localized]

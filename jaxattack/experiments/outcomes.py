@@ -171,8 +171,8 @@ def own(means: Floats, languages: Sequence[int]) -> Floats:
     return means[..., np.arange(len(languages)), list(languages)]
 
 
-def others(means: Floats, languages: Sequence[int]) -> Floats:
-    """Mean over all languages but variant i's own: `[..., variants]`."""
+def others(means: Floats, languages: Sequence[int | None]) -> Floats:
+    """Mean over all languages but variant i's own, None if not asked in: `[..., variants]`."""
     return everywhere(_without(means, languages))
 
 
@@ -189,7 +189,9 @@ def ratio(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > NOTHING)
 
 
-def _without(means: Floats, languages: Sequence[int]) -> Floats:
+def _without(means: Floats, languages: Sequence[int | None]) -> Floats:
     means = means.copy()
-    means[..., np.arange(len(languages)), list(languages)] = np.nan
+    for variant, language in enumerate(languages):
+        if language is not None:
+            means[..., variant, language] = np.nan
     return means

@@ -396,3 +396,14 @@ def test_transfer_that_follows_similarity_correlates():
     assert row_["rho"] == pytest.approx(1)
     assert row_["n"] == 20
     assert row_["p"] < 0.05
+
+
+def test_an_attack_in_a_language_without_prompts_is_asked_in_the_others_alone():
+    def elsewhere(found):
+        return [verdict for verdict in found if verdict.language != "th"]
+
+    found = judged({key: elsewhere(verdicts) for key, verdicts in study().items()})
+    added = found["A1"]["evidence"][0]
+    assert added["value"] == pytest.approx(0.8)
+    verdict, why = said(found["A4"])
+    assert (verdict, "no prompts in th, which was attacked" in why) == ("undecided", True)
