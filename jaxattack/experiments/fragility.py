@@ -233,9 +233,10 @@ def make_setup(
     """What the sections share.
 
     Raises:
-        UserError: a prompt that cannot be asked.
+        UserError: a prompt that cannot be asked, masks that could select nothing.
     """
     stages.check_prompts(settings, subject)
+    stages.check_selection(settings, like)
     return Setup(
         root=root, settings=settings, subject=subject, aligned=aligned, like=like,
         pairs=data.pairs, calibration=data.calibration, attacked_languages=data.attacked,

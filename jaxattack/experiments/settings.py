@@ -126,6 +126,7 @@ ROWS = {"at_least": 1, "at_most": 65_536}
 TOKENS = {"at_least": 1, "at_most": 1_048_576, "unit": "tokens"}
 RATE = {"above": 0, "at_most": 1e38}
 SHARE = {"at_least": 0, "at_most": 1, "named": True}
+SOME = {"above": 0, "at_most": 1, "named": True}  # a mask of nothing says nothing
 WARMUP = {"at_least": 0, "below": 1}
 DECAY = {"at_least": 0, "at_most": 100}
 CLIP = {"at_least": 0, "at_most": 1e6}
@@ -221,8 +222,8 @@ class Localize:
         "languages localized; (): some of those attacked, evenly spread", (), check=languages
     )
     max_languages: int = setting("how many of them", 4, at_least=1, at_most=1000)
-    fractions: tuple[float, ...] = setting("shares of weights", (0.01, 0.05, 0.1, 0.2), **SHARE)
-    control_fraction: float = setting("share of weights of the controls", 0.2, **SHARE)
+    fractions: tuple[float, ...] = setting("shares of weights", (0.01, 0.05, 0.1, 0.2), **SOME)
+    control_fraction: float = setting("share of weights of the controls", 0.2, **SOME)
     at: str = setting(
         "where SIL takes the gradient; path: between", "aligned",
         choices=("aligned", "attacked", "path"),
@@ -256,7 +257,7 @@ class Shared:
 class Pathways:
     """A4: freezing and attacking again."""
 
-    fractions: tuple[float, ...] = setting("shares of weights frozen", (0.05, 0.2, 0.5), **SHARE)
+    fractions: tuple[float, ...] = setting("shares of weights frozen", (0.05, 0.2, 0.5), **SOME)
     random: bool = setting("control: as many weights frozen at random", True)
     rounds: int = setting(
         "of freezing all masks so far; each takes the control fraction", 6, at_least=1, at_most=100

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -231,6 +232,19 @@ def check_prompts(settings: Settings, subject: Subject) -> None:
     """
     longest = settings.measure.max_new_tokens
     writing.check_asked(subject.model.config, subject.tokenizer, subject.prompts, longest)
+
+
+def check_selection(settings: Settings, like: Tree) -> None:
+    """Refuse to exclude every leaf, before anything is computed.
+
+    Raises:
+        UserError: names the setting.
+    """
+    exclude = settings.localize.exclude
+    if exclude and all(re.search(exclude, name) for name in tree.named_leaves(like)):
+        raise UserError(
+            f"config.localize.exclude is {exclude!r}, which leaves no weights to select from"
+        )
 
 
 def attack_optimizer(options: AttackSettings) -> optimizer.Settings:
