@@ -104,14 +104,14 @@ def load_config(named: str) -> ConfigDict:
         module = importlib.util.module_from_spec(spec)
         module.__file__ = str(path)
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"--config={named}: the file fails: {_reason(error, path)}") from error
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise UserError(f"--config={named}: the file has no function get_config()")
     try:
         config = get_config() if word is None else get_config(word)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"--config={named}: get_config() fails: {_reason(error, path)}") from error
     if not isinstance(config, ConfigDict):
         kind = type(config).__name__
@@ -119,7 +119,7 @@ def load_config(named: str) -> ConfigDict:
     return config
 
 
-def _reason(error: Exception, path: pathlib.Path) -> str:
+def _reason(error: BaseException, path: pathlib.Path) -> str:
     """An error in a line, with the line of the file it came from."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__

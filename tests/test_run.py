@@ -135,6 +135,7 @@ def test_help_lists_the_settings(capsys):
         ("def get_config():\n    return 1 / 0", "get_config() fails: line 2: ZeroDivisionError"),
         ("def get_config():\n    return {}", "get_config() returns dict"),
         ("def get_config(): pass", "get_config() returns NoneType"),
+        ("raise SystemExit(3)", "the file fails: line 1: SystemExit: 3"),
         (
             "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
             "config.study is None; there are: fragility, backdoor, organism",
