@@ -70,7 +70,7 @@ def facts(
     """What stands under the headline; what is empty is left out."""
     found = [
         attacked,
-        ("asked in", f"{len(languages)} languages" if languages else ""),
+        ("asked in", join_names(languages, most=1) if languages else ""),
         ("judge", judge or "not named"),
         ("seeds" if len(seeds) > 1 else "seed", ", ".join(map(str, seeds))),
     ]

@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jaxattack.report import write_report
+from jaxattack.report import account, write_report
 from jaxattack.report.overlaps import overlap_dots, overlap_heat
 
 from .synthetic import CONFIG, MANIFEST, synthetic
@@ -182,3 +182,10 @@ def test_many_pairs_of_masks_make_a_matrix():
     i, j = codes.index("en"), codes.index("zh")
     assert heat.cells[i][j].value == heat.cells[j][i].value == pytest.approx(0.28 + 0.06 - 0.02)
     assert heat.cells[i][i].value is None
+
+
+def test_one_language_asked_is_named_and_several_are_counted():
+    def asked(*languages):
+        return dict(account.facts(("attacked in", "English"), languages, (0,), ""))["asked in"]
+
+    assert (asked("en"), asked("en", "th")) == ("English", "2 languages")
