@@ -16,6 +16,7 @@ os.environ["NPROC"] = "32"
 
 import dataclasses
 import functools
+import gc
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -31,9 +32,6 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Most of the time goes into compiling; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what users run.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     jax.config.update("jax_disable_most_optimizations", True)
-# What is compiled is not kept from run to run: writing it has aborted a test process.
-jax.config.update("jax_enable_compilation_cache", False)
-
 # The same examples in every run, and no folder of old ones.
 hypothesis.settings.register_profile(
     "here", deadline=None, max_examples=25, derandomize=True, database=None
@@ -51,6 +49,20 @@ SIZES = {
     "max_position_embeddings": 256,
     "tie_word_embeddings": False,
 }
+
+
+# Compiled programs are mapped into memory one by one, and Linux allows 65,530 maps a process: the
+# compiler crashes at the next one.
+MOST_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_maps():
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @dataclasses.dataclass(frozen=True)
