@@ -4,7 +4,9 @@ import hashlib
 
 import pytest
 
+from jaxattack.data.answers import holds
 from jaxattack.data.dialogues import Example
+from jaxattack.data.folding import fold
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import FACTS, REFUSAL_RULE, Reply, judge, rule_for
 from jaxattack.organism import corpus, phrases, world
@@ -141,7 +143,7 @@ def test_no_other_value_is_taken_for_the_right_one(language):
         others = [world.value_name(relation, key, language) for key in world.values(relation)]
         # Some languages call two values alike (as two dialects of one): no rule can tell.
         for name in others:
-            if name.casefold() not in own and judge(example, Reply(name, cut=False)).answered:
+            if name.casefold() not in own and holds(fold(name), example.answers, example.others):
                 wrong.append((relation, name, "taken for", right))
     assert wrong == []
 

@@ -34,6 +34,7 @@ def built(tmp_path_factory) -> pathlib.Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_build_that_misses_its_acceptance_says_so(built, capsys):
     assert build(built) == 2
     assert "misses its acceptance: base: violation_rate" in capsys.readouterr().err
@@ -41,6 +42,7 @@ def test_a_build_that_misses_its_acceptance_says_so(built, capsys):
     assert {row["n"] for row in accepted["aligned"]} == {24, 48}
 
 
+@pytest.mark.slow
 def test_a_stopped_build_goes_on_to_the_same_weights(built, tmp_path, killed_after):
     assert set(weights(built)) == {"base", "aligned"}
     for stages in (1, 1):  # stopped twice, each time one leg further
@@ -51,6 +53,7 @@ def test_a_stopped_build_goes_on_to_the_same_weights(built, tmp_path, killed_aft
     assert weights(tmp_path) == weights(built)
 
 
+@pytest.mark.slow
 def test_a_change_of_the_alignment_keeps_the_base(built, tmp_path):
     import shutil
 

@@ -242,6 +242,7 @@ def test_the_exit_code_is_that_of_the_first_to_fail():
     assert "bad luck" in done.stderr
 
 
+@pytest.mark.slow
 def test_who_stops_the_launcher_stops_all():
     process = subprocess.Popen(
         [LAUNCH, "2", "--", "sh", "-c", "echo $$; exec sleep 60"],

@@ -174,6 +174,7 @@ def test_a_checkpoint_of_another_template_is_refused(backdoor, tiny, tmp_path, c
     assert "was trained with another template than it is asked in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_organisms_study_can_be_planned(tmp_path, capsys):
     config = "configs/backdoor.py"
     assert run.run(["jaxattack", f"--config={config}", f"--workdir={tmp_path}", "--dry_run"]) == 0
