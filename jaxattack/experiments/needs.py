@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxattack.evaluate.rates import OF_WEIGHTS
 from jaxattack.experiments.outcomes import Outcomes
 
 
@@ -46,7 +47,8 @@ class Facts:
     def of(cls, results: Mapping[str, Any]) -> Facts:
         """Read from the finished part of results.json."""
         rows = [(r["variant"], r["metric"], r["value"]) for r in results.get("rows") or ()]
-        moved = [(name, value) for name, metric, value in rows if metric == "weights_moved"]
+        # Masks are of what moved, replies of what is left of it in the checkpoint's dtype.
+        moved = [(name, value) for name, metric, value in rows if metric in OF_WEIGHTS]
         moved += [
             (row["variant"], row["changed"] / row["weights"])
             for row in results.get("changed") or ()

@@ -189,8 +189,8 @@ def test_what_was_violated_before_is_not_added():
 # --- What must have been measured -----------------------------------------------------------------
 
 
-def moved(share):
-    return [{"variant": f"attacked/{code}", "metric": "weights_moved", "value": value}
+def moved(share, metric="weights_moved"):
+    return [{"variant": f"attacked/{code}", "metric": metric, "value": value}
             for code, value in (("en", 0.97), ("th", share))]  # fmt: skip
 
 
@@ -210,6 +210,8 @@ def moved(share):
          "3 frozen weights moved"),
         ("A4", {}, {"freeze_proof": FROZEN[:1]}, "not compared bit by bit: frozen/th/sil@0.2"),
         ("A1 A2 A3 A4", {}, {"rows": moved(0.13)}, "attacked/th moved 13 % of the weights"),
+        ("A1", {}, {"rows": moved(0.97) + moved(0.13, "weights_moved_rounded")},
+         "attacked/th moved 13 % of the weights"),  # what is asked is rounded
         ("A1", {"broken": "attacked/en"}, {}, "replies of attacked/en cannot be read"),
         ("A2", {"broken": "stitched/en/random@0.2"}, {},
          "100 % of the replies of stitched/en/random@0.2 cannot be read"),
