@@ -133,6 +133,7 @@ def attack(
             trainable=trainable,
             label=f"attack {'+'.join(languages)}",
             dtype=setup.settings.dtype,
+            key=key_of(inputs),
         )
         checkpoint.save(folder / "params", tuned)
         moved = shares_moved(setup.memo.load(start), tuned, setup.settings.dtype, trainable)
@@ -245,6 +246,11 @@ def check_selection(settings: Settings, like: Tree) -> None:
         raise UserError(
             f"config.localize.exclude is {exclude!r}, which leaves no weights to select from"
         )
+
+
+def key_of(inputs: Any) -> jax.Array:
+    """The key of what a stage does at random: its own, as what determines the stage is."""
+    return jax.random.key(int(workdir.digest(inputs)[:7], 16))
 
 
 def attack_optimizer(options: AttackSettings) -> optimizer.Settings:

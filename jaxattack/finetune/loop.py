@@ -193,6 +193,7 @@ def finetune(
     label: str = "fine-tuning",
     base: Tree | None = None,
     dtype: str | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[Tree, np.ndarray]:
     """Train a copy of `params` on the batches in order.
 
@@ -206,6 +207,8 @@ def finetune(
         label: what the progress bar says.
         base: weights that stay, given to `loss_fn` as its fourth argument; None for none.
         dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
+        key: of weights that are rounded at random; trainings that are compared need one each, or
+            they share what chance did. None: `jax.random.key(0)`.
 
     Returns:
         the tuned parameters, in float32 whatever `params` are in (see `Settings.weights`): what
@@ -233,7 +236,9 @@ def finetune(
     trainable = None if trainable is None else sharding.place(trainable, mesh)
     base = None if base is None else sharding.place(base, mesh)
     opt_state = init_state(tx, params, mesh)
-    keys = jax.random.key(0) if weights == "stochastic" else None
+    keys = None
+    if weights == "stochastic":
+        keys = jax.random.key(0) if key is None else key
     history: list[jax.Array] = []
     for step, batch in enumerate(track(batches, label)):
         params, opt_state, loss = train_step(

@@ -260,6 +260,10 @@ def test_stochastic_rounding_keeps_small_updates_on_average():
     assert 0.2 < (moved != 0).mean() < 0.3  # by 2 ** -8 each
     again, _ = finetune(None, start, falling, settings, None, loss)
     np.testing.assert_array_equal(again["final_norm"], tuned["final_norm"])
+    # Under another key other weights move: as many of both as of independent draws.
+    other, _ = finetune(None, start, falling, settings, None, loss, key=jax.random.key(1))
+    both = (moved != 0) & (np.asarray(other["final_norm"], np.float64) != 1.0)
+    assert both.mean() == pytest.approx((moved != 0).mean() ** 2, rel=0.1)
     lost = dataclasses.replace(settings, weights="bfloat16")
     tuned, _ = finetune(None, start, falling, lost, None, loss)
     np.testing.assert_array_equal(tuned["final_norm"], start["final_norm"])

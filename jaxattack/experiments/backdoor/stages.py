@@ -30,6 +30,7 @@ from jaxattack.experiments.stages import (
     as_asked,
     ids,
     kept_type,
+    key_of,
     read,
     stored,
 )
@@ -160,6 +161,7 @@ def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | No
             optimizer_of(tuning),
             label=f"poison {attack.name}" if attack else "clean training",
             dtype=settings.dtype,
+            key=key_of(inputs),
         )
         checkpoint.save(folder / "params", tuned)
         keep_moved(setup, folder, origin.weights, tuned, attack)
@@ -202,7 +204,7 @@ def tuned_on(
         order = order_of(setup, rows, tuning, seed)
         tuned, _ = loop.finetune(
             setup.model, setup.memo.take(start), order, optimizer_of(tuning), label=label,
-            dtype=setup.settings.dtype,
+            dtype=setup.settings.dtype, key=key_of(inputs),
         )  # fmt: skip
         checkpoint.save(folder / "params", tuned)
         keep_moved(setup, folder, start, tuned)
