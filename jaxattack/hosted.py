@@ -16,19 +16,18 @@ import dataclasses
 import functools
 import json
 import pathlib
-import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from jaxattack.errors import UserError, printable, system_error
+from jaxattack.errors import UserError, system_error
 from jaxattack.run import workdir_path
-from jaxattack.signals import Terminated, loading, silence, stopped_by_sigterm
+from jaxattack.signals import exit_code, loading, stopped_by_sigterm
 
-INTERRUPTED = "jaxattack-ask: interrupted; answers are kept, the same command goes on from there"
+KEPT = "answers are kept, the same command goes on from there"
 
-with loading(INTERRUPTED):  # they take seconds
+with loading(f"jaxattack-ask: interrupted; {KEPT}"):  # they take seconds
     from absl import flags
 
     from jaxattack import organism, workdir
@@ -68,30 +67,20 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line `argv`; returns the exit code (2 for a mistake of the user's)."""
-    try:
-        options = parse(argv)
-        if options is not None:
+    return exit_code("jaxattack-ask", KEPT, lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
+    options = parse(argv)
+    if options is not None:
+        try:
             with stopped_by_sigterm(lambda: False):
                 print(evaluate(options), flush=True)
-        return 0
-    except UserError as error:
-        print(f"jaxattack-ask: {error}", file=sys.stderr)
-        return 2
-    except Terminated:
-        print(INTERRUPTED.replace("interrupted", "stopped"), file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        print(f"\n{INTERRUPTED}", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # `| head`: nobody reads what would be printed
-        silence()
-        return 128 + signal.SIGPIPE
-    except Exception as error:
-        reason = system_error(error) or (str(error) if isinstance(error, OSError) else None)
-        if reason is None:
+        except BrokenPipeError:
             raise
-        print(printable(f"jaxattack-ask: {reason}"), file=sys.stderr)
-        return 2
+        except OSError as error:
+            raise UserError(system_error(error) or str(error)) from error
+    return 0
 
 
 def parse(argv: Sequence[str]) -> flags.FlagValues | None:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from jaxattack.errors import UserError, printable, system_error
 from jaxattack.paths import expand
-from jaxattack.signals import INTERRUPTED, Terminated, loading, silence, stopped_by_sigterm
+from jaxattack.signals import KEPT, exit_code, loading, stopped_by_sigterm
 
 
 def main() -> None:
@@ -40,47 +39,35 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line `argv`; returns the exit code (2 for a mistake of the user's)."""
-    path = None
-    try:
-        with loading():
-            from jaxattack import commandline, distributed, studies
-        with stopped_by_sigterm(distributed.several):
-            flags = commandline.read_flags(argv[1:])
-            if flags.wants_help:
-                print((__doc__ or "").strip(), "", *commandline.USAGE, "", sep="\n")
-                print(*map(printable, settings_of(flags)), sep="\n", flush=True)
-                return 0
-            config, _ = commandline.resolve(flags, studies.KINDS)
-            if not flags.workdir:
-                raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
-            path = flags.workdir
+    return exit_code("jaxattack", KEPT, lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
+    with loading():
+        from jaxattack import commandline, distributed, studies
+    with stopped_by_sigterm(distributed.several):
+        flags = commandline.read_flags(argv[1:])
+        if flags.wants_help:
+            print((__doc__ or "").strip(), "", *commandline.USAGE, "", sep="\n")
+            print(*map(printable, settings_of(flags)), sep="\n", flush=True)
+            return 0
+        config, _ = commandline.resolve(flags, studies.KINDS)
+        if not flags.workdir:
+            raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
+        try:
             if flags.dry_run:
-                lines = studies.plan(config, workdir_path(path))
+                lines = studies.plan(config, workdir_path(flags.workdir))
                 print(*map(printable, lines), sep="\n", flush=True)
                 return 0
-            report = studies.study(config, path)
-            if distributed.is_first():
-                print(printable(f"report: {report}"), flush=True)
-            return 0
-    except UserError as error:
-        print(f"jaxattack: {error}", file=sys.stderr)
-        return 2
-    except Terminated:
-        print(INTERRUPTED.replace("interrupted", "stopped"), file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        print(f"\n{INTERRUPTED}", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # `| head`: nobody reads what would be printed
-        silence()
-        return 128 + signal.SIGPIPE
-    except Exception as error:
-        reason = system_error(error)
-        if reason is None:
-            raise
-        at = printable(f"{path}: ") if path else ""
-        print(f"jaxattack: {at}{reason}", file=sys.stderr)
-        return 2
+            report = studies.study(config, flags.workdir)
+        except Exception as error:  # what the system refuses it refuses there
+            reason = None if isinstance(error, UserError) else system_error(error)
+            if reason is None:
+                raise
+            raise UserError(f"{flags.workdir}: {reason}") from error
+        if distributed.is_first():
+            print(printable(f"report: {report}"), flush=True)
+        return 0
 
 
 def settings_of(flags: Any) -> list[str]:

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-INTERRUPTED = (
-    "jaxattack: interrupted; finished stages are kept, the same command goes on from there"
-)
+from jaxattack.errors import UserError, printable, system_error
+
+KEPT = "finished stages are kept, the same command goes on from there"
+INTERRUPTED = f"jaxattack: interrupted; {KEPT}"
 
 
 class Terminated(BaseException):
@@ -93,6 +94,34 @@ def stopped_by_sigterm(several: Callable[[], bool]) -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exit_code(program: str, kept: str, work: Callable[[], int]) -> int:
+    """What a command ends with: the code of its `work`, or after a line that says why it ended.
+
+    That is 2 for a mistake of the user's or what the system refused, 128 and a signal's number for
+    what ended it; `kept` says what an ended program leaves.
+    """
+    try:
+        return work()
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except Terminated:
+        print(f"{program}: stopped; {kept}", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted; {kept}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # `| head`: nobody reads what would be printed
+        silence()
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        reason = system_error(error)
+        if reason is None:
+            raise
+        print(printable(f"{program}: {reason}"), file=sys.stderr)
+        return 2
 
 
 def silence() -> None:
