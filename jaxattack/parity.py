@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxattack.errors import UserError
+from jaxattack.signals import exit_code
 
 Prompts = Sequence[Sequence[int]]
 
@@ -78,13 +79,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--new_tokens", type=int, default=32)
     options = parser.parse_args()
-    try:
-        found = compare(options.model, options.revision, options.dtype, options.new_tokens)
-    except UserError as error:
-        print(f"jaxattack-parity: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_code("jaxattack-parity", "run it again", lambda: _said(options)))
+
+
+def _said(options: argparse.Namespace) -> int:
+    found = compare(options.model, options.revision, options.dtype, options.new_tokens)
     print(f"{options.model}, {found.lines()}")
-    sys.exit(1 if found.agrees is False else 0)
+    return 1 if found.agrees is False else 0
 
 
 def report(model: str, revision: str | None, dtype: str, new_tokens: int) -> str:
