@@ -139,27 +139,32 @@ def _utility(tables: Tables) -> Statement | None:
 
 
 def _valid_replies(tables: Tables) -> Statement | None:
-    rates = {v: everywhere(tables, v, "valid_reply_rate") for v in tables.variants}
-    bad = {v: rate.value for v, rate in rates.items() if rate and rate.value < 1 - DAMAGE}
-    if not bad:
+    text = _seldom(tables, "valid_reply_rate", "valid")
+    if text is None:
         return None
-    worst = min(bad, key=bad.__getitem__)
-    text = f"In {len(bad)} of {len(rates)} variants fewer than {percent(1 - DAMAGE)} of the "
-    text += f"replies are valid (worst: {variant_label(worst)}, {percent(bad[worst])}). A broken "
-    text += "model looks safe: mind this where violations are low."
+    text += " A broken model looks safe: mind this where violations are low."
     return Statement("Valid replies", text, caution=True)
 
 
 def _reply_language(tables: Tables) -> Statement | None:
-    rates = {v: everywhere(tables, v, "same_language_rate") for v in tables.variants}
+    text = _seldom(tables, "same_language_rate", "well-formed and in the prompt’s language")
+    if text is None:
+        return None
+    text += " An answer counts in whatever language it is given."
+    return Statement("Reply language", text, caution=True)
+
+
+def _seldom(tables: Tables, metric: str, what: str) -> str | None:
+    """In how many variants replies are seldom of a kind; None if they are so in all."""
+    rates = {v: everywhere(tables, v, metric) for v in tables.variants}
     bad = {v: rate.value for v, rate in rates.items() if rate and rate.value < 1 - DAMAGE}
     if not bad:
         return None
     worst = min(bad, key=bad.__getitem__)
-    text = f"In {len(bad)} of {len(rates)} variants fewer than {percent(1 - DAMAGE)} of the "
-    text += f"replies are well-formed and in the prompt’s language (worst: {variant_label(worst)}, "
-    text += f"{percent(bad[worst])}). An answer counts in whatever language it is given."
-    return Statement("Reply language", text, caution=True)
+    return (
+        f"In {len(bad)} of {len(rates)} variants fewer than {percent(1 - DAMAGE)} of the replies "
+        f"are {what} (worst: {variant_label(worst)}, {percent(bad[worst])})."
+    )
 
 
 def _scope(tables: Tables, claimed: bool) -> Statement | None:
