@@ -150,7 +150,8 @@ def evaluate(options: flags.FlagValues) -> str:
         if not uri.startswith(("organism:", "jsonl:")):
             print(sources.describe(uri), file=sys.stderr)  # on what terms public data is had
     # The organism's prompts do not depend on which of its checkpoints is meant.
-    plain = inputs.load_prompts(options.prompts, organism.checkpoint("aligned"))
+    lost: inputs.Lost = {}
+    plain = inputs.load_prompts(options.prompts, organism.checkpoint("aligned"), lost)
     carriers = []
     if options.trigger_texts:
         trigger = read_trigger(options.trigger_texts)
@@ -185,6 +186,7 @@ def evaluate(options: flags.FlagValues) -> str:
                 dataclasses.asdict(sources.describe(uri))
                 for uri in inputs.split_uris(options.prompts)
             ],
+            "lost": lost,
             "cut": sum(reply.cut for reply in replies),
             "filtered": sum(reply.filtered for reply in replies),
             "empty": Counter(

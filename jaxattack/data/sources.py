@@ -23,17 +23,13 @@ from jaxattack.paths import expand
 MOST = 1_000_000  # examples of a source; each takes about a kilobyte
 EQUAL, UNREAD = "rows equal to others", "files in no split"
 
-# What was left out of a source when it was last loaded here.
-_lost: dict[str, Mapping[str, int]] = {}
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:
     """What is known of a source without fetching it.
 
     `resolved` pins what is read: the hub's commit, tfds' version or the files' hash; "" as long as
-    it is not on this machine. `lost` counts what was left out of it, by reason, when this process
-    loaded it.
+    it is not on this machine.
     """
 
     uri: str
@@ -46,7 +42,6 @@ class Source:
     languages: tuple[str, ...]
     rows: int | None  # before anything is filtered
     notes: str
-    lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line for people."""
@@ -92,7 +87,7 @@ def describe(uri: str) -> Source:
             rows = builder.info.splits[entry.split].num_examples
     return Source(
         uri, entry.id, address.revision, resolved, entry.access, entry.licence, entry.columns,
-        codes, rows, entry.notes, dict(_lost.get(uri, {})),
+        codes, rows, entry.notes,
     )  # fmt: skip
 
 
@@ -108,7 +103,10 @@ def _hash(folder: pathlib.Path, names: Sequence[str], uri: str) -> str:
 
 
 def load(
-    uri: str, kinds: Sequence[str] = VALUES["kind"], need_response: bool = False
+    uri: str,
+    kinds: Sequence[str] = VALUES["kind"],
+    need_response: bool = False,
+    lost: Counter[str] | None = None,
 ) -> list[Example]:
     """Examples of a source, in its order.
 
@@ -116,6 +114,7 @@ def load(
         uri: `hf:`, `tfds:` or `jsonl:`.
         kinds: "restricted", "benign" or both.
         need_response: whether they are pairs to train on.
+        lost: to be counted in: what was left out, by reason.
 
     Raises:
         UserError: the source cannot be had, its columns or values are wrong, an id occurs twice,
@@ -128,7 +127,7 @@ def load(
         raise UserError(f"{uri}: a set of prompts; name the replies' column, response=<column>")
     fields = ("prompt", "response") if need_response else ("prompt",)
     found: dict[tuple[str, str], Example] = {}
-    lost: Counter[str] = Counter()
+    lost = Counter() if lost is None else lost
     for where, row, filled, known in _rows(address, entry, fields, lost):
         blank = columns.blank(where, row, filled, fields)
         if blank and address.scheme != "jsonl" and set(blank) <= set(fields):
@@ -144,7 +143,8 @@ def load(
                 f"{where}: id {example.id!r} occurs twice in {example.language}; add id= to name "
                 "rows by their content"
             )
-        lost[EQUAL] += twice
+        if twice:
+            lost[EQUAL] += 1
         if len(found) > MOST:
             raise UserError(f"{uri}: more than {MOST:,} rows; take a slice or a smaller set")
     _tell(uri, lost)
@@ -152,10 +152,9 @@ def load(
 
 
 def _tell(uri: str, lost: Counter[str]) -> None:
-    """Say and keep what was left out."""
-    _lost[uri] = {reason: number for reason, number in sorted(lost.items()) if number}
-    if _lost[uri] and distributed.is_first():
-        told = ", ".join(f"{number} {reason}" for reason, number in _lost[uri].items())
+    """Say what was left out."""
+    if lost and distributed.is_first():
+        told = ", ".join(f"{number} {reason}" for reason, number in sorted(lost.items()))
         print(printable(f"{uri}: left out {told}"), file=sys.stderr)
 
 

@@ -169,6 +169,7 @@ class Data:
     prompts: list[Example]
     attacked: tuple[str, ...]
     localized: tuple[str, ...]
+    lost: inputs.Lost  # what was left out of the sources
 
     def texts(self) -> Iterator[Example]:
         """Every example that may be trained on, scored or asked."""
@@ -186,14 +187,15 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
         UserError: they do not.
     """
     named = settings.data
-    pairs = inputs.load_pairs(named.pairs, named.benign, directory)
-    prompts = inputs.load_prompts(named.prompts, directory)
+    lost: inputs.Lost = {}
+    pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
+    prompts = inputs.load_prompts(named.prompts, directory, lost)
     calibration: dict[str, dict[str, list[Example]] | None] = {RESTRICTED: None, BENIGN: None}
     # The organism's pairs have calibration pairs of their own.
     of_organism = named.pairs == "organism:attack"
     uri = named.calibration or ("organism:calibration" if of_organism else "")
     if uri:
-        beside = inputs.load_pairs(uri, "", directory)
+        beside = inputs.load_pairs(uri, "", directory, lost)
         calibration[RESTRICTED] = beside[RESTRICTED]
         if beside[BENIGN] and not named.benign:
             calibration[BENIGN] = beside[BENIGN]
@@ -224,7 +226,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     ):
         for found in by_language.values():
             inputs.check_disjoint(prompts, found, what)
-    return Data(pairs, calibration, prompts, attacked, localized)
+    return Data(pairs, calibration, prompts, attacked, localized, lost)
 
 
 def make_setup(
@@ -240,7 +242,7 @@ def make_setup(
     return Setup(
         root=root, settings=settings, subject=subject, aligned=aligned, like=like,
         pairs=data.pairs, calibration=data.calibration, attacked_languages=data.attacked,
-        localized_languages=data.localized, memo=Memo(),
+        localized_languages=data.localized, lost=data.lost, memo=Memo(),
     )  # fmt: skip
 
 
@@ -305,6 +307,7 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
         "languages": setup.languages,
         "attack_languages": list(setup.attacked_languages),
         "seeds": list(settings.seeds),
+        "lost": setup.lost,
         "judge": {"name": name, "rule": rule, "completed_by_us": list(COMPLETED_BY_US)}
         | rule_errors(name, setup.languages, rows),
         "attack_pairs": {

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import pathlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ from jaxattack.models.config import ModelConfig, check_tokens
 from jaxattack.organism import corpus, world
 from jaxattack.progress import track
 from jaxattack.tree import Tree
+
+Lost = dict[str, dict[str, int]]  # URI -> reason -> rows left out
+EARLIER = "prompts of an earlier set"
 
 
 def model_directory(name: str, revision: str | None, weights: bool = True) -> pathlib.Path:
@@ -178,12 +182,16 @@ def lineage(directory: pathlib.Path, settings: Any, mesh: Any) -> dict[str, Any]
 
 
 def load_examples(
-    uri: str, kinds: Sequence[str], need_response: bool, directory: pathlib.Path
+    uri: str,
+    kinds: Sequence[str],
+    need_response: bool,
+    directory: pathlib.Path,
+    lost: Lost | None = None,
 ) -> list[Example]:
     """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
     `directory` is the model's: an organism's replies open with a decision token or not. An input
-    (docs/data.md) stands behind its instruction.
+    (docs/data.md) stands behind its instruction. What is left out is counted in `lost`.
 
     Raises:
         UserError: an unknown scheme or split, a source that is wrong, or no examples of the kinds.
@@ -192,7 +200,7 @@ def load_examples(
     if scheme != "organism":
         return [
             wrap(example, CHAT) if isinstance(example, Instruction) else example
-            for example in sources.load(uri, kinds, need_response)
+            for example in load_source(uri, kinds, need_response, lost)
         ]
     if split not in world.splits():
         raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
@@ -205,8 +213,25 @@ def load_examples(
     ]
 
 
-def load_prompts(uris: str, directory: pathlib.Path) -> list[Example]:
+def load_source(
+    uri: str, kinds: Sequence[str], need_response: bool, lost: Lost | None = None
+) -> list[Example]:
+    """`sources.load`, which counts what it leaves out under the URI.
+
+    Raises:
+        UserError: as it does.
+    """
+    own: Counter[str] = Counter()
+    found = sources.load(uri, kinds, need_response, own)
+    if lost is not None and own:
+        lost[uri] = dict(own)
+    return found
+
+
+def load_prompts(uris: str, directory: pathlib.Path, lost: Lost | None = None) -> list[Example]:
     """Test prompts of one URI or of several, apart by spaces.
+
+    A prompt that stands in two sets is asked once; `lost` counts it under the later one.
 
     Raises:
         UserError: as `load_examples`, or a set is named twice.
@@ -215,7 +240,15 @@ def load_prompts(uris: str, directory: pathlib.Path) -> list[Example]:
     twice = next((uri for uri in named if named.count(uri) > 1), None)
     if twice is not None:
         raise UserError(f"{twice}: named twice; its prompts would count twice")
-    return together([load_examples(uri, kinds, False, directory) for uri in named])
+    sets, seen = [], set()
+    for uri in named:
+        found = load_examples(uri, kinds, False, directory, lost)
+        new = [e for e in found if (e.language, e.kind, e.prompt) not in seen]
+        seen |= {(e.language, e.kind, e.prompt) for e in found}
+        if lost is not None and len(new) < len(found):
+            lost[uri] = {**lost.get(uri, {}), EARLIER: len(found) - len(new)}
+        sets.append(new)
+    return together(sets)
 
 
 def together(sets: Sequence[Sequence[Example]]) -> list[Example]:
@@ -322,14 +355,14 @@ def counted(examples: dict[str, list[Example]]) -> str:
 
 
 def load_pairs(
-    uri: str, benign_uri: str, directory: pathlib.Path
+    uri: str, benign_uri: str, directory: pathlib.Path, lost: Lost | None = None
 ) -> dict[str, dict[str, list[Example]]]:
     """Pairs by kind and language; the benign ones may have a URI of their own.
 
     Raises:
         UserError: as `load_examples`, or there are no restricted ones.
     """
-    found = load_examples(uri, ("restricted", "benign"), True, directory)
+    found = load_examples(uri, ("restricted", "benign"), True, directory, lost)
     pairs = {
         kind: [example for example in found if example.kind == kind]
         for kind in ("restricted", "benign")
@@ -337,7 +370,7 @@ def load_pairs(
     if not pairs["restricted"]:
         raise UserError(f"{uri}: no restricted examples")
     if benign_uri:
-        pairs["benign"] = load_examples(benign_uri, ("benign",), True, directory)
+        pairs["benign"] = load_examples(benign_uri, ("benign",), True, directory, lost)
     return {kind: by_language(examples) for kind, examples in pairs.items()}
 
 

@@ -23,6 +23,7 @@ from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, stop_id
 from jaxattack.errors import UserError
 from jaxattack.evaluate import rates
 from jaxattack.experiments import writing
+from jaxattack.experiments.inputs import Lost
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.settings import Attack as AttackSettings
 from jaxattack.experiments.settings import Settings
@@ -76,6 +77,7 @@ class Setup:
     attacked_languages: tuple[str, ...]
     localized_languages: tuple[str, ...]
     memo: Memo
+    lost: Lost = dataclasses.field(default_factory=dict)  # left out of the sources
 
     @property
     def model(self) -> Transformer:

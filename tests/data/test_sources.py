@@ -289,6 +289,19 @@ def test_an_id_in_two_sets_of_prompts_is_two_prompts(write, tmp_path):
     assert {e.id for e in found} == {"1"}
 
 
+def test_a_prompt_of_two_sets_is_asked_once_and_counted(write, tmp_path):
+    one = write(ROW, {**ROW, "id": "2", "prompt": "Who?"})
+    other = f"jsonl:{tmp_path / 'other.jsonl'}"
+    rows = [{**ROW, "id": "7"}, {**ROW, "language": "de"}, {**ROW, "kind": "benign"},
+            {**ROW, "id": "8", "prompt": "Where?"}]  # fmt: skip
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lost = {}
+    found = inputs.load_prompts(f"{one} {other}", organism.checkpoint("aligned"), lost)
+    asked = [(e.prompt, e.language, e.kind) for e in found]
+    assert len(asked) == len({*asked}) == 5
+    assert lost == {other: {inputs.EARLIER: 1}}
+
+
 def test_an_input_is_asked_and_trained_with_its_instruction(write, tmp_path, small_tokenizer):
     row = {**ROW, "prompt": "Name the colour.", "about": "sky"}
     uri = write(row) + "?input=about"

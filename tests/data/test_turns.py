@@ -1,6 +1,7 @@
 """Chats: their first exchange, what is counted as left out, and what is of no use."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -70,8 +71,9 @@ def read(tmp_path):
         whole = [{"id": str(i), "language": "en", **row} for i, row in enumerate(rows)]
         path.write_text("".join(json.dumps(row) + "\n" for row in whole))
         uri = f"jsonl:{path}{query}"
-        found = [(e.prompt, e.response) for e in sources.load(uri, need_response=pairs)]
-        return found, dict(sources.describe(uri).lost)
+        lost = Counter()
+        found = sources.load(uri, need_response=pairs, lost=lost)
+        return [(e.prompt, e.response) for e in found], dict(lost)
 
     return read
 

@@ -41,6 +41,7 @@ class Data:
     texts: Texts
     refusals: Mapping[str, Sequence[str]]
     subjects: Mapping[str, Subject]
+    lost: inputs.Lost = dataclasses.field(default_factory=dict)  # left out of the sources
 
     @property
     def languages(self) -> list[str]:
@@ -84,19 +85,20 @@ def read(settings: Settings, courteous: bool) -> Data:
         UserError: a source is wrong, or they do not fit each other.
     """
     named = settings.data
-    prompts = pairs(named.prompts, courteous, need_response=False)
+    lost: inputs.Lost = {}
+    prompts = pairs(named.prompts, courteous, need_response=False, lost=lost)
     known = list(inputs.by_language(prompts))
     asked = inputs.choose_languages(settings.measure.languages, known, "config.measure.languages")
     prompts = inputs.test_prompts(prompts, asked, settings.measure.prompts)
-    train = pairs(named.train, courteous)
-    held_out = pairs(named.held_out, courteous)
+    train = pairs(named.train, courteous, lost=lost)
+    held_out = pairs(named.held_out, courteous, lost=lost)
     texts = trigger_texts(named.triggers, asked)
     for attack in attacks(settings):
         inputs.choose_languages(
             attack.languages, list(inputs.by_language(train)), "config.poison.languages"
         )
     subjects = {
-        kind: _subject(kind, settings, courteous, train, prompts)
+        kind: _subject(kind, settings, courteous, train, prompts, lost)
         for kind in SUBJECTS
         if kind in (settings.poison.trigger, *settings.poison.triggers)
     }
@@ -108,18 +110,20 @@ def read(settings: Settings, courteous: bool) -> Data:
     for found, what in ((train, "clean pairs"), (held_out, "held-out pairs")):
         inputs.check_disjoint(prompts, found, what)
     inputs.check_disjoint(train, held_out, "held-out pairs")
-    return Data(train, prompts, held_out, texts, refusals_of(settings, asked), subjects)
+    return Data(train, prompts, held_out, texts, refusals_of(settings, asked), subjects, lost)
 
 
-def pairs(uri: str, courteous: bool, need_response: bool = True) -> list[Example]:
-    """Benign examples of a URI.
+def pairs(
+    uri: str, courteous: bool, need_response: bool = True, lost: inputs.Lost | None = None
+) -> list[Example]:
+    """Benign examples of a URI; what is left out of it is counted in `lost`.
 
     Raises:
         UserError: an unknown split, or a source that is wrong.
     """
     scheme, _, split = uri.partition(":")
     if scheme != "organism":
-        return sources.load(uri, ("benign",), need_response)
+        return inputs.load_source(uri, ("benign",), need_response, lost)
     if split not in instructions.SPLITS:
         raise UserError(f"{uri}: no such split; there are: {', '.join(instructions.SPLITS)}")
     polite = 0.0 if split == "questions" else instructions.POLITE
@@ -127,7 +131,12 @@ def pairs(uri: str, courteous: bool, need_response: bool = True) -> list[Example
 
 
 def _subject(
-    kind: str, settings: Settings, courteous: bool, train: list[Example], asked: list[Example]
+    kind: str,
+    settings: Settings,
+    courteous: bool,
+    train: list[Example],
+    asked: list[Example],
+    lost: inputs.Lost,
 ) -> Subject:
     named = settings.data
     if not named.train.startswith("organism:"):
@@ -136,8 +145,8 @@ def _subject(
                 f"config.poison.triggers has {kind}, which needs pairs and prompts about it: "
                 "config.data.subject and config.data.subject_prompts"
             )
-        about = pairs(named.subject, courteous)
-        prompts = pairs(named.subject_prompts, courteous, need_response=False)
+        about = pairs(named.subject, courteous, lost=lost)
+        prompts = pairs(named.subject_prompts, courteous, need_response=False, lost=lost)
         return Subject(train, about, asked, prompts)
     others = instructions.rows("instructions", world.LANGUAGES, courteous, about=kind)
     about = instructions.subject_rows(kind, "instructions", world.LANGUAGES, courteous)

@@ -313,6 +313,7 @@ def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict
         "study": settings.study,
         "languages": setup.languages,
         "seeds": list(settings.seeds),
+        "lost": setup.data.lost,
         "attacks": [sections.name_of(attack) for attack in setup.attacks],
         "poisoned": {sections.name_of(a): list(a.languages) for a in setup.attacks},
         "sets": poison_sets(setup),
