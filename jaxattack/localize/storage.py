@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import operator
-import os
 import pathlib
 from typing import Any
 
@@ -13,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from jaxattack import distributed, sharding, tree
+from jaxattack import distributed, sharding, tree, workdir
 from jaxattack.errors import UserError
 from jaxattack.localize import masks
 from jaxattack.tree import Tree
@@ -38,8 +37,7 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
     """
     path = pathlib.Path(path)
     masks.check_mask(mask)
-    if path.is_symlink():
-        raise UserError(f"{path}: a link; name the file itself")
+    workdir.check_replaceable(path)
     if path.exists():
         _described(path)
     named = tree.named_leaves(mask)
@@ -49,16 +47,12 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
     metadata = {FORMAT: json.dumps({"shapes": shapes, "info": info}, sort_keys=True)}
 
     def write() -> None:
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
         try:
-            save_file(packed, partial, metadata)
-            os.replace(partial, path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: cannot be written ({error})") from error
-        finally:
-            partial.unlink(missing_ok=True)
+            workdir.write_bytes(path, save(packed, metadata))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
-    distributed.first(write, f"save {path.name}")
+    distributed.first(write, f"save {path.name}")  # the others wait for it
 
 
 def load_mask(path: str | pathlib.Path, like: Tree | None = None) -> tuple[Tree, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Masks on disk."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -146,7 +147,7 @@ def test_a_failure_leaves_the_old_mask(path, mask, monkeypatch, assert_trees):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage, "save_file", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
         save_mask(path, jax.tree.map(np.logical_not, mask), {})
     with pytest.raises(TypeError):
