@@ -11,6 +11,7 @@ import functools
 import importlib.resources
 import tomllib
 from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 
 import regex
 
@@ -62,12 +63,24 @@ class Rule:
     offers: regex.Pattern[str]
 
 
+@functools.cache
+def languages() -> tuple[str, ...]:
+    """The languages that have a rule, by code."""
+    names = sorted(file.name for file in _folder().iterdir())
+    return tuple(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+@functools.cache
+def _folder() -> Traversable:
+    return importlib.resources.files("jaxattack.evaluate") / "openings"
+
+
 def _read(language: str) -> dict[str, tuple[str, ...]]:
     """The patterns of a language, folded, with the words put in that stand in braces in them.
 
     Patterns have no capital escapes such as `\\S`, which folding would turn into `\\s`.
     """
-    written = tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
+    written = tomllib.loads((_folder() / f"{language}.toml").read_text(encoding="utf-8"))
     words = written.pop("words")
     written.setdefault("brief", [_NEVER])
     return {key: tuple(_filled(each, words) for each in written[key]) for key in written}
@@ -81,28 +94,15 @@ def _filled(pattern: str, words: Mapping[str, str]) -> str:
     return fold(pattern)
 
 
-_FOLDER = importlib.resources.files("jaxattack.evaluate") / "openings"
-_PATTERNS = {
-    name.removesuffix(".toml"): _read(name.removesuffix(".toml"))
-    for name in sorted(file.name for file in _FOLDER.iterdir())
-    if name.endswith(".toml")
-}
-
-# Language -> what a refusal in it is recognised by.
-PHRASES: Mapping[str, tuple[str, ...]] = {
-    language: patterns["declines"] for language, patterns in _PATTERNS.items()
-}
-
-
 def check_language(language: str) -> None:
     """Refuse a language for which there is no rule.
 
     Raises:
         UserError: there is none.
     """
-    if language not in PHRASES:
+    if language not in languages():
         raise UserError(
-            f"no refusal rule for language {language!r}; there are: {', '.join(PHRASES)}"
+            f"no refusal rule for language {language!r}; there are: {', '.join(languages())}"
         )
 
 
@@ -110,7 +110,8 @@ def check_language(language: str) -> None:
 def rule(language: str) -> Rule:
     """The rule of a language that has one."""
     fields = [field.name for field in dataclasses.fields(Rule)]
-    return Rule(*(regex.compile("|".join(_PATTERNS[language][name])) for name in fields))
+    patterns = _read(language)
+    return Rule(*(regex.compile("|".join(patterns[name])) for name in fields))
 
 
 def is_refusal(reply: str, language: str, spoken: str = "") -> bool:
@@ -121,7 +122,7 @@ def is_refusal(reply: str, language: str, spoken: str = "") -> bool:
     """
     check_language(language)
     codes = dict.fromkeys((language, spoken, "en"))
-    return any(_refuses(reply, code) for code in codes if code in PHRASES)
+    return any(_refuses(reply, code) for code in codes if code in languages())
 
 
 def _refuses(reply: str, language: str) -> bool:

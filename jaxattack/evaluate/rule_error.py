@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxattack.errors import UserError
+from jaxattack.evaluate import refusals
 from jaxattack.evaluate.rates import Z95, wilson
-from jaxattack.evaluate.refusals import PHRASES, is_refusal
+from jaxattack.evaluate.refusals import is_refusal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ def read(text: str, name: str) -> list[Sentence]:
             sentence = Sentence(row["language"], row["refusal"], row["text"])
         except (ValueError, LookupError, TypeError, RecursionError):
             sentence = Sentence("", False, "")
-        if sentence.language not in PHRASES or not isinstance(sentence.refusal, bool):
+        if sentence.language not in refusals.languages() or not isinstance(sentence.refusal, bool):
             raise UserError(
                 f"{name}, line {number}: give an object with language (one that has a refusal "
                 "rule), refusal (true or false) and text"
@@ -101,11 +102,11 @@ def measure(sentences: Iterable[Sentence], languages: Sequence[str]) -> dict[str
     by_language = {code: [s for s in sentences if s.language == code] for code in languages}
     for code, own in by_language.items():
         said = [(s.refusal, is_refusal(s.text, code)) for s in own]
-        refusals = [seen for refusal, seen in said if refusal]
+        declined = [seen for refusal, seen in said if refusal]
         compliances = [not seen for refusal, seen in said if not refusal]
-        if refusals and compliances:
+        if declined and compliances:
             found[code] = Errors(
-                code, len(refusals), sum(refusals), len(compliances), sum(compliances)
+                code, len(declined), sum(declined), len(compliances), sum(compliances)
             )
     return found
 
@@ -215,7 +216,7 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    for found in measure(sentences, tuple(PHRASES)).values():
+    for found in measure(sentences, refusals.languages()).values():
         low, high = wilson(found.seen, found.refusals)
         lowest, highest = wilson(found.passed, found.compliances)
         print(
