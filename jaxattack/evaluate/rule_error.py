@@ -13,6 +13,7 @@ import importlib.resources
 import itertools
 import json
 import math
+import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from jaxattack.errors import UserError
 from jaxattack.evaluate import refusals
 from jaxattack.evaluate.rates import Z95, wilson
 from jaxattack.evaluate.refusals import is_refusal
+from jaxattack.signals import exit_code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,25 +207,25 @@ def differences(
 
 def main(argv: Sequence[str]) -> int:
     """Print what the rule makes of a file of sentences; exit code 2 for a mistake of the user's."""
-    try:
-        sentences: Sequence[Sentence] = committed()
-        if argv:
-            try:
-                with open(argv[0], encoding="utf-8") as file:
-                    sentences = read(file.read(), argv[0])
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"{argv[0]}: {error}") from error
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_code("rule_error", "nothing was kept", lambda: _said(argv))
+
+
+def _said(argv: Sequence[str]) -> int:
+    sentences: Sequence[Sentence] = committed()
+    if argv:
+        try:
+            text = pathlib.Path(argv[0]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{argv[0]}: {error}") from error
+        sentences = read(text, argv[0])
     for found in measure(sentences, refusals.languages()).values():
-        low, high = wilson(found.seen, found.refusals)
-        lowest, highest = wilson(found.passed, found.compliances)
+        row = found.row()
         print(
             f"{found.language}  refusals seen {found.seen}/{found.refusals} "
-            f"{found.sensitivity:.3f} [{low:.3f}, {high:.3f}]  compliances passed "
+            f"{found.sensitivity:.3f} [{row['sensitivity_low']:.3f}, "
+            f"{row['sensitivity_high']:.3f}]  compliances passed "
             f"{found.passed}/{found.compliances} {found.specificity:.3f} "
-            f"[{lowest:.3f}, {highest:.3f}]"
+            f"[{row['specificity_low']:.3f}, {row['specificity_high']:.3f}]"
         )
     return 0
 
