@@ -15,7 +15,8 @@ from typing import Any
 
 from jaxattack.errors import UserError
 from jaxattack.models import fields as rules
-from jaxattack.models.config import ModelConfig, Rope
+from jaxattack.models import ropes
+from jaxattack.models.config import ModelConfig
 from jaxattack.models.folder import check_kind, read_json
 from jaxattack.models.stops import generation_stops
 
@@ -194,7 +195,7 @@ def _theirs(family: str, given: Fields) -> Any:
     """
     from transformers import CONFIG_MAPPING  # here, because importing it takes seconds
 
-    _check_ropes(family, given)
+    ropes.check(family, given)
     given = {k: v for k, v in given.items() if k != "original_max_position_embeddings"}
     if family == "bloom":  # a later name of a field wins over an older one
         both = {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}
@@ -217,7 +218,7 @@ def _rope_family(family: str, theirs: Any, given: Fields) -> ModelConfig:
     if head_dim % 2 or not head_dim:
         raise UserError(f"head_dim is {head_dim}; RoPE needs an even one")
     window, local_layers = _windows(family, theirs)
-    rope, local_rope = _ropes(family, theirs)
+    rope, local_rope = ropes.of_config(family, theirs)
     gemma23 = family in ("gemma2", "gemma3_text")
     return ModelConfig(
         vocab_size=theirs.vocab_size,
@@ -311,97 +312,6 @@ def _windows(family: str, theirs: Any) -> tuple[int, tuple[bool, ...]]:
     return window, local
 
 
-# --- RoPE ---------------------------------------------------------------------------------------
-
-# What each kind reads beside its theta; the length before scaling is noted by some that do not.
-_ROPE_READS = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": (
-        "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"
-    ),
-}  # fmt: skip
-
-
-def _check_ropes(family: str, given: Fields) -> None:
-    """Refuse RoPE fields that lack something, or of which transformers would drop one."""
-    scaling, parameters = given.get("rope_scaling"), given.get("rope_parameters")
-    for name, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
-        if value is not None and not isinstance(value, dict):
-            raise UserError(f"{name} is {value!r}; it should be an object with a rope_type")
-    nested = {name: value for name, value in (parameters or {}).items() if isinstance(value, dict)}
-    kinds = {"full_attention", "sliding_attention"}
-    extra = sorted(set(parameters or ()) - kinds)
-    if family == "gemma3_text" and extra:
-        raise UserError(
-            f"rope_parameters of {family} has an entry for each of {', '.join(sorted(kinds))}; "
-            f"unknown: {', '.join(extra)}"
-        )
-    if scaling and parameters and not nested and scaling != parameters:
-        raise UserError(
-            f"rope_scaling={scaling} and rope_parameters={parameters} are both there, and "
-            "transformers would drop the second; put all of it into rope_parameters"
-        )
-    if parameters and not nested and "rope_theta" not in {*parameters, *given}:
-        raise UserError("rope_parameters has no rope_theta")
-    length = given.get("original_max_position_embeddings")
-    for name, part in {"rope_scaling": scaling, "rope_parameters": parameters, **nested}.items():
-        if not part or (part is parameters and nested):
-            continue
-        kind = _rope_kind(part, name)
-        for need in _ROPE_READS[kind]:
-            if part.get(need) is None and need != "original_max_position_embeddings":
-                raise UserError(f"RoPE scaling {kind!r} needs {need!r}")
-        if kind == "llama3" and length not in (None, part.get("original_max_position_embeddings")):
-            raise UserError(
-                f"original_max_position_embeddings is {length} beside {name}={part}; keep one"
-            )
-
-
-def _rope_kind(parameters: Fields, where: str) -> str:
-    kind, other = parameters.get("rope_type"), parameters.get("type")
-    kind = kind if kind is not None else other if other is not None else "default"
-    if other not in (None, kind):
-        raise UserError(f"{where} has rope_type {kind!r} and type {other!r}; keep one")
-    if not isinstance(kind, str) or kind not in _ROPE_READS:
-        raise UserError(f"RoPE scaling {kind!r} is not supported ({', '.join(_ROPE_READS)})")
-    return kind
-
-
-def _ropes(family: str, theirs: Any) -> tuple[Rope, Rope | None]:
-    """RoPE of the layers, and of local layers if theirs differs."""
-    parameters = theirs.rope_parameters
-    if family != "gemma3_text":
-        return _rope(parameters, "rope_parameters"), None
-    whole, local = (
-        _rope(parameters[kind], f"rope_parameters.{kind}")
-        for kind in ("full_attention", "sliding_attention")
-    )
-    return whole, local
-
-
-def _rope(parameters: Fields, where: str) -> Rope:
-    kind = _rope_kind(parameters, where)
-    parameters = rules.checked(parameters, f"{where}.")
-    reads = _ROPE_READS[kind]
-    idle = {"rope_type", "type", "rope_theta", "original_max_position_embeddings"}
-    neutral = {"factor": 1, "partial_rotary_factor": 1, "attention_factor": 1}
-    unread = [
-        f"{name}={value!r}"
-        for name, value in sorted(parameters.items())
-        if name not in {*idle, *reads} and value not in (None, neutral.get(name))
-    ]
-    if unread:
-        raise UserError(f"{where}: unknown for RoPE scaling {kind!r}: {', '.join(unread)}")
-    for name in ("rope_theta", *reads):
-        if parameters.get(name) is None:
-            raise UserError(f"RoPE scaling {kind!r} needs {name!r}")
-    scaling = [parameters[name] for name in reads]
-    if kind == "llama3" and not scaling[1] < scaling[2]:
-        raise UserError(f"{where}: low_freq_factor should be below high_freq_factor")
-    return Rope(kind, parameters["rope_theta"], *scaling)
-
-
 # --- Out ----------------------------------------------------------------------------------------
 
 
@@ -430,15 +340,15 @@ def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
         "intermediate_size": config.mlp_size,
         "rms_norm_eps": config.norm_eps,
         "max_position_embeddings": config.max_position,
-        "rope_parameters": _write_rope(config.rope),
+        "rope_parameters": ropes.fields_of(config.rope),
     }
     read = _READ[config.family]
     activation = "silu" if config.activation == "silu" else "gelu_pytorch_tanh"
     fields["hidden_activation" if "hidden_activation" in read else "hidden_act"] = activation
     if config.local_rope is not None:
         fields["rope_parameters"] = {
-            "full_attention": _write_rope(config.rope),
-            "sliding_attention": _write_rope(config.local_rope),
+            "full_attention": ropes.fields_of(config.rope),
+            "sliding_attention": ropes.fields_of(config.local_rope),
         }
     local = config.local_layers or (False,) * config.num_layers
     kinds = ["sliding_attention" if here else "full_attention" for here in local]
@@ -458,14 +368,3 @@ def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
 def _whole(number: float) -> float:
     """A number that was whole before rounding errors is whole again."""
     return round(number) if abs(number - round(number)) < 1e-6 * number else number
-
-
-def _write_rope(rope: Rope) -> dict[str, Any]:
-    fields: dict[str, Any] = {"rope_type": rope.kind, "rope_theta": rope.theta}
-    if rope.kind != "default":
-        fields["factor"] = rope.factor
-    if rope.kind == "llama3":
-        fields["low_freq_factor"] = rope.low_freq_factor
-        fields["high_freq_factor"] = rope.high_freq_factor
-        fields["original_max_position_embeddings"] = rope.original_max_position
-    return fields
