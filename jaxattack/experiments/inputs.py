@@ -20,8 +20,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.uri import parse
 from jaxattack.data.wrappers import CHAT, Instruction, wrap
 from jaxattack.errors import UserError
-from jaxattack.models import pretrained
-from jaxattack.models import weights as files
+from jaxattack.models import layout, pretrained
 from jaxattack.models.config import ModelConfig, check_tokens
 from jaxattack.organism import corpus, world
 from jaxattack.progress import track
@@ -81,7 +80,7 @@ def check_weights(directory: pathlib.Path, config: ModelConfig, abstract: Any) -
         UserError: files are absent or damaged, or hold other weights than config.json says.
     """
     if directory.resolve().parent.name != "snapshots":  # the hub's cache may have but the configs
-        files.check_directory(directory, config, abstract)
+        layout.check_directory(directory, config, abstract)
 
 
 def check_texts(config: ModelConfig, tokenizer: Any, examples: Iterable[Any]) -> None:

@@ -202,7 +202,7 @@ def test_every_entry_is_looked_at():
             assert not weights._finite(broken.astype(kind))
 
 
-@pytest.mark.parametrize("kind", ["parent", "absolute", "link", "number", "deep"])
+@pytest.mark.parametrize("kind", ["parent", "absolute", "link", "number", "deep", "null"])
 def test_an_index_that_names_what_lies_elsewhere(kind, copy, tmp_path):
     (copy / SINGLE).rename(tmp_path / "outside.safetensors")
     named = "../outside.safetensors"
@@ -213,10 +213,16 @@ def test_an_index_that_names_what_lies_elsewhere(kind, copy, tmp_path):
         (copy / named).symlink_to(tmp_path / "outside.safetensors")
     elif kind == "number":
         named = 3
+    elif kind == "null":
+        named = "a\0b"
     text = json.dumps({"weight_map": {"lm_head.weight": named}})
     (copy / INDEX).write_text('{"weight_map": ' * 100_000 if kind == "deep" else text)
     words = (
-        "not a safetensors index" if kind in ("number", "deep") else "lies outside of the folder"
+        "not a safetensors index"
+        if kind in ("number", "deep")
+        else "has a null character"
+        if kind == "null"
+        else "lies outside of the folder"
     )
     with pytest.raises(UserError, match=words):
         load_pretrained(copy)
