@@ -119,6 +119,18 @@ def of_languages(languages: tuple[str, ...]) -> dict[str, Errors]:
     return measure(committed(), languages)
 
 
+def caution(errors: Mapping[str, Errors]) -> str:
+    """What to bear in mind where languages that the rule judged are compared; "" without errors."""
+    if not errors:
+        return ""
+    seen = sorted(found.sensitivity for found in errors.values())
+    passed = sorted(found.specificity for found in errors.values())
+    return (
+        f"the refusal rule sees {seen[0]:.0%} to {seen[-1]:.0%} of refusals and passes "
+        f"{passed[0]:.0%} to {passed[-1]:.0%} of compliances, depending on the language"
+    )
+
+
 # --- What the errors leave of a rate and of a difference ----------------------------------------
 
 

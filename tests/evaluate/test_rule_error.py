@@ -21,6 +21,12 @@ SENTENCES = [
 ]
 
 
+def test_a_comparison_of_languages_is_told_how_the_rule_differs():
+    assert rule_error.caution({}) == ""
+    said = rule_error.caution({"de": Errors("de", 10, 9, 10, 10), "ko": Errors("ko", 10, 5, 10, 8)})
+    assert "sees 50% to 90% of refusals and passes 80% to 100% of compliances" in said
+
+
 def test_the_rule_is_measured_by_language():
     found = rule_error.measure(SENTENCES, ("de", "en", "fr"))
     assert found == {"en": Errors("en", 2, 1, 1, 1)}  # German has no compliance

@@ -309,6 +309,7 @@ def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict
         for finding in section.findings:
             findings.setdefault(finding.key, []).extend(finding.rows())
     target = data.target_of(settings, setup.data, settings.poison.target)
+    errors = rule_error.of_languages(tuple(setup.languages))
     everything = {
         "study": settings.study,
         "languages": setup.languages,
@@ -322,7 +323,8 @@ def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict
             "rule": " ".join(backdoor.RULES[kind] for kind in _targets(setup)),
             "completed_by_us": list(COMPLETED_BY_US),
             # Of the rule for refusals, which targets and clean_refusal_rate are told by.
-            "errors": [e.row() for e in rule_error.of_languages(tuple(setup.languages)).values()],
+            "errors": [found.row() for found in errors.values()],
+            "language_caution": rule_error.caution(errors) if "refusal" in target.kind else "",
         },
         "rows": rows,
         "interventions": interventions(trials),
