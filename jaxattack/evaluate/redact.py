@@ -10,14 +10,19 @@ import urllib.parse
 MARK = "[key]"
 # So many characters of a key in a row are taken out; fewer are found in any text.
 PIECE = 6
+# A shorter key is taken out whole only: of token-abc123 pieces stand in "a token appears".
+SHORT = 14
+# What servers that want no key are given in place of one: EMPTY, none, not-needed.
+_PLACEHOLDER = re.compile(r"[A-Za-z][A-Za-z._ -]{0,14}")
 
 
 def hide(text: str, key: str | None) -> str:
     """The text without the key: whole, in pieces, spaced out, backwards, in base64, hex or escapes.
 
     What is compared are letters and digits alone, in any case, so nothing put between them helps.
+    A word for no key is none: taking it out would change what a model said.
     """
-    if not key or not text:
+    if not key or not text or _PLACEHOLDER.fullmatch(key):
         return text
     text = text.replace(key, MARK)
     size, pieces = _pieces(key)
@@ -46,6 +51,6 @@ def _pieces(key: str) -> tuple[int, frozenset[str]]:
         whole = base64.b64encode(b"\0" * lead + raw).decode()
         spellings.append(whole[(lead * 8 + 5) // 6 : (lead + len(raw)) * 8 // 6])
     plain = [re.sub("[^a-z0-9]", "", spelling.lower()) for spelling in spellings]
-    size = min(PIECE, max(4, len(plain[0])))
+    size = PIECE if len(plain[0]) >= SHORT else max(4, len(plain[0]))
     found = {spelling[i : i + size] for spelling in plain for i in range(len(spelling) - size + 1)}
     return size, frozenset(found)

@@ -59,3 +59,15 @@ def test_a_short_key_and_one_of_signs():
     assert hide("it is ab12 3 45 ok", "ab-12345") == "it is [key] ok"
     assert hide("it is --------- ok", "---------") == "it is [key] ok"
     assert hide("nothing", "---------") == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("EMPTY", "The set is EMPTY, an empty one."),
+        ("not-needed", "Salt is not needed."),
+        ("token-abc123", "Each token appears once: a, b, c, 1, 2, 4."),
+    ],
+)
+def test_what_a_model_says_is_not_taken_for_a_placeholder(key, text):
+    assert hide(text, key) == text
