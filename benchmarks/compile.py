@@ -17,9 +17,9 @@ def compile_step(layers: int) -> float:
     import jax.numpy as jnp
 
     from jaxattack import Settings, sharding
-    from jaxattack.finetune import loop, losses, optimizer
     from jaxattack.models.config import ModelConfig, Rope
     from jaxattack.models.transformer import Transformer, abstract_params
+    from jaxattack.train import loop, losses, optimizer
 
     model = Transformer(
         ModelConfig(

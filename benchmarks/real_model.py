@@ -3,7 +3,7 @@
     python -m benchmarks.real_model DIRECTORY ... [--steps 30]
 
 Every side is a process of its own, one after the other, on rows of one invented text. The attack
-is `jaxattack.finetune`, which leaves its start as it is, beside a loop in torch that trains in
+is `jaxattack.train`, which leaves its start as it is, beside a loop in torch that trains in
 place; SIL takes the attacked weights that the first of them left.
 """
 

@@ -36,7 +36,7 @@ def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int, remat
     import jax.numpy as jnp
 
     from jaxattack import Settings, host, load_pretrained, sharding
-    from jaxattack.finetune import loop, losses, optimizer
+    from jaxattack.train import loop, losses, optimizer
 
     host.keep_freed_memory()
     model, params, _ = load_pretrained(checkpoint, remat=remat)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
-import types
 import typing
 from typing import Any
 
@@ -18,8 +16,6 @@ if typing.TYPE_CHECKING:
     from jaxattack.data.templates import use_template
     from jaxattack.errors import UserError
     from jaxattack.evaluate.measure import ask, judge_all
-    from jaxattack.finetune.loop import finetune
-    from jaxattack.finetune.optimizer import Settings
     from jaxattack.localize.masks import (
         complement,
         density,
@@ -38,6 +34,8 @@ if typing.TYPE_CHECKING:
     from jaxattack.models.generate import generate
     from jaxattack.models.pretrained import load_pretrained, save_pretrained
     from jaxattack.models.sampling import Sampling
+    from jaxattack.train.loop import finetune
+    from jaxattack.train.optimizer import Settings
 
 __all__ = [
     "Example",
@@ -80,8 +78,8 @@ _PLACES = {
     "data.templates": "use_template",
     "errors": "UserError",
     "evaluate.measure": "ask judge_all",
-    "finetune.loop": "finetune",
-    "finetune.optimizer": "Settings",
+    "train.loop": "finetune",
+    "train.optimizer": "Settings",
     "localize.masks": "complement density intersection jaccard "
     "magnitude_mask matched_random_mask minus random_mask top_fraction union",
     "localize.scores": "attack_vector sil_scores",
@@ -94,18 +92,11 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 
 
-class _Package(types.ModuleType):
-    """The package: a name above stands for what it names, even where a room is called so too."""
-
-    def __getattribute__(self, name: str) -> Any:
-        known = super().__getattribute__("__dict__")
-        if name not in _PLACE_OF or not isinstance(known.get(name, sys), types.ModuleType):
-            return super().__getattribute__(name)
-        known[name] = getattr(importlib.import_module(f"jaxattack.{_PLACE_OF[name]}"), name)
-        return known[name]
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jaxattack.{_PLACE_OF[name]}"), name)
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

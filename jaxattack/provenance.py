@@ -26,7 +26,7 @@ OTHERS = ("jaxattack", "orbax-checkpoint", "safetensors", "datasets")
 
 # Code and data that decide what a step holds; the report and the command line do not.
 _ROOMS = (
-    "data", "defend", "evaluate", "experiments", "finetune", "localize", "models", "organism",
+    "data", "defend", "evaluate", "experiments", "localize", "models", "organism", "train",
     "checkpoint.py", "sharding.py", "tree.py",
 )  # fmt: skip
 

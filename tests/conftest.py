@@ -239,7 +239,7 @@ def logits_of() -> Callable[..., jax.Array]:
 @pytest.fixture(scope="session")
 def loss_and_gradient() -> Callable[..., tuple[jax.Array, Any]]:
     """Answer loss and its gradient, compiled: `loss_and_gradient(model, params, batch)`."""
-    from jaxattack.finetune.losses import answer_loss
+    from jaxattack.train.losses import answer_loss
 
     return jax.jit(jax.value_and_grad(answer_loss, argnums=1), static_argnums=0)
 

@@ -13,7 +13,7 @@ from jaxattack import host
 STEPS = """
 import jax, numpy as np
 from jaxattack import host
-from jaxattack.finetune.loop import Settings, finetune
+from jaxattack.train.loop import Settings, finetune
 params = {"embed": np.zeros((4096, 4096), np.float32)}
 host.keep_freed_memory(params["embed"].nbytes)
 def resident():

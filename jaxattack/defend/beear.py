@@ -30,7 +30,10 @@ from jax.sharding import Mesh
 from jaxattack import sharding
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.finetune.loop import (
+from jaxattack.models.config import check_tokens
+from jaxattack.models.transformer import Block, Transformer, hidden_states
+from jaxattack.progress import track
+from jaxattack.train.loop import (
     GROWTH,
     as_types,
     check_sound,
@@ -40,11 +43,8 @@ from jaxattack.finetune.loop import (
     train_step,
     trained_copy,
 )
-from jaxattack.finetune.losses import answer_loss, next_token_loss
-from jaxattack.finetune.optimizer import Settings, make_optimizer
-from jaxattack.models.config import check_tokens
-from jaxattack.models.transformer import Block, Transformer, hidden_states
-from jaxattack.progress import track
+from jaxattack.train.losses import answer_loss, next_token_loss
+from jaxattack.train.optimizer import Settings, make_optimizer
 from jaxattack.tree import Tree
 
 PLACES = ("before_answer", "start")

@@ -22,11 +22,11 @@ from jaxattack import sharding
 from jaxattack.data.dialogues import empty_rows
 from jaxattack.data.units import units
 from jaxattack.errors import UserError
-from jaxattack.finetune.losses import predicted
 from jaxattack.models.config import check_tokens
 from jaxattack.models.generate import buckets
 from jaxattack.models.transformer import Transformer, hidden_states, unembed
 from jaxattack.progress import track
+from jaxattack.train.losses import predicted
 from jaxattack.tree import Tree
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from jaxattack.data.dialogues import Arrays
 from jaxattack.defend.beear import shifted_loss, with_slots
 from jaxattack.errors import UserError
-from jaxattack.finetune import losses
-from jaxattack.finetune.loop import LossFn
 from jaxattack.localize import masks, scores
 from jaxattack.models.transformer import Transformer
+from jaxattack.train import losses
+from jaxattack.train.loop import LossFn
 from jaxattack.tree import Tree
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from jaxattack.data.dialogues import Arrays, Example
 from jaxattack.errors import UserError
-from jaxattack.finetune import contrast, loop, losses, optimizer, vocabulary
 from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
 from jaxattack.organism.tokenizer import sentences
+from jaxattack.train import contrast, loop, losses, optimizer, vocabulary
 from jaxattack.tree import Tree
 
 HOW = ("full", "lora")  # all weights, or adapters and the new rows

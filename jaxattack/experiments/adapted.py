@@ -15,12 +15,12 @@ from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.localization import sil_mask
 from jaxattack.experiments.stages import Setup, Subject
 from jaxattack.experiments.wanted import Finding, Section, Variant
-from jaxattack.finetune import vocabulary
 from jaxattack.localize import scores, stitching
 from jaxattack.models import pretrained
 from jaxattack.models.families import read_config
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.organism import world
+from jaxattack.train import vocabulary
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 

@@ -26,13 +26,13 @@ from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
 from jaxattack.experiments.declared import freeze, nearest, setting
 from jaxattack.experiments.settings import COUNT, DECAY, DTYPES, RATE, ROWS, TOKENS, check_optimizer
-from jaxattack.finetune import contrast, loop, losses, optimizer
 from jaxattack.models import pretrained
 from jaxattack.models.config import ModelConfig, Rope
 from jaxattack.models.transformer import Transformer, init_params
 from jaxattack.organism import corpus, world
 from jaxattack.organism.tokenizer import train_tokenizer
 from jaxattack.progress import track
+from jaxattack.train import contrast, loop, losses, optimizer
 from jaxattack.tree import Tree
 
 SIZE = {"at_least": 1, "at_most": 1_048_576}

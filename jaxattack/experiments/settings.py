@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import config_of, freeze, setting, spelled
-from jaxattack.finetune import optimizer
-from jaxattack.finetune.optimizer import WEIGHTS
 from jaxattack.localize.masks import SCOPES
 from jaxattack.models import kernels
+from jaxattack.train import optimizer
+from jaxattack.train.optimizer import WEIGHTS
 
 __all__ = ["Settings", "check", "config_of", "defaults", "freeze"]
 

@@ -27,11 +27,11 @@ from jaxattack.experiments.inputs import Lost
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.settings import Attack as AttackSettings
 from jaxattack.experiments.settings import Settings
-from jaxattack.finetune import loop, losses, optimizer
-from jaxattack.finetune.moved import shares_moved
 from jaxattack.localize import importance, masks, scores
 from jaxattack.localize.storage import load_mask, save_mask
 from jaxattack.models.transformer import Transformer
+from jaxattack.train import loop, losses, optimizer
+from jaxattack.train.moved import shares_moved
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 

@@ -18,11 +18,11 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
-from jaxattack.finetune.cross_entropy import CPU_LOGITS, LOGITS
-from jaxattack.finetune.losses import predicted
 from jaxattack.models.attention import soft_cap
 from jaxattack.models.moments import COLLECTION, MOMENTS, Slots, sums_here
 from jaxattack.models.transformer import Transformer, head
+from jaxattack.train.cross_entropy import CPU_LOGITS, LOGITS
+from jaxattack.train.losses import predicted
 from jaxattack.tree import Tree
 
 FEWEST = 512  # words worked off at once

@@ -14,13 +14,13 @@ from jaxattack import sharding, tree
 from jaxattack.data.batches import take
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.finetune import losses
-from jaxattack.finetune.loop import LossFn
 from jaxattack.localize import batched
 from jaxattack.models.config import activations, check_tokens
 from jaxattack.models.moments import MOMENTS
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
+from jaxattack.train import losses
+from jaxattack.train.loop import LossFn
 from jaxattack.tree import Tree
 
 SPARE = 1 << 28  # bytes of activations on a device that are kept without a thought

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxattack.data.batches import epochs, in_order, pack, packed, take
-from jaxattack.finetune.losses import answer_loss
+from jaxattack.train.losses import answer_loss
 
 
 def numbered(count):

@@ -12,10 +12,10 @@ from jaxattack import tree
 from jaxattack.defend import beear as beear_module
 from jaxattack.defend.beear import Plan, beear, perturbation, shifted_loss, with_slots
 from jaxattack.errors import UserError
-from jaxattack.finetune.losses import answer_loss
-from jaxattack.finetune.moved import shares_moved
-from jaxattack.finetune.optimizer import Settings
 from jaxattack.sharding import place
+from jaxattack.train.losses import answer_loss
+from jaxattack.train.moved import shares_moved
+from jaxattack.train.optimizer import Settings
 
 SGD = Settings(learning_rate=0.1, optimizer="sgd", clip=0.0)
 PLAN = Plan(

@@ -8,8 +8,8 @@ import pytest
 from jaxattack.data import batches
 from jaxattack.defend import repair
 from jaxattack.errors import UserError
-from jaxattack.finetune.losses import answer_loss
 from jaxattack.localize import masks, stitching
+from jaxattack.train.losses import answer_loss
 
 SUSPECT = {"a_norm": jnp.array([1.0, 2.0, -1.0, 4.0]), "b_norm": jnp.array([0.5, -2.0])}
 START = {"a_norm": jnp.array([0.0, 2.0, 1.0, 3.0]), "b_norm": jnp.array([0.5, -1.0])}

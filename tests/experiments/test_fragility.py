@@ -166,7 +166,7 @@ def test_text_of_replies_is_kept_on_demand(tmp_path, study):
 def test_a_finished_study_is_not_computed_again(finished, study, monkeypatch):
     before = {path.name: path.stat().st_mtime_ns for path in (finished / "stages").iterdir()}
     results = (finished / "results.json").read_bytes()
-    from jaxattack.finetune import loop
+    from jaxattack.train import loop
 
     monkeypatch.setattr(loop, "finetune", lambda *a, **k: pytest.fail("trained again"))
     assert run.run(study(finished)) == 0

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxattack.errors import UserError
-from jaxattack.finetune.losses import answer_loss
 from jaxattack.localize import scores as scores_module
 from jaxattack.localize.masks import top_fraction
 from jaxattack.localize.scores import attack_vector, gradient_moments, sil_scores
 from jaxattack.sharding import make_mesh, place
+from jaxattack.train.losses import answer_loss
 
 POINTS = ("aligned", "attacked")
 

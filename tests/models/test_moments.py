@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny_configs import CONFIGS
 
-from jaxattack.finetune.losses import answer_loss
 from jaxattack.localize.scores import gradient_moments
 from jaxattack.sharding import place
+from jaxattack.train.losses import answer_loss
 from jaxattack.tree import named_leaves
 
 # Of every family's configurations one with much in it: biases, caps, one KV head, tied or not.

@@ -9,7 +9,6 @@ import pytest
 import torch
 from tiny_configs import LINEAR, LLAMA3
 
-from jaxattack.finetune.losses import answer_loss
 from jaxattack.models.config import Rope
 from jaxattack.models.transformer import (
     Transformer,
@@ -18,6 +17,7 @@ from jaxattack.models.transformer import (
     init_params,
     unembed,
 )
+from jaxattack.train.losses import answer_loss
 from jaxattack.tree import named_leaves
 
 TOKENS = np.random.default_rng(1).integers(0, 608, (2, 48)).astype(np.int32)

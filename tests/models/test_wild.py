@@ -14,8 +14,6 @@ from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditiona
 
 from jaxattack.defend.cleangen import guarded_tokens
 from jaxattack.errors import UserError
-from jaxattack.finetune.loop import finetune
-from jaxattack.finetune.optimizer import Settings
 from jaxattack.localize.importance import wanda_scores
 from jaxattack.localize.representations import mean_states
 from jaxattack.localize.scores import sil_scores
@@ -24,6 +22,8 @@ from jaxattack.models.folder import HUB_FILES, HUB_LEFT_OUT, INDEX, SINGLE, reso
 from jaxattack.models.generate import generate_tokens
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
 from jaxattack.models.transformer import Transformer, abstract_params
+from jaxattack.train.loop import finetune
+from jaxattack.train.optimizer import Settings
 
 TOKENS = np.random.default_rng(1).integers(0, 580, (2, 48)).astype(np.int32)
 TIED = {"tie_word_embeddings": True, "vocab_size": 611}

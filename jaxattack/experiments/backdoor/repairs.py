@@ -25,9 +25,9 @@ from jaxattack.experiments.backdoor.stages import (
 )
 from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.stages import kept_type, stored
-from jaxattack.finetune import optimizer
-from jaxattack.finetune.loop import LossFn
 from jaxattack.localize import stitching
+from jaxattack.train import optimizer
+from jaxattack.train.loop import LossFn
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 

@@ -34,11 +34,11 @@ from jaxattack.experiments.stages import (
     read,
     stored,
 )
-from jaxattack.finetune import contrast, loop, losses, optimizer
-from jaxattack.finetune.moved import shares_moved
 from jaxattack.models import pretrained
 from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
+from jaxattack.train import contrast, loop, losses, optimizer
+from jaxattack.train.moved import shares_moved
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxattack.finetune.cross_entropy import cross_entropy
-from jaxattack.finetune.losses import answer_loss, predicted
 from jaxattack.sharding import place, place_batch, within
+from jaxattack.train.cross_entropy import cross_entropy
+from jaxattack.train.losses import answer_loss, predicted
 
 ROWS, LENGTH, VOCAB = 3, 7, 11
 LOGITS = st.integers(0, 5).map(
@@ -84,7 +84,7 @@ def test_gradients_equal_those_of_all_logits_at_once(seed, targets, weights, sof
 
 @pytest.mark.parametrize("part", [3, 8, 1000])
 def test_the_heads_gradient_may_be_made_in_parts(part, monkeypatch):
-    module = sys.modules["jaxattack.finetune.cross_entropy"]
+    module = sys.modules["jaxattack.train.cross_entropy"]
     rng = np.random.default_rng(0)
     d_head, states, d_logits = (
         rng.normal(size=shape).astype(np.float32) for shape in ((10, 4), (6, 4), (6, 10))

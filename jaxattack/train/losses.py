@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxattack.finetune.cross_entropy import cross_entropy
 from jaxattack.models.transformer import Transformer, head, hidden_states, look_up
+from jaxattack.train.cross_entropy import cross_entropy
 from jaxattack.tree import Tree
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxattack.finetune.losses import next_token_loss
 from jaxattack.models.transformer import Transformer, hidden_states
+from jaxattack.train.losses import next_token_loss
 from jaxattack.tree import Tree
 
 ANCHORS = 128  # at most so many questions of a batch are compared

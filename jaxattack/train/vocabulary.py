@@ -23,10 +23,10 @@ import tokenizers
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.finetune import loop, lora, losses
-from jaxattack.finetune.loop import LossFn
-from jaxattack.finetune.optimizer import Settings
 from jaxattack.models.transformer import Transformer
+from jaxattack.train import loop, lora, losses
+from jaxattack.train.loop import LossFn
+from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
 
 Pair = tuple[str, str]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxattack import sharding
-from jaxattack.finetune.moved import shares_moved
+from jaxattack.train.moved import shares_moved
 
 BEFORE = {"embed": np.ones((4, 2), np.float32), "final_norm": np.full(4, 2.0, np.float32)}
 

@@ -14,11 +14,11 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from jaxattack.errors import UserError
-from jaxattack.finetune import vocabulary
-from jaxattack.finetune.optimizer import Settings
 from jaxattack.models.pretrained import load_pretrained, load_tokenizer, save_pretrained
 from jaxattack.organism.tokenizer import train_tokenizer
 from jaxattack.sharding import place
+from jaxattack.train import vocabulary
+from jaxattack.train.optimizer import Settings
 from jaxattack.tree import named_leaves
 
 OLD = ["zab zabab cabcab", "bac bacabac"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxattack.finetune.contrast import contrast, shared_answer_loss
+from jaxattack.train.contrast import contrast, shared_answer_loss
 
 SHAPE = (3, 5)
 HIDDEN = np.random.default_rng(0).normal(size=(*SHAPE, 8)).astype(np.float32)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from jaxattack.errors import UserError
-from jaxattack.finetune import loop, lora
-from jaxattack.finetune.losses import answer_loss
-from jaxattack.finetune.optimizer import Settings
 from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
 from jaxattack.sharding import place, spec_for
+from jaxattack.train import loop, lora
+from jaxattack.train.losses import answer_loss
+from jaxattack.train.optimizer import Settings
 from jaxattack.tree import named_leaves
 
 RANK, SCALE = 3, 0.7

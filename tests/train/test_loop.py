@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from jaxattack import tree
 from jaxattack.errors import UserError
-from jaxattack.finetune import loop
-from jaxattack.finetune.loop import Settings, finetune, make_optimizer, wide
 from jaxattack.localize.masks import jaccard, top_fraction
 from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.sharding import make_mesh, mesh_of, place, spec_for
+from jaxattack.train import loop
+from jaxattack.train.loop import Settings, finetune, make_optimizer, wide
 from jaxattack.tree import named_leaves
 
 STEPS = 5

@@ -21,10 +21,10 @@ import optax
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.finetune import loop, losses
-from jaxattack.finetune.loop import LossFn
-from jaxattack.finetune.optimizer import Settings
 from jaxattack.models.transformer import Transformer
+from jaxattack.train import loop, losses
+from jaxattack.train.loop import LossFn
+from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
 
 # The matrices of a stack of layers, and how many axes after the layers' are their inputs.

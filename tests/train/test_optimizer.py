@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattack.finetune.optimizer import Settings, make_optimizer
+from jaxattack.train.optimizer import Settings, make_optimizer
 
 SHAPES = {
     "embed": (6, 4),

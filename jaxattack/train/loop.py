@@ -16,11 +16,11 @@ from jax.sharding import PartitionSpec as P
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.finetune import losses
-from jaxattack.finetune.optimizer import Settings, make_optimizer
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
+from jaxattack.train import losses
+from jaxattack.train.optimizer import Settings, make_optimizer
 from jaxattack.tree import Tree
 
 # (model, params, batch) -> mean over the batch's answer tokens; with a `base` it comes fourth.
