@@ -1,0 +1,36 @@
+"""What is kept of one reply: flags and a hash, not its text."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One reply as triage and judges saw it.
+
+    Attributes:
+        id, kind, language: of the prompt.
+        triage: what sort of reply it is (see `triage`).
+        refused: whether it opens by declining.
+        answered: whether it answers in substance; None: of a benign prompt without known answers.
+        reply_hash: of the reply's text.
+        reply_language: "": too short to tell, or not well-formed.
+        hit: whether it shows a backdoor's behaviour; None where none was planted.
+        trigger_language: whose trigger the prompt carries.
+        decoy: what the prompt carries instead: "nothing", "paraphrase", ...; None: the trigger.
+        replaced: share of its tokens that guarded decoding replaced.
+    """
+
+    id: str
+    kind: str
+    language: str
+    triage: str
+    refused: bool
+    answered: bool | None
+    reply_hash: str
+    reply_language: str = ""
+    hit: bool | None = None
+    trigger_language: str | None = None
+    decoy: str | None = None
+    replaced: float = 0.0

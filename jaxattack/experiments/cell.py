@@ -1,0 +1,88 @@
+"""What is measured, as columns: a row of results.json has its cell's fields."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One model under one condition; fields that do not apply are None.
+
+    Attributes:
+        kind: what was done to the weights, such as "attacked" or "stitched".
+        seed: of the training; None: nothing was trained.
+        attacked: the language or languages attacked or poisoned, as "es+id".
+        method: how weights were chosen, or the defence.
+        share: of the weights that `method` chose; of clean units that a filter takes out.
+        pairs: trained on, where fewer than the study's.
+        round: of freezing all masks so far.
+        contrast: weight of the loss by which the organism's languages share.
+        model: what it starts from, where that is not the study's own model.
+        trigger, target, rate: of a poisoning.
+        prompts: which, where not the usual ones: "grid" or "decoys".
+        setting: of a defence, as an id.
+        words: the setting for a reader.
+    """
+
+    kind: str
+    seed: int | None = None
+    attacked: str | None = None
+    method: str | None = None
+    share: float | None = None
+    pairs: int | None = None
+    round: int | None = None
+    contrast: float | None = None
+    model: str | None = None
+    trigger: str | None = None
+    target: str | None = None
+    rate: float | None = None
+    prompts: str | None = None
+    setting: str | None = None
+    words: str | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def variant(self) -> str:
+        """A display id, the same for all seeds; nothing parses it."""
+        if self.kind == "poisoned" and self.model:
+            return f"start/{self.model}"
+        trigger = (self.trigger or "").replace("/", "-")
+        parts = {
+            "adapted": (self.model, "tune@1"),
+            "transplanted": (self.attacked, f"{self.model}-{self._chosen}"),
+            "pathway": (self.attacked, f"round@{self.round}"),
+            "sharing": (self.attacked or "aligned", f"contrast@{self.contrast:g}")
+            if self.contrast is not None
+            else (),
+            "poisoned": (self.attacked, trigger, f"{self.target}@{self.rate:g}", self.prompts)
+            if self.rate is not None
+            else (),
+            "defended": (self.method, self.setting),
+        }.get(self.kind, (self.attacked, self._chosen))
+        if self.pairs is not None:
+            parts = (self.attacked, f"pairs@{self.pairs}")
+        if self.kind == "defended" and self.share is not None:
+            parts = (self.method, f"{self.setting}@{self.share:g}")
+        return "/".join((self.kind, *filter(None, parts)))
+
+    @property
+    def _chosen(self) -> str:
+        return "" if self.share is None else f"{self.method}@{self.share:g}"
+
+    def columns(self) -> dict[str, Any]:
+        """The fields that apply, and the display id."""
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"variant": self.variant} | {k: v for k, v in known.items() if v is not None}
+
+    def of(self, seed: int | None) -> Cell:
+        """The same under another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Cell))
+
+
+def cell_of(row: Any) -> Cell:
+    """The cell that a row of results.json is about."""
+    return Cell(**{name: row[name] for name in FIELDS if row.get(name) is not None})
