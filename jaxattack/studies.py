@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 
 from jaxattack import commandline, distributed, host, ours, provenance, report, workdir
 from jaxattack.errors import printable
-from jaxattack.experiments import declared, fragility, organism
+from jaxattack.experiments import declared, organism
 from jaxattack.experiments.backdoor import study as backdoor
+from jaxattack.experiments.fragility import study as fragility
 
 # Programs with `Settings`, `read`, `source_lines`, `plan_lines`, `prepare` and `run`.
 STUDIES: dict[str, Any] = {"fragility": fragility, "backdoor": backdoor}

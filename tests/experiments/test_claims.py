@@ -8,7 +8,8 @@ import pytest
 
 from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.judge import Verdict
-from jaxattack.experiments import claims, comparisons, inputs, needs, outcomes
+from jaxattack.experiments import comparisons, inputs, needs, outcomes
+from jaxattack.experiments.fragility import claims
 
 LANGUAGES = ("en", "th", "de", "fr")
 PROMPTS = 40

@@ -1,4 +1,4 @@
-"""The paper's claims B1 to B9: rules, figures with intervals, verdicts (see `experiments.claims`).
+"""The paper's claims B1 to B9: rules, figures with intervals, verdicts.
 
 B1 to B5 are of attacks, B8 and B9 of defences against the first attack. What compares models of
 several sizes or behind a hosted service is not testable here, and said to be so.

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from jaxattack.data import triggers
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import respond
-from jaxattack.experiments import fragility, inputs, localization, shared, stages
+from jaxattack.experiments import inputs, stages
 from jaxattack.experiments import settings as other_study
 from jaxattack.experiments.backdoor.data import SUBJECTS, Attack, sentence_of, target_of, wrapped
 from jaxattack.experiments.backdoor.sections import Section, name_of
 from jaxattack.experiments.backdoor.stages import Setup, gradient_of, poisoned
+from jaxattack.experiments.fragility import localization, shared
+from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.lazy import Lazy
 from jaxattack.experiments.wanted import find
 from jaxattack.localize import masks, scores

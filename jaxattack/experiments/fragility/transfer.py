@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxattack.experiments import sharing
+from jaxattack.experiments.fragility import sharing
 from jaxattack.experiments.stages import BENIGN, Setup, attack
 from jaxattack.experiments.wanted import Section
 

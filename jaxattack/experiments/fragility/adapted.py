@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxattack import checkpoint, organism, sharding, workdir
 from jaxattack.errors import UserError
 from jaxattack.experiments import adaptation, inputs, stages, writing
+from jaxattack.experiments.fragility.localization import sil_mask
 from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.localization import sil_mask
 from jaxattack.experiments.stages import Setup, Subject
 from jaxattack.experiments.wanted import Finding, Section, Variant
 from jaxattack.localize import scores, stitching

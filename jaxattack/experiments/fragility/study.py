@@ -13,16 +13,17 @@ from jaxattack import host, sharding, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
-from jaxattack.experiments import claims, inputs, plan, stages, writing
-from jaxattack.experiments.adapted import adapt
+from jaxattack.experiments import inputs, plan, stages, writing
+from jaxattack.experiments.fragility import claims
+from jaxattack.experiments.fragility.adapted import adapt
+from jaxattack.experiments.fragility.localization import localize
+from jaxattack.experiments.fragility.pathways import pathways
+from jaxattack.experiments.fragility.shared import shared
+from jaxattack.experiments.fragility.transfer import baseline, transfer
 from jaxattack.experiments.lazy import Lazy, Memo
-from jaxattack.experiments.localization import localize
-from jaxattack.experiments.pathways import pathways
 from jaxattack.experiments.runs import environments, profile, run_all
 from jaxattack.experiments.settings import Settings, check, freeze
-from jaxattack.experiments.shared import shared
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup, Subject
-from jaxattack.experiments.transfer import baseline, transfer
 from jaxattack.experiments.wanted import Section, Variant, measured_once, replies_of, verdicts_of
 from jaxattack.models import families
 from jaxattack.models.transformer import Transformer, abstract_params

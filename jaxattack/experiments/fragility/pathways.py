@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxattack.experiments import stages
+from jaxattack.experiments.fragility.localization import sil_mask, sil_movable, sil_scores
+from jaxattack.experiments.fragility.shared import overlap
 from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.localization import sil_mask, sil_movable, sil_scores
-from jaxattack.experiments.shared import overlap
 from jaxattack.experiments.stages import Setup
 from jaxattack.experiments.wanted import Section
 from jaxattack.localize import masks, stitching

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxattack import workdir
 from jaxattack.data.dialogues import Example, fingerprint, prompt_tokens
-from jaxattack.experiments.localization import sil_mask, sil_movable
+from jaxattack.experiments.fragility.localization import sil_mask, sil_movable
 from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup
 from jaxattack.experiments.wanted import Section
 from jaxattack.localize import masks, representations
