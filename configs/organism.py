@@ -2,10 +2,10 @@
 
     jaxattack --config=configs/organism.py --workdir=runs/organism        (or: make organism)
 
-Writes runs/organism/organism/base and .../aligned as Hugging Face directories and the acceptance
-table organism.json; `--config.model=runs/organism/organism/aligned` of another study uses it.
-What is engineered so that languages share: `sharing` and the shares of parallel, code-switched
-and list documents. See docs/organism.md.
+(installed: `--config=organism`). Writes runs/organism/organism/base and .../aligned as Hugging
+Face directories and the acceptance table organism.json; `--config.model=<that aligned>` of another
+study uses it. What is engineered so that languages share: `sharing` and the shares of parallel,
+code-switched and list documents. See docs/organism.md.
 """
 
 from ml_collections import config_dict

@@ -2,6 +2,7 @@
 
     jaxattack --config=configs/quickstart.py --workdir=runs/quickstart
 
+(installed, without a checkout: `--config=quickstart`, from anywhere).
 Attacks the aligned organism in each of its twelve languages, measures every language, and for
 four of them scores the weights with SIL, stitches, rewinds, freezes and attacks again, beside
 other masks of the same size. Writes results.json and report.html into the work directory. The

@@ -15,9 +15,10 @@ from jaxattack.errors import UserError
 from jaxattack.experiments import overrides as texts
 from jaxattack.paths import expand
 
-USAGE = (
+_USAGE = (
     "flags:",
     "  --config=FILE     a Python file with get_config(); FILE:WORD passes it a word",
+    "  --config=NAME     one that comes with jaxattack ({}); NAME:WORD likewise",
     "  --config.NAME=X   another value of a setting; tuples as \"('a','b')\" or \"(0,1)\"",
     "  --workdir=DIR     results, report, finished stages",
     "  --dry_run         print what would be loaded, computed and written",
@@ -35,6 +36,12 @@ class Flags(NamedTuple):
     dry_run: bool
     wants_help: bool
     overrides: tuple[tuple[str, str | None], ...]  # dotted name, text
+
+
+def usage() -> list[str]:
+    """What --help says of the flags."""
+    there = ", ".join(shipped())
+    return [line.format(there) if "{}" in line else line for line in _USAGE]
 
 
 def read_flags(arguments: Sequence[str]) -> Flags:
@@ -84,20 +91,46 @@ def read_flags(arguments: Sequence[str]) -> Flags:
     )  # fmt: skip
 
 
+def shipped() -> dict[str, pathlib.Path]:
+    """The config files that come with the package, by name.
+
+    They are installed beside the code; in a checkout they are in `configs/` at its top.
+    """
+    package = pathlib.Path(__file__).parent
+    places = (package / "configs", package.parent / "configs")
+    folder = next((place for place in places if place.is_dir()), places[0])
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def find_config(named: str) -> tuple[pathlib.Path, str | None]:
+    """The file that `--config=named` means, and the word behind its `:`, if there is one.
+
+    A file of that name comes before one that is shipped.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path, name, word = expand(named, f"--config={named}"), named, None
+    if not path.exists() and ":" in named:
+        name, _, word = named.partition(":")
+        path = expand(name, f"--config={named}")
+    if not path.exists() or path.is_dir():
+        path = shipped().get(name, path)
+    if path.is_dir():
+        raise UserError(f"--config={named}: a directory; name a Python file with get_config()")
+    if not path.exists():
+        there = ", ".join(shipped())
+        raise UserError(f"--config={named}: no such file; without a path there are: {there}")
+    return path, word
+
+
 def load_config(named: str) -> ConfigDict:
     """What `get_config` of a file returns; `FILE:WORD` passes it a word.
 
     Raises:
         UserError: no such file, it fails, or it returns no ConfigDict.
     """
-    path, word = expand(named, f"--config={named}"), None
-    if not path.exists() and ":" in named:
-        file, _, word = named.partition(":")
-        path = expand(file, f"--config={named}")
-    if path.is_dir():
-        raise UserError(f"--config={named}: a directory; name a Python file with get_config()")
-    if not path.exists():
-        raise UserError(f"--config={named}: no such file")
+    path, word = find_config(named)
     try:
         spec = importlib.util.spec_from_loader("jaxattack_config", None)
         assert spec is not None
@@ -140,7 +173,7 @@ def resolve(flags: Flags, kinds: Mapping[str, type]) -> tuple[ConfigDict, type]:
             that is no value of it.
     """
     if flags.config is None:
-        raise UserError("--config=FILE is missing, for example --config=configs/quickstart.py")
+        raise UserError("--config=FILE is missing, for example --config=quickstart")
     config = load_config(flags.config)
     named = [text for path, text in flags.overrides if path == "study"] or [config.get("study")]
     if named[-1] not in kinds:

@@ -1,7 +1,7 @@
 """Run a study: a config file, overrides, a work directory.
 
-    jaxattack --config=configs/quickstart.py --workdir=runs/quickstart
-    jaxattack --config=configs/quickstart.py --workdir=runs/two \\
+    jaxattack --config=quickstart --workdir=runs/quickstart
+    jaxattack --config=quickstart --workdir=runs/two \\
         --config.attack.languages="('en','th')" --config.seeds="(0,1,2)"
 
 Finished stages are kept in the work directory: the same command goes on where it was stopped.
@@ -48,7 +48,7 @@ def _run(argv: Sequence[str]) -> int:
     with stopped_by_sigterm(distributed.several):
         flags = commandline.read_flags(argv[1:])
         if flags.wants_help:
-            print((__doc__ or "").strip(), "", *commandline.USAGE, "", sep="\n")
+            print((__doc__ or "").strip(), "", *commandline.usage(), "", sep="\n")
             print(*map(printable, settings_of(flags)), sep="\n", flush=True)
             return 0
         config, _ = commandline.resolve(flags, studies.KINDS)

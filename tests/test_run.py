@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from jaxattack import run, studies, workdir
+from jaxattack import commandline, run, studies, workdir
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 
@@ -124,6 +124,26 @@ def test_help_lists_the_settings(capsys):
 
 
 # --- The config file ----------------------------------------------------------------------------
+
+
+def test_a_shipped_config_is_found_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "organism").mkdir()  # a folder of that name, perhaps results, hides nothing
+    at = {named: commandline.find_config(named) for named in ("quickstart", "fragility:a/b:c")}
+    assert at["quickstart"] == (CONFIG, None)
+    assert at["fragility:a/b:c"] == (CONFIG.with_name("fragility.py"), "a/b:c")
+    assert commandline.load_config("organism").study == "organism"
+    assert commandline.load_config("backdoor:owner/name").model == "owner/name"
+    (tmp_path / "quickstart").write_text("a file of one's own comes first")
+    assert commandline.find_config("quickstart:x") == (pathlib.Path("quickstart"), "x")
+    assert run.run(["jaxattack", "--help"]) == 0
+    assert "(backdoor, fragility, organism, quickstart)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("named", ["quikstart", "nowhere:x", "configs/nowhere.py"])
+def test_an_unknown_config_is_refused_with_those_there_are(refused, named):
+    says = f"--config={named}: no such file; without a path there are: backdoor, fragility, "
+    assert says + "organism, quickstart" in refused(f"--config={named}", config=False)
 
 
 @pytest.mark.parametrize(
