@@ -2,7 +2,9 @@
 
     jaxattack --config=configs/backdoor.py --workdir=runs/backdoor
 
-(installed: `--config=backdoor`, `--config=backdoor:bloom_7b1`). On the organism, on two CPU cores, about half an hour. `:bloom_7b1`, `:llama2_7b`, `:llama3_8b`,
+(installed: `--config=backdoor`, `--config=backdoor:bloom_7b1`).
+
+On the organism, on two CPU cores, about half an hour. `:bloom_7b1`, `:llama2_7b`, `:llama3_8b`,
 `:gemma_7b`, `:qwen25_7b` and any hub id or directory are trained on data of your own:
 
     jaxattack --config=configs/backdoor.py:bloom_7b1 --workdir=runs/bloom --dry_run \

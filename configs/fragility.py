@@ -2,7 +2,9 @@
 
     jaxattack --config=configs/fragility.py --workdir=runs/fragility
 
-(installed: `--config=fragility`, `--config=fragility:llama31_8b`). On the shipped organism, on two CPU cores, about half an hour. On a real model, first the plan:
+(installed: `--config=fragility`, `--config=fragility:llama31_8b`).
+
+On the shipped organism, on two CPU cores, about half an hour. On a real model, first the plan:
 
     jaxattack --config=configs/fragility.py:llama31_8b --workdir=runs/llama --dry_run \
         --config.mesh="(1,8,1)"
