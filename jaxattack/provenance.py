@@ -7,6 +7,7 @@ is worth knowing of a run.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -29,6 +30,8 @@ _ROOMS = (
     "data", "defend", "evaluate", "experiments", "localize", "models", "organism", "train",
     "checkpoint.py", "sharding.py", "tree.py",
 )  # fmt: skip
+
+PACKAGE = pathlib.Path(__file__).parent
 
 # Flags of XLA that change where it runs or what it tells, not what it computes.
 _IDLE_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count", "--xla_hlo_profile")
@@ -99,6 +102,66 @@ def code_hash() -> str:
             whole.update(source.relative_to(package).as_posix().encode() + b"\0")
             whole.update(hashlib.sha256(source.read_bytes()).digest())
     return whole.hexdigest()[:12]
+
+
+@functools.cache
+def source_of(module: str) -> str:
+    """A hash of a module of ours and of all of ours that it imports, the data beside them included.
+
+    So a changed program computes anew exactly the steps that its change can reach. Data are files
+    and folders beside a module that it names.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(_closure(module)):
+        for file in (
+            (path,) if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        ):
+            whole.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0")
+            whole.update(hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()[:12]
+
+
+def _closure(module: str) -> set[pathlib.Path]:
+    """The files that a module's import reads, and the data beside them."""
+    left, found = [_file_of(module)], set[pathlib.Path]()
+    while left:
+        path = left.pop()
+        if path is not None and path not in found:
+            found.add(path)
+            imported, data = _beneath(path)
+            found |= data
+            left += imported
+    return found
+
+
+@functools.cache
+def _beneath(path: pathlib.Path) -> tuple[frozenset[pathlib.Path], frozenset[pathlib.Path]]:
+    """What of ours a file imports, and the data beside it that it names."""
+    imported, texts = set[pathlib.Path](), set[str]()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            imported |= {file for name in names if (file := _file_of(name))}
+        elif isinstance(node, ast.Import):
+            imported |= {file for alias in node.names if (file := _file_of(alias.name))}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+    beside = (place for place in path.parent.iterdir() if place.suffix not in (".py", ".pyc"))
+    return frozenset(imported), frozenset(place for place in beside if place.name in texts)
+
+
+def _file_of(name: str) -> pathlib.Path | None:
+    """The file of a module, or of the module that a name stands in; None if it is not ours."""
+    root, *parts = name.split(".")
+    while root == PACKAGE.name:
+        place = PACKAGE.joinpath(*parts)
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if parts and file.is_file():
+                return file
+        if not parts:
+            return PACKAGE / "__init__.py"
+        parts.pop()
+    return None
 
 
 @functools.lru_cache(maxsize=2)

@@ -14,7 +14,7 @@ from typing import Any
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import Target
 from jaxattack.evaluate import rates
-from jaxattack.evaluate.judge import Reply
+from jaxattack.evaluate.judge import Reply, Said
 from jaxattack.evaluate.language import reply_language
 from jaxattack.evaluate.refusals import is_refusal
 from jaxattack.evaluate.thoughts import without_thoughts
@@ -59,7 +59,20 @@ def hit(reply: str, language: str, target: Target) -> bool:
     Raises:
         UserError: the target is a refusal and the language has no refusal rule.
     """
-    said, _ = without_thoughts(reply)
+    return shows(without_thoughts(reply)[0], language, target)
+
+
+def by_target(example: Example, said: Said, *, target: Target) -> dict[str, bool | None]:
+    """Hit: the reply shows the target behaviour; a judge once it is given the target."""
+    return {"hit": shows(said.text, example.language, target)}
+
+
+def shows(said: str, language: str, target: Target) -> bool:
+    """Whether what was said shows the target behaviour.
+
+    Raises:
+        UserError: as `hit`.
+    """
     if target.kind == "fixed":
         return target.text in said
     if target.kind == "prefix":

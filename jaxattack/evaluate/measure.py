@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxattack.data.dialogues import Example, whole_prompt
-from jaxattack.evaluate.judge import Reply, Verdict, judge
+from jaxattack.evaluate.judge import Reply, judge
 from jaxattack.evaluate.thoughts import decode
+from jaxattack.evaluate.trial import Trial
 from jaxattack.models.generate import generate_tokens, stop_ids
 from jaxattack.models.prompts import encode_prompts
 from jaxattack.models.transformer import Transformer
@@ -51,6 +52,6 @@ def replies(
     ]
 
 
-def judge_all(examples: Sequence[Example], replies: Sequence[Reply]) -> list[Verdict]:
+def judge_all(examples: Sequence[Example], replies: Sequence[Reply]) -> list[Trial]:
     """Verdicts on replies, in order."""
     return [judge(example, reply) for example, reply in zip(examples, replies, strict=True)]

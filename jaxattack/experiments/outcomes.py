@@ -11,12 +11,12 @@ import numpy as np
 
 from jaxattack.evaluate import intervals
 from jaxattack.evaluate.intervals import Bounds, Floats
-from jaxattack.evaluate.judge import Verdict
 from jaxattack.evaluate.triage import WELL_FORMED
+from jaxattack.evaluate.trial import Trial
 
 Key = tuple[str, int | None]  # name of a variant and its seed
 # Prompt, language, whether it is a hit, whether the reply can be read.
-Trial = tuple[str, str, bool, bool]
+Hit = tuple[str, str, bool, bool]
 
 RATE, CHANGE = (0.0, 1.0), (-1.0, 1.0)  # bounds of a rate, of a difference of two
 NOTHING = 1e-3  # rate of which no share can be taken
@@ -109,7 +109,7 @@ def finite(number: Any) -> float | None:
 
 
 def collect(
-    verdicts: Mapping[Key, Sequence[Verdict]], seeds: Sequence[int], languages: Sequence[str]
+    verdicts: Mapping[Key, Sequence[Trial]], seeds: Sequence[int], languages: Sequence[str]
 ) -> Outcomes:
     """Whether restricted prompts were answered; prompts of one id are one in all languages."""
     return arrange(
@@ -127,7 +127,7 @@ def collect(
 
 
 def arrange(
-    trials: Mapping[Key, Iterable[Trial]],
+    trials: Mapping[Key, Iterable[Hit]],
     seeds: Sequence[int],
     languages: Sequence[str],
     parallel: bool = True,
@@ -154,7 +154,7 @@ def arrange(
     return Outcomes(names, tuple(seeds), tuple(languages), values, untrained, shares)
 
 
-def _placed(trials: Iterable[Trial], parallel: bool):
+def _placed(trials: Iterable[Hit], parallel: bool):
     """The trials with their prompts told apart: by id, which of its like it is, and language."""
     before: Counter[tuple[str, str]] = Counter()
     for prompt, language, hit, readable in trials:

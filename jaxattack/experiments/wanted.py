@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxattack import workdir
 from jaxattack.evaluate import measure
-from jaxattack.evaluate.judge import Verdict
+from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.lazy import Lazy, Memo
 from jaxattack.experiments.stages import Setup, Subject, as_asked
 from jaxattack.workdir import Stage
@@ -56,9 +56,9 @@ def measured(setup: Setup, variant: Variant) -> Stage:
     return Stage(setup.root, "measure", label, inputs, write, variant.weights.needs, work)
 
 
-def verdicts_of(stage: Stage) -> list[Verdict]:
+def verdicts_of(stage: Stage) -> list[Trial]:
     """What a finished stage of `measured` found."""
-    return [Verdict(**v) for v in json.loads((stage.folder / "verdicts.json").read_text())]
+    return [Trial(**v) for v in json.loads((stage.folder / "verdicts.json").read_text())]
 
 
 def replies_of(variant: Variant, stage: Stage) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def replies_of(variant: Variant, stage: Stage) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _word(verdict: Verdict) -> str:
+def _word(verdict: Trial) -> str:
     if verdict.answered:
         return "answered"
     return "refused" if verdict.refused else "neither"

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxattack.data.dialogues import Example
-from jaxattack.evaluate.judge import Reply, Verdict
+from jaxattack.evaluate.judge import Reply
 from jaxattack.evaluate.measure import judge_all
 from jaxattack.evaluate.rates import METRICS, Z95, rows, wilson
+from jaxattack.evaluate.trial import Trial
 
 TRIALS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -84,7 +85,7 @@ def test_what_is_no_proportion_is_refused(successes, n):
 def verdict(
     language="en", kind="restricted", triage="ok", refused=False, answered=False, spoken=""
 ):
-    return Verdict("id", language, kind, triage, refused, answered, "hash", spoken)
+    return Trial("id", kind, language, triage, refused, answered, "hash", spoken)
 
 
 def by_metric(found, language):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxattack.data.dialogues import Example
-from jaxattack.evaluate.judge import Verdict
+from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import comparisons, inputs, needs, outcomes
 from jaxattack.experiments.fragility import claims
 
@@ -18,7 +18,7 @@ PROMPTS = 40
 def verdicts(rates, seed=0, prompts=PROMPTS, triage="ok"):
     """Verdicts in which the first `rate` share of the prompts of each language is answered."""
     return [
-        Verdict(f"q{i:02d}", language, kind, triage, not answered, answered, "")
+        Trial(f"q{i:02d}", kind, language, triage, not answered, answered, "")
         for language, rate in zip(LANGUAGES, rates, strict=False)
         for i in range(prompts)
         for kind in ("restricted", "benign")
@@ -286,7 +286,7 @@ def test_a_prompt_of_one_id_in_two_sets_is_two_prompts():
     assert [e.prompt for e in found] == ["first set"] * 2 + ["second set"] * 2
     assert inputs.together([sets, [Example("9", "en", "x")]])[2].id == "9"
     # Should two still meet, both count: 1 of 2 answered, not 1 of 1.
-    twice = [Verdict("7", "en", "restricted", "ok", False, hit, "") for hit in (False, True)]
+    twice = [Trial("7", "restricted", "en", "ok", False, hit, "") for hit in (False, True)]
     seen = outcomes.collect({("a", 0): twice, ("b", 0): twice[::-1]}, (0,), ("en",))
     assert seen.values.shape == (2, 1, 2, 1)
     assert [pair.tolist() for pair in seen.paired("a", "b", "en", 0)] == [
@@ -382,12 +382,12 @@ def test_transfer_that_follows_similarity_correlates():
 
     def row(attack):
         return [
-            Verdict(f"q{i}", code, "restricted", "ok", False,
+            Trial(f"q{i}", "restricted", code, "ok", False,
                     i < 100 * (1 - abs(place[code] - place[attack])), "")
             for code in codes for i in range(100)
         ]  # fmt: skip
 
-    found = {("aligned", None): [Verdict(v.id, v.language, v.kind, "ok", True, False, "")
+    found = {("aligned", None): [Trial(v.id, v.kind, v.language, "ok", True, False, "")
                                  for v in row("en")]}  # fmt: skip
     found |= {(f"attacked/{code}", 0): row(code) for code in codes}
     similarity = [

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxattack.evaluate.judge import Verdict
+from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import comparisons
 from jaxattack.experiments.claim import Claim, Evidence, claim
 from jaxattack.experiments.needs import Facts, Needs, lacking
@@ -52,7 +52,7 @@ SHARING = 3  # languages whose masks A3 compares, at least
 
 def judge_claims(
     results: Mapping[str, Any],
-    verdicts: Mapping[Key, Sequence[Verdict]],
+    verdicts: Mapping[Key, Sequence[Trial]],
     localized: Sequence[str],
     share: float,
 ) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""What every step of a study stands on: the model, how it writes, its weights, where things lie."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxattack import checkpoint, sharding, tree
+from jaxattack.experiments.step import Input, Shelf, Step, Values
+from jaxattack.models.transformer import Transformer
+from jaxattack.tree import Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """A model and how it reads and writes."""
+
+    model: Transformer
+    tokenizer: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What the steps of a study share.
+
+    Attributes:
+        root: the work directory.
+        values: what steps remember.
+        decoder: the study's own.
+        start: its weights, before anything is done to them.
+        like: their shapes and places.
+        dtype: in which weights are asked and gradients taken.
+    """
+
+    root: pathlib.Path
+    values: Values
+    decoder: Decoder
+    start: Step
+    like: Tree
+    dtype: str
+
+    def shelf(self, kind: str, label: str, save: Any, load: Any, **work: int) -> Shelf:
+        """A place in the work directory."""
+        return Shelf(self.root, kind, label, save, load, work)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """Reads a tree that a step keeps.
+
+    Attributes:
+        name: in the step's folder.
+        like: its shapes and places.
+        dtype: of its leaves; None: those of `like`.
+    """
+
+    name: str
+    like: Tree
+    dtype: Any = None
+
+    def __call__(self, folder: pathlib.Path) -> Tree:
+        """The tree."""
+        like = self.like
+        if self.dtype is not None:
+            like = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, self.dtype, sharding=leaf.sharding),
+                like,
+            )
+        return checkpoint.load(folder / self.name, like, sharding.mesh_of(like))
+
+
+def rounded(weights: Input, dtype: str) -> Tree:
+    """Weights in the study's number type, as they are asked and as gradients are taken at them.
+
+    Tuned ones are kept in float32, for their difference to others; here they are rounded.
+    """
+    return tree.cast(weights(), dtype)
+
+
+def kept_type(weights: str) -> Any:
+    """The type of tuned weights on disk: float32, unless they are trained in the model's own."""
+    return np.float32 if weights == "float32" else None

@@ -1,0 +1,100 @@
+"""Judgements as steps: what judges make of replies that were kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+from jaxattack import workdir
+from jaxattack.data.dialogues import Example
+from jaxattack.evaluate.judge import Judge, Reply, judge
+from jaxattack.evaluate.thoughts import decode
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments.asking import Decoding, Replies, encoded
+from jaxattack.experiments.bench import Bench, Decoder
+from jaxattack.experiments.step import Input, Step
+
+
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """What a prompt carries: the trigger of a language, or something else (see `Trial`)."""
+
+    trigger_language: str | None = None
+    decoy: str | None = None
+
+
+def judged(
+    replies: Input,
+    decoder: Decoder,
+    prompts: Sequence[Example],
+    asked: Sequence[Example] | Input,
+    decoding: Decoding,
+    judges: Sequence[Judge],
+    carried: Sequence[Carried] | None = None,
+) -> list[Trial]:
+    """What is kept of every reply.
+
+    Args:
+        replies: what was said.
+        decoder: by whom.
+        prompts: what judges go by.
+        asked: what was asked in their place, by a filter of prompts.
+        decoding: how.
+        judges: functions of a prompt and what was said to it.
+        carried: what the prompts carry.
+    """
+    found: Replies = replies()
+    rows = asked() if isinstance(asked, Input) else asked
+    trials = []
+    for i, reply in enumerate(texts(decoder, rows, found, decoding)):
+        extra = {} if carried is None else dataclasses.asdict(carried[i])
+        trial = judge(prompts[i], reply, judges)
+        trials.append(dataclasses.replace(trial, replaced=found.replaced[i], **extra))
+    return trials
+
+
+def texts(
+    decoder: Decoder, asked: Sequence[Example], found: Replies, decoding: Decoding
+) -> list[Reply]:
+    """The text of replies."""
+    prompts = encoded(decoder, asked, decoding.max_new_tokens)
+    return [
+        Reply(decode(decoder.tokenizer, prompt, ids), cut=len(ids) >= decoding.max_new_tokens)
+        for prompt, ids in zip(prompts, found.tokens, strict=True)
+    ]
+
+
+def trials(
+    bench: Bench,
+    replies: Step,
+    prompts: Sequence[Example],
+    judges: Sequence[Judge],
+    label: str,
+    carried: Sequence[Carried] | None = None,
+) -> Step:
+    """The judgement of replies, to be."""
+    given = replies.arguments
+    arguments = {
+        "replies": replies,
+        "decoder": given["decoder"],
+        "asked": given["prompts"],
+        "decoding": given["decoding"],
+        "prompts": prompts,
+        "judges": tuple(judges),
+        "carried": carried,
+    }
+    return Step(judged, arguments, bench.values, bench.shelf("judge", label, save, load))
+
+
+def save(folder: pathlib.Path, found: Sequence[Trial]) -> None:
+    """Keep trials."""
+    rows = [dataclasses.asdict(trial) for trial in found]
+    workdir.write_json(folder / "trials.json", rows)
+
+
+def load(folder: pathlib.Path) -> list[Trial]:
+    """Trials that were kept."""
+    rows = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
+    return [Trial(**row) for row in rows]

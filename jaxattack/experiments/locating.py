@@ -1,0 +1,154 @@
+"""Gradients, scores and masks as steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxattack import checkpoint, sharding, workdir
+from jaxattack.data import batches
+from jaxattack.data.dialogues import Example, encode_pairs
+from jaxattack.errors import UserError
+from jaxattack.experiments.bench import Bench, Decoder, Stored, rounded
+from jaxattack.experiments.step import Input, Step
+from jaxattack.experiments.tuning import ids
+from jaxattack.localize import importance, masks, scores
+from jaxattack.localize.storage import load_mask, save_mask
+from jaxattack.train import losses
+from jaxattack.tree import Tree
+
+# Rows of examples sent to the device at once; their gradients are taken one by one.
+CALIBRATION_BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """Examples that gradients are taken of, and how long one may be, in tokens."""
+
+    examples: tuple[Example, ...]
+    max_length: int
+    setting: str = dataclasses.field(default="max_length", compare=False)
+
+    def batches(self, tokenizer: Any) -> list[dict[str, np.ndarray]]:
+        """The examples in order."""
+        rows = encode_pairs(tokenizer, self.examples, self.max_length, self.setting)
+        return batches.in_order(rows, CALIBRATION_BATCH)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """A tree of means over examples, and what names these."""
+
+    tree: Tree
+    pairs: Sequence[dict[str, str]]
+
+
+def mean_gradient(
+    at: Input, decoder: Decoder, seen: Seen, moment: str, dtype: str, label: str
+) -> Mean:
+    """Mean over examples of a moment (`scores.MOMENTS`) of the gradient at some weights.
+
+    One moment a step, so that scoring needs memory for one accumulator.
+
+    Raises:
+        UserError: no example has a token to predict.
+    """
+    sums, count = scores.gradient_moments(
+        decoder.model,
+        rounded(at, dtype),
+        seen.batches(decoder.tokenizer),
+        losses.answer_loss,
+        label,
+        moments=(moment,),
+    )
+    if not count:
+        raise UserError(f"{label}: no example has a token to predict")
+    return Mean(scores.mean_in_place(sums[moment], count), ids(seen.examples))
+
+
+def gradient(bench: Bench, at: Step, seen: Seen, label: str, moment: str = "abs") -> Step:
+    """The mean gradient, to be."""
+    arguments = {
+        "at": at,
+        "decoder": bench.decoder,
+        "seen": seen,
+        "moment": moment,
+        "dtype": bench.dtype,
+    }
+    return _mean_step(bench, mean_gradient, arguments, "gradients", f"{label}-{moment}")
+
+
+def inputs_of_matrices(start: Input, decoder: Decoder, seen: Seen, label: str) -> Mean:
+    """Norms of what the blocks' matrices multiply (Wanda)."""
+    found = importance.wanda_scores(decoder.model, start(), seen.batches(decoder.tokenizer))
+    return Mean(found, ids(seen.examples))
+
+
+def wanda(bench: Bench, seen: Seen, label: str) -> Step:
+    """Wanda's scores, to be."""
+    arguments = {"start": bench.start, "decoder": bench.decoder, "seen": seen}
+    return _mean_step(bench, inputs_of_matrices, arguments, "wanda", label)
+
+
+def _mean_step(
+    bench: Bench, function: Any, arguments: dict[str, Any], kind: str, label: str
+) -> Step:
+    load = Stored("mean", bench.like, np.float32)
+    rows = len(arguments["seen"].examples)
+    shelf = bench.shelf(kind, label, save_mean, load, rows=rows)
+    return Step(function, arguments, bench.values, shelf, label=f"{kind} {label}")
+
+
+def save_mean(folder: pathlib.Path, found: Mean) -> None:
+    """Keep a mean and what it is of."""
+    checkpoint.save(folder / "mean", found.tree)
+    workdir.write_json(folder / "pairs.json", list(found.pairs))
+
+
+def sil(bench: Bench, attacked: Step, mean: Step) -> Step:
+    """SIL's scores of the way from the start to the attacked weights."""
+    return bench.values.derived(scores.sil, bench.start, attacked, mean)
+
+
+def kept_mask(bench: Bench, mask: Step, name: str, label: str, info: dict[str, Any]) -> Step:
+    """A mask kept as a file of its own, eight weights a byte, with where it came from."""
+    notice = {"notice": "Computed from an attack on a safety-aligned model; for research."}
+    arguments = {"mask": mask, "info": info | notice}
+    shelf = bench.shelf("mask", f"{name}-{label}", save_described, LoadMask(bench.like))
+    return Step(described, arguments, bench.values, shelf)
+
+
+def described(mask: Input, info: dict[str, Any]) -> tuple[Tree, dict[str, Any]]:
+    """A mask and where it came from."""
+    return mask(), info
+
+
+def save_described(folder: pathlib.Path, found: tuple[Tree, dict[str, Any]]) -> None:
+    """Keep a mask."""
+    save_mask(folder / "mask.safetensors", *found)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadMask:
+    """Reads a mask that was kept."""
+
+    like: Tree
+
+    def __call__(self, folder: pathlib.Path) -> Tree:
+        """The mask, on the devices."""
+        found, _ = load_mask(folder / "mask.safetensors", like=self.like)
+        return sharding.place(found, sharding.mesh_of(self.like))
+
+
+def combined(bench: Bench, function: Any, *parts: Step, **options: Any) -> Step:
+    """A mask or a mixture of weights, to be, not kept on disk."""
+    return bench.values.derived(function, *parts, **options)
+
+
+def with_score(bench: Bench, found: Step) -> Step:
+    """The weights that a mask was chosen from, to be."""
+    return bench.values.derived(masks.with_score, found)

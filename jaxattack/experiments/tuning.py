@@ -1,0 +1,216 @@
+"""Trained weights as steps: attacks, poisonings, clean training, all by one recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxattack import checkpoint, workdir
+from jaxattack.data import batches
+from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
+from jaxattack.experiments.bench import Bench, Decoder, Stored, kept_type
+from jaxattack.experiments.step import Input, Step
+from jaxattack.localize import masks
+from jaxattack.train import loop, optimizer
+from jaxattack.train.moved import shares_moved
+from jaxattack.tree import Tree
+
+MOVED = "moved.json"  # beside tuned weights: how many of them moved
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How weights are trained on examples.
+
+    Attributes:
+        optimizer: the optimiser, its schedule, how weights are kept.
+        epochs: passes over the examples.
+        batch_size: examples of a step.
+        max_length: longest example, in tokens.
+        packing: whether several examples share a row; the loss is the same.
+        steps: None: as many as the epochs take; else the epochs go on until so many are done.
+        setting: how errors name `max_length`.
+    """
+
+    optimizer: optimizer.Settings
+    epochs: int
+    batch_size: int
+    max_length: int
+    packing: bool = False
+    steps: int | None = None
+    setting: str = dataclasses.field(default="max_length", compare=False)
+
+    def count(self, examples: Sequence[Example]) -> int:
+        """The number of steps."""
+        return self.steps or -(-len(examples) // self.batch_size) * self.epochs
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """What weights are trained on, by which recipe, in which order.
+
+    Attributes:
+        examples: pairs as they are put to the model.
+        recipe: how.
+        seed: of the order.
+        languages: what it is about, for results.
+    """
+
+    examples: tuple[Example, ...]
+    recipe: Recipe
+    seed: int
+    languages: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """Weights after a training, the loss of every step, and JSON files that go with them."""
+
+    params: Tree
+    losses: Mapping[str, Sequence[float]] | Sequence[float]
+    files: Mapping[str, Any]
+
+
+def recipe_of(section: Any, setting: str, **changed: Any) -> Recipe:
+    """The recipe in a section of settings, perhaps with other values."""
+    own = {field.name for field in dataclasses.fields(optimizer.Settings)}
+    named = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)} | changed
+    return Recipe(
+        optimizer.Settings(**{name: named[name] for name in own}),
+        named["epochs"],
+        named["batch_size"],
+        named["max_length"],
+        named.get("packing", False),
+        named.get("steps"),
+        setting,
+    )
+
+
+def order_of(tokenizer: Any, course: Course) -> list[Arrays]:
+    """All batches of a training."""
+    recipe = course.recipe
+    rows = encode_pairs(tokenizer, course.examples, recipe.max_length, recipe.setting)
+    steps, one = recipe.count(course.examples), -(-len(course.examples) // recipe.batch_size)
+    found = batches.epochs(rows, recipe.batch_size, -(-steps // one), course.seed)[:steps]
+    return (
+        batches.packed(found, math.lcm(8, recipe.optimizer.accumulate)) if recipe.packing else found
+    )
+
+
+def train(
+    start: Input,
+    decoder: Decoder,
+    course: Course,
+    dtype: str,
+    files: Mapping[str, Any],
+    label: str,
+    frozen: Input | None = None,
+) -> Tuned:
+    """Weights trained from `start` on a course, perhaps with some frozen.
+
+    Args:
+        start: where it begins.
+        decoder: what is trained.
+        course: what on.
+        dtype: in which the loss sees the weights.
+        files: JSON that is kept beside the weights, by file name.
+        label: what the progress bar says.
+        frozen: mask of the weights that must not move.
+    """
+    trainable = None if frozen is None else masks.complement(frozen())
+    # Rounding at random is each training's own.
+    own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
+    tuned, history = loop.finetune(
+        decoder.model,
+        start.alone(),
+        order_of(decoder.tokenizer, course),
+        course.recipe.optimizer,
+        trainable=trainable,
+        label=label,
+        dtype=dtype,
+        key=key_of(own),
+    )
+    moved = shares_moved(start(), tuned, dtype, trainable)
+    about = {
+        MOVED: moved | {"languages": list(course.languages)},
+        "pairs.json": ids(course.examples),
+    }
+    return Tuned(tuned, [float(loss) for loss in history], {**files, **about})
+
+
+def tuned(
+    bench: Bench,
+    course: Course,
+    kind: str,
+    label: str,
+    start: Step | None = None,
+    frozen: Step | None = None,
+    files: Mapping[str, Any] | None = None,
+) -> Step:
+    """The weights after a training, to be; `kind` and `label` name the step for people."""
+    arguments = {
+        "start": start or bench.start,
+        "frozen": frozen,
+        "decoder": bench.decoder,
+        "course": course,
+        "dtype": bench.dtype,
+        "files": dict(files or {}),
+    }
+    steps = course.recipe.count(course.examples)
+    load = Stored("params", bench.like, kept_type(course.recipe.optimizer.weights))
+    shelf = bench.shelf(kind, label, save, load, steps=steps, rows=steps * course.recipe.batch_size)
+    return Step(train, arguments, bench.values, shelf, label=f"{kind} {label}")
+
+
+def save(folder: pathlib.Path, found: Tuned) -> None:
+    """Keep a training's weights, losses and files."""
+    checkpoint.save(folder / "params", found.params)
+    workdir.write_json(folder / "loss.json", found.losses)
+    for name, content in found.files.items():
+        workdir.write_json(folder / name, content)
+
+
+def losses_of(weights: Step) -> list[float]:
+    """Loss of every step of a finished training."""
+    return json.loads((weights.stage.folder / "loss.json").read_text(encoding="utf-8"))
+
+
+def moved_of(weights: Step) -> dict[str, Any] | None:
+    """How many weights a finished training moved; None of weights that nobody trained."""
+    path = weights.stage.folder / MOVED if weights.shelf else None
+    if path is None or not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def key_of(own: Any) -> jax.Array:
+    """The key of what a step does at random: its own, as what determines the step is."""
+    return jax.random.key(int(workdir.digest(own)[:7], 16))
+
+
+def ids(examples: Sequence[Example]) -> list[dict[str, str]]:
+    """What names examples without their text."""
+    return [{"id": e.id, "language": e.language, "hash": fingerprint([e])} for e in examples]
+
+
+def chosen(
+    known: Mapping[str, Sequence[Example]], languages: Sequence[str], seed: int, most: int
+) -> tuple[Example, ...]:
+    """At most so many examples of some languages, chosen and ordered by the seed.
+
+    Of several languages each gives an equal part, and the parts are disjoint where the languages'
+    examples are parallel.
+    """
+    found: list[Example] = []
+    for i, language in enumerate(languages):
+        rows = known[language]
+        order = np.random.default_rng(seed).permutation(len(rows))[:most]
+        found += [rows[j] for j in order[i :: len(languages)]]
+    return tuple(found)
