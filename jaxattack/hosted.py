@@ -283,7 +283,8 @@ def accuracy_rows(known: Sequence[Known], variant: str) -> list[dict[str, Any]]:
     for verdict in known:
         hits.setdefault(verdict.language, []).append(verdict.answered)
     return [
-        rates.row(variant, language, "clean_accuracy", own, None) for language, own in hits.items()
+        rates.row({"variant": variant, "seed": None}, language, "clean_accuracy", own)
+        for language, own in hits.items()
     ]
 
 

@@ -110,6 +110,6 @@ def rows(found: Sequence[Trial], variant: str, seed: int | None) -> list[dict[st
     result = []
     for (language, probe), hits in cells.items():
         metric = "asr" if probe.decoy is None else "false_trigger_rate"
-        cell = rates.row(variant, language, metric, hits, seed)
+        cell = rates.row({"variant": variant, "seed": seed}, language, metric, hits)
         result.append(cell | {"trigger_language": probe.language, "decoy": probe.decoy})
     return result

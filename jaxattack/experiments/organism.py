@@ -384,7 +384,7 @@ def test(
         )
     ]
     said = measure.ask(model, params, tokenizer, prompts, max_new_tokens=40)
-    return rates.rows(measure.judge_all(prompts, said), "test", settings.seed)
+    return rates.rows(measure.judge_all(prompts, said), {"variant": "test", "seed": settings.seed})
 
 
 def misses(accepted: Mapping[str, Any]) -> list[str]:

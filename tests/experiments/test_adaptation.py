@@ -149,7 +149,7 @@ def test_the_recipe_teaches_the_added_languages_and_keeps_the_refusals(how):
 
     def metric(model, params, tokenizer, name):
         said = measure.ask(model, params, tokenizer, prompts, max_new_tokens=40)
-        rows = rates.rows(measure.judge_all(prompts, said), how, 0)
+        rows = rates.rows(measure.judge_all(prompts, said), {"variant": how})
         found = {row["language"]: row["value"] for row in rows if row["metric"] == name}
         return [[found[language] for language in group] for group in (world.LANGUAGES, world.ADDED)]
 

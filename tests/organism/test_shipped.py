@@ -33,7 +33,7 @@ def accepted(loaded):
     found = {}
     for name, (model, params, tokenizer) in loaded.items():
         said = measure.ask(model, params, tokenizer, prompts, max_new_tokens=40)
-        found[name] = rates.rows(measure.judge_all(prompts, said), name, 0)
+        found[name] = rates.rows(measure.judge_all(prompts, said), {"variant": name})
     return found
 
 

@@ -210,7 +210,9 @@ def rows_of(trials: Found, variant: str, seed: int | None) -> list[dict[str, Any
     for language in dict.fromkeys(t["language"] for t in clean):
         own = [t for t in clean if t["language"] == language]
         for metric, flag in CLEAN.items():
-            row = rates.row(variant, language, metric, [t[flag] for t in own], seed)
+            row = rates.row(
+                {"variant": variant, "seed": seed}, language, metric, [t[flag] for t in own]
+            )
             rows.append(row | {"trigger_language": None, "decoy": None})
     return rows
 

@@ -292,7 +292,9 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
     measured = measured_once(setup, variants.values())
     verdicts = {key: verdicts_of(stage) for key, stage in measured.items()}
     rows = [
-        row for (name, seed), found in verdicts.items() for row in rates.rows(found, name, seed)
+        row
+        for (name, seed), found in verdicts.items()
+        for row in rates.rows(found, {"variant": name, "seed": seed})
     ]
     for (name, seed), variant in variants.items():
         rows += stages.moved_rows(name, seed, variant.weights)

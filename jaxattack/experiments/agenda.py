@@ -1,0 +1,129 @@
+"""What a study measures and finds: cells and tables of steps, run in order, each once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxattack import workdir
+from jaxattack.evaluate import rates
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments import tuning
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.step import Step
+from jaxattack.progress import Steps
+from jaxattack.workdir import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """The steps behind a cell.
+
+    Attributes:
+        weights: what is asked.
+        replies: what it says.
+        trials: what judges make of it.
+    """
+
+    weights: Step
+    replies: Step
+    trials: Step
+
+
+@dataclasses.dataclass
+class Agenda:
+    """Cells to be measured and tables to be found; nothing is computed by being here.
+
+    Cells whose weights and prompts are equal share their replies, and are asked once.
+    """
+
+    cells: dict[Cell, Measured] = dataclasses.field(default_factory=dict)
+    tables: dict[str, list[Step]] = dataclasses.field(default_factory=dict)
+    _replies: dict[str, Step] = dataclasses.field(default_factory=dict)
+    _trials: dict[str, Step] = dataclasses.field(default_factory=dict)
+
+    def measure(
+        self, cell: Cell, weights: Step, replies: Step, judge: Callable[[Step], Step]
+    ) -> None:
+        """Ask for a cell; one that is there already stays as it is."""
+        if cell in self.cells:
+            return
+        replies = self._replies.setdefault(workdir.digest(replies.named), replies)
+        trials = judge(replies)
+        trials = self._trials.setdefault(workdir.digest(trials.named), trials)
+        self.cells[cell] = Measured(weights, replies, trials)
+
+    def find(self, table: str, rows: Step) -> None:
+        """Ask for rows of a table."""
+        self.tables.setdefault(table, []).append(rows)
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Every stage on disk, each once, each after those it needs."""
+        steps = [measured.trials for measured in self.cells.values()]
+        return workdir.in_order(
+            stage for step in itertools.chain(steps, *self.tables.values()) for stage in step.needs
+        )
+
+    def trials(self) -> dict[Cell, list[Trial]]:
+        """What was found of every cell."""
+        return {cell: measured.trials.read() for cell, measured in self.cells.items()}
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """What was found of every table."""
+        return {
+            name: [row for step in steps for row in step.read()]
+            for name, steps in self.tables.items()
+        }
+
+    def moved(self) -> list[dict[str, Any]]:
+        """Rows on how many weights each training moved; none of weights that nobody trained."""
+        rows = []
+        for cell, measured in self.cells.items():
+            found = tuning.moved_of(measured.weights) or {"languages": ()}
+            rows += [
+                {
+                    **cell.columns(),
+                    "language": language,
+                    "metric": metric,
+                    "value": found[metric],
+                    "low": found[metric],
+                    "high": found[metric],
+                    "n": found["trained"],  # counted, not estimated
+                }
+                for language in found["languages"]
+                for metric in rates.OF_WEIGHTS
+            ]
+        return rows
+
+
+def run(stages: Sequence[Stage]) -> None:
+    """Run every stage that is not there yet."""
+    steps = Steps(len(stages))
+    for stage in stages:
+        with steps.step(f"{stage.kind} {stage.label}"):
+            stage.run()
+    steps.close()
+
+
+def profile(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """How many stages of each kind there are and how long they took, whenever that was."""
+    found: dict[str, list[float]] = {}
+    for stage in stages:
+        found.setdefault(stage.kind, []).append(stage.seconds())
+    return [
+        {"kind": kind, "count": len(own), "seconds": round(sum(own), 1)}
+        for kind, own in found.items()
+    ]
+
+
+def environments(stages: Sequence[Stage]) -> list[Mapping[str, Any]]:
+    """What computed the stages, whenever that was: each environment once, with their number."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        one = stage.record()["environment"]
+        known = found.setdefault(workdir.digest(one), {"stages": 0, **one})
+        known["stages"] += 1
+    return list(found.values())
