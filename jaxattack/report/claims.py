@@ -1,14 +1,11 @@
 """The claims of the study with their verdicts: ready to be shown, and the headline they make."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jaxattack.report.languages import join_words
-from jaxattack.report.rates import percent
-from jaxattack.report.variants import is_number
+from jaxattack.report.labels import is_number, join_words, number
 
 # In the order of a headline, with the sign that repeats the colour.
 UNTESTABLE = "not testable here"
@@ -98,6 +95,26 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
     ]
 
 
+class Caution(NamedTuple):
+    """What limits how the claims and figures may be read."""
+
+    topic: str
+    text: str
+    evidence: tuple[Evidence, ...]
+
+
+def cautions(results: Mapping[str, Any]) -> list[Caution]:
+    """The cautions in the order of the results."""
+    return [
+        Caution(
+            str(found.get("topic") or found["id"]),
+            str(found["text"]),
+            tuple(_evidence(item) for item in found.get("evidence") or ()),
+        )
+        for found in results.get("cautions") or ()
+    ]
+
+
 def claim_notes(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is completed by us, each once, with the letter the claims refer to it by."""
     found = [n for c in results.get("claims") or () for n in c.get("completed_by_us") or ()]
@@ -138,12 +155,12 @@ def claim_tiles(found: Sequence[Claim]) -> list[Tile]:
 def _evidence(item: Mapping[str, Any]) -> Evidence:
     unit = str(item.get("unit") or "")
     value, low, high, threshold = (_number(item, k) for k in ("value", "low", "high", "threshold"))
-    seeds = [_write(float(seed), unit) for seed in item.get("seeds") or () if is_number(seed)]
+    seeds = [number(float(seed), unit) for seed in item.get("seeds") or () if is_number(seed)]
     return Evidence(
         str(item.get("what") or ""),
-        "not measured" if value is None else _write(value, unit),
+        "not measured" if value is None else number(value, unit),
         _interval(low, high, str(item.get("over") or ""), unit),
-        "" if threshold is None else _write(threshold, unit),
+        "" if threshold is None else number(threshold, unit),
         ", ".join(seeds) if len(seeds) > 1 else "",
         _bar(value, low, high, threshold, unit),
     )
@@ -153,7 +170,7 @@ def _interval(low: float | None, high: float | None, over: str, unit: str) -> st
     """An interval and its name; what is named otherwise is no confidence interval."""
     if low is None or high is None:
         return ""
-    written = f"{_write(low, unit)} to {_write(high, unit)}"
+    written = f"{number(low, unit)} to {number(high, unit)}"
     if over and not over.startswith("over "):
         return over if low == high else f"{written} ({over})"
     return " ".join(filter(None, ["95 % interval", written, over]))
@@ -173,8 +190,8 @@ def _bar(
         known += [-1.0, 1.0] if unit == "rho" or min(known) < 0 else [1.0]
     first, last = min(known), max(known) or 1.0
 
-    def at(number: float) -> float:
-        return round(100 * (number - first) / (last - first), 2)
+    def at(figure: float) -> float:
+        return round(100 * (figure - first) / (last - first), 2)
 
     return Bar(at(low), at(high), at(value), None if threshold is None else at(threshold))
 
@@ -183,19 +200,8 @@ def _number(item: Mapping[str, Any], key: str) -> float | None:
     return float(item[key]) if is_number(item.get(key)) else None
 
 
-def _write(number: float, unit: str) -> str:
-    if unit == "rate":
-        return percent(number)
-    if unit == "count":
-        return f"{number:.3g}"
-    text = f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
-    if math.isclose(float(text), 0):
-        text = text.lstrip("-")
-    return text.replace("-", "−") + ("×" if unit == "ratio" else "")
-
-
-def _count(number: int) -> str:
-    return _COUNTS[number] if number < len(_COUNTS) else str(number)
+def _count(many: int) -> str:
+    return _COUNTS[many] if many < len(_COUNTS) else str(many)
 
 
 def _letter(index: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
-from jaxattack.report.grids import Heat
-from jaxattack.report.languages import short
+from jaxattack.report.heat import Heat
+from jaxattack.report.labels import short
 from jaxattack.report.palette import COLOURS, GRID, INK, MUTED, PAGE, ramp, step, text_on
 
 # Text stays text in the SVG, and a language code with a dollar sign is no formula.

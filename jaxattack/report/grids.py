@@ -1,47 +1,12 @@
 """Tables ready to be shown: plain ones, and those whose cells carry a colour."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from jaxattack.report.languages import language_name
+from jaxattack.report.heat import Heat
+from jaxattack.report.heat import Square as Cell
+from jaxattack.report.labels import Header, language_name
 
-
-class Cell(NamedTuple):
-    """One table cell; `value` gives its colour, `tip` what pointing at or tapping it shows.
-
-    `second` is a smaller line below the text.
-    """
-
-    text: str
-    tip: str = ""
-    value: float | None = None
-    marked: bool = False
-    second: str = ""
-
-
-class Header(NamedTuple):
-    """A row or column header, with a smaller second line."""
-
-    text: str
-    second: str = ""
-
-    @property
-    def plain(self) -> str:
-        """Both lines in one."""
-        return f"{self.text} {self.second}".strip()
-
-
-@dataclass(frozen=True)
-class Heat:
-    """A heat table: shown as HTML in the report, drawn by `figures.draw_heat` for the PNG."""
-
-    caption: str
-    corner: str
-    columns: tuple[Header, ...]
-    rows: tuple[Header, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-    ramp: str
-    top: float = 1.0
+__all__ = ["Cell", "Header", "Heat", "Sheet", "language_header"]
 
 
 @dataclass(frozen=True)

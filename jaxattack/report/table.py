@@ -1,0 +1,321 @@
+"""Rows of results as tables one can filter and average; the one room of pandas.
+
+Two kinds of interval appear on a page and must not be confused, so a `Rate` knows which one it
+carries: a measured cell has its 95 % interval, a mean of several the lowest and highest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from jaxattack.evaluate.rates import wilson
+from jaxattack.report import labels
+
+# What tells cells apart; a mean goes over seeds first, then within an attack, then over attacks.
+_KEYS = (
+    "kind attacked method share pairs round contrast model trigger target rate prompts setting "
+    "language metric trigger_language decoy a b layer module measure side step"
+).split()
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate, or another number, with what is needed to judge it.
+
+    Attributes:
+        value: mean over seeds, and over cells.
+        low, high: bounds; None where the rows give none.
+        n: what was counted, for one seed.
+        cells: how many cells were averaged; 1 is a measured cell.
+        interval: whether the bounds are of a 95 % interval; else they are the lowest and highest.
+        seeds: each seed's own value; empty where there is only one.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    cells: int = 1
+    interval: bool = False
+    seeds: tuple[tuple[int, float], ...] = ()
+
+    def bounds(self, unit: str = "rate") -> str:
+        """`41.2 % to 60.3 %`; empty without any."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{_exact(self.low, unit)} to {_exact(self.high, unit)}"
+
+    def by_seed(self, unit: str = "rate") -> str:
+        """`seed 0: 62.5 %, seed 1: 66.7 %`; empty for one seed."""
+        return ", ".join(f"seed {seed}: {_exact(value, unit)}" for seed, value in self.seeds)
+
+    def describe(self, unit: str = "rate") -> str:
+        """All of it on one line."""
+        mean = f"mean of {self.cells}, from" if self.cells > 1 else "seeds from"
+        parts = [f"{'95 % interval' if self.interval else mean} {self.bounds(unit)}"]
+        parts = parts if self.bounds() else []
+        if self.n:
+            parts.append(f"n = {self.n:,}" + (" for each seed" if self.seeds else ""))
+        parts += [self.by_seed(unit)] if self.seeds else []
+        return _exact(self.value, unit) + (f" ({'; '.join(parts)})" if parts else "")
+
+
+class Table:
+    """Rows with named columns; every method gives another table and changes none."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame = ()) -> None:
+        self._frame = (
+            rows
+            if isinstance(rows, pd.DataFrame)
+            else pd.DataFrame([dict(row) for row in rows], dtype=object)
+        )
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __add__(self, other: Table) -> Table:
+        both = [table._frame for table in (self, other) if len(table)]
+        return Table(pd.concat(both, ignore_index=True)) if both else self
+
+    # --- Rows -------------------------------------------------------------------------------------
+
+    def where(self, **conditions: Any) -> Table:
+        """The rows with these values; a list means any of it, None that there is no value."""
+        return Table(self._frame[self._fits(conditions)])
+
+    def but(self, **conditions: Any) -> Table:
+        """The rows without them."""
+        return Table(self._frame[~self._fits(conditions)])
+
+    def set(self, **columns: Any) -> Table:
+        """With the same value in every row of a column."""
+        return Table(self._frame.assign(**columns)) if len(self) else self
+
+    def copied(self, **columns: str) -> Table:
+        """With further names for columns: `copied(value="jaccard")`."""
+        return Table(self._frame.assign(**{new: self._column(old) for new, old in columns.items()}))
+
+    def ratio(self, part: str, whole: str) -> Table:
+        """With `value` a column over another, which is `n`; rows with 0 of it are left out."""
+        numbers = [pd.to_numeric(self._column(name)) for name in (part, whole)]
+        found = self._frame.assign(value=numbers[0] / numbers[1], n=numbers[1])
+        return Table(found[numbers[1] > 0])
+
+    def part_of_all(self, column: str) -> Table:
+        """With `value` the row's part of the sum of a column; to be summed."""
+        numbers = pd.to_numeric(self._column(column))
+        return Table(self._frame.assign(value=numbers / max(numbers.sum(), 1)))
+
+    def each(self, column: str, values: Sequence[Any]) -> Table:
+        """All rows once for every value of a column."""
+        return Table(
+            pd.concat(
+                [self._frame.assign(**{column: v}) for v in values] or [_NOTHING], ignore_index=True
+            )
+        )
+
+    def sides(self) -> Table:
+        """With `side`: "own" in a language attacked, "others" in one that was not."""
+
+        def side(language: Any, attacked: Any) -> str | None:
+            if not isinstance(attacked, str):
+                return None
+            return "own" if language in attacked.split("+") else "others"
+
+        pairs = zip(self._column("language"), self._column("attacked"), strict=True)
+        return Table(self._frame.assign(side=[side(*pair) for pair in pairs]))
+
+    def steps(self, column: str, most: int = 200) -> Table:
+        """A row for each entry of a list: its `step` and `value`, averaged down to `most`."""
+        rows = []
+        for row in self.records():
+            values = pd.Series(row.pop(column), dtype=float)
+            width = -(-len(values) // most) or 1
+            means = values.groupby(values.index // width).mean()
+            rows += [{**row, "step": i * width + 1, "value": v} for i, v in means.items()]
+        return Table(rows)
+
+    # --- Values -----------------------------------------------------------------------------------
+
+    def values(self, column: str) -> list[Any]:
+        """Distinct values of a column as they are shown, without None."""
+        return labels.order(column, [v for v in self._column(column) if _known(v)])
+
+    def most(self, column: str) -> Any:
+        """The value of most rows (the least of equals); None without any."""
+        found = sorted(v for v in self._column(column) if _known(v))
+        return max(found, key=found.count, default=None)
+
+    def sum(self, column: str) -> Any:
+        """The sum of a column."""
+        return sum(v for v in self._column(column) if _known(v))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows, None where there is no value."""
+        frame = self._frame.astype(object)
+        return frame.where(frame.notna(), None).to_dict("records")
+
+    # --- Means ------------------------------------------------------------------------------------
+
+    def rates(
+        self, by: str | Sequence[str], value: str = "value", how: str = "cells"
+    ) -> dict[tuple[Any, ...], Rate]:
+        """One rate for each distinct value of some columns, in the order in which they are shown.
+
+        Args:
+            by: columns.
+            value: the column of numbers; rows without a finite one are left out.
+            how: "cells": means over seeds, then over what tells cells apart within an attack, then
+                over attacks. "pooled": all of a seed's `n` taken together, with a Wilson interval
+                where rows have intervals. "sum": the sum of the rows.
+        """
+        names = [by] if isinstance(by, str) else list(by)
+        cells, seeds = self._numbers(value, names)
+        if cells.empty:
+            return {}
+        if how == "sum":
+            found = cells.groupby(names, dropna=False, sort=False).agg(value=("value", "sum"))
+            found = found.reset_index().assign(low=None, high=None, n=0, cells=1, interval=False)
+            seeds = []
+        elif how == "pooled":
+            found = _over_seeds(_pooled(cells, [*names, "seed"]), names, seeds)
+        else:
+            keys = list(dict.fromkeys([*names, *(k for k in _KEYS if k in cells)]))
+            found = _over_seeds(cells, keys, seeds)
+            for inner in ([*names, *({"attacked"} & {*found} - {*names})], names):
+                found = _mean(found, inner, seeds)
+        rates = {
+            tuple(key if _known(key) else None for key in (row[name] for name in names)): _rate(
+                row, seeds
+            )
+            for row in found.to_dict("records")
+        }
+        return {key: rates[key] for key in _ordered(names, list(rates))}
+
+    def rate(self, value: str = "value", how: str = "cells") -> Rate | None:
+        """One rate of all rows; None without any."""
+        return next(iter(self.set(all="all").rates("all", value, how).values()), None)
+
+    def _numbers(self, value: str, names: Sequence[str]) -> tuple[pd.DataFrame, list[int]]:
+        """The rows with a finite value, numbers as numbers; and the seeds, if several."""
+        frame = self._frame[[labels.is_number(v) for v in self._column(value)]]
+        frame = frame.assign(**{name: None for name in names if name not in frame})
+        frame = frame.assign(value=pd.to_numeric(self._column(value)[frame.index]))
+        for name in ("low", "high", "n"):
+            given = (
+                pd.to_numeric(frame[name]) if name in frame else 0 if name == "n" else float("nan")
+            )
+            frame = frame.assign(**{name: given})
+        frame = frame.assign(n=frame["n"].fillna(0), seed=frame.get("seed"))
+        seeds = sorted(s for s in frame["seed"].unique() if _known(s))
+        return frame, seeds if len(seeds) > 1 and "seed" not in names else []
+
+    def _column(self, name: str) -> pd.Series:
+        missing = pd.Series([None] * len(self), index=self._frame.index, dtype=object)
+        return self._frame.get(name, missing)
+
+    def _fits(self, conditions: Mapping[str, Any]) -> pd.Series:
+        fits = pd.Series(True, index=self._frame.index)
+        for name, wanted in conditions.items():
+            column = self._column(name)
+            if isinstance(wanted, (list, tuple)):
+                fits &= column.isin([w for w in wanted if w is not None])
+                fits |= column.isna() if None in wanted else False
+            else:
+                fits &= column.isna() if wanted is None else column.eq(wanted)
+        return fits.astype(bool)
+
+
+_NOTHING = pd.DataFrame()
+
+
+def _over_seeds(rows: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """One cell from the rows of its seeds: bounds cover all of theirs."""
+    rows = rows.assign(**{f"seed {s}": rows["value"].where(rows["seed"] == s) for s in seeds})
+    groups = rows.groupby(list(by), dropna=False, sort=False)
+    found = groups.agg(
+        value=("value", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        least=("value", "min"),
+        most=("value", "max"),
+        n=("n", "min"),
+        runs=("value", "size"),
+        **{f"seed {s}": (f"seed {s}", "mean") for s in seeds},
+    ).reset_index()
+    found = found.assign(interval=found["low"].notna() & found["high"].notna(), cells=1)
+    spread = ~found["interval"] & (found["runs"] > 1)
+    return found.assign(
+        low=found["low"].where(~spread, found["least"]),
+        high=found["high"].where(~spread, found["most"]),
+    )
+
+
+def _pooled(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """All that was counted taken together."""
+    rows = rows.assign(hits=rows["value"] * rows["n"], bounded=rows["low"].notna())
+    groups = rows.groupby(list(by), dropna=False, sort=False)
+    found = groups.agg(hits=("hits", "sum"), n=("n", "sum"), bounded=("bounded", "all"))
+    found = found[found["n"] > 0].reset_index()
+    bounds = [
+        wilson(min(round(hits), int(n)), int(n)) if bounded else (None, None)
+        for hits, n, bounded in zip(found["hits"], found["n"], found["bounded"], strict=True)
+    ]
+    low, high = (pd.Series([b[i] for b in bounds], index=found.index, dtype=float) for i in (0, 1))
+    return found.assign(value=found["hits"] / found["n"], low=low, high=high)
+
+
+def _mean(cells: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """Means of cells with their lowest and highest; a lone one keeps its own bounds."""
+    groups = cells.groupby(list(by), dropna=False, sort=False)
+    names = [f"seed {s}" for s in seeds]
+    found = groups.agg(
+        value=("value", "mean"),
+        low=("value", "min"),
+        high=("value", "max"),
+        n=("n", "sum"),
+        size=("value", "size"),
+        interval=("interval", "first"),
+        own_low=("low", "first"),
+        own_high=("high", "first"),
+        own_cells=("cells", "first"),
+        **{name: (name, "mean") for name in names},
+        # A seed has a mean only if it measured every one of these cells.
+        **{f"{name} size": (name, "count") for name in names},
+    ).reset_index()
+    alone = found["size"] == 1
+    found = found.assign(
+        low=found["low"].where(~alone, found["own_low"]),
+        high=found["high"].where(~alone, found["own_high"]),
+        cells=found["size"].where(~alone, found["own_cells"]),
+        interval=found["interval"] & alone,
+    )
+    whole = {name: found[name].where(found[f"{name} size"] == found["size"]) for name in names}
+    return found.assign(**whole)
+
+
+def _rate(row: Mapping[Any, Any], seeds: Sequence[int]) -> Rate:
+    low, high = (float(row[k]) if _known(row[k]) else None for k in ("low", "high"))
+    values = [(seed, float(row[f"seed {seed}"])) for seed in seeds if _known(row[f"seed {seed}"])]
+    counted = int(row["n"]), int(row["cells"]), bool(row["interval"])
+    return Rate(float(row["value"]), low, high, *counted, tuple(values))
+
+
+def _ordered(names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    ranks = [
+        {v: rank for rank, v in enumerate(labels.order(name, [key[i] for key in keys]))}
+        for i, name in enumerate(names)
+    ]
+    return sorted(keys, key=lambda key: [rank[v] for rank, v in zip(ranks, key, strict=True)])
+
+
+def _known(value: Any) -> bool:
+    return value is not None and value == value  # NaN is not itself
+
+
+def _exact(value: float, unit: str) -> str:
+    return labels.percent(value, 1) if unit == "rate" else labels.number(value, unit)
