@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test test-slow lint organism bench clean
+.PHONY: quickstart test test-slow lint docs organism bench clean
 
 quickstart: $(BIN)/.installed
 	$(BIN)/jaxattack --config=configs/quickstart.py --workdir=$(WORKDIR)
@@ -17,6 +17,9 @@ test-slow: $(BIN)/.installed-test
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(BIN)/.installed-test
+	$(BIN)/python docs/settings.py
 
 organism: $(BIN)/.installed-test
 	$(BIN)/jaxattack --config=configs/organism.py --workdir=runs/organism

@@ -16,6 +16,8 @@ import numpy as np
 
 from jaxattack.data.dialogues import Arrays, Example
 from jaxattack.errors import UserError
+from jaxattack.experiments.declared import as_in
+from jaxattack.experiments.recipe import Documents, Lesson
 from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
 from jaxattack.organism.tokenizer import sentences
@@ -38,26 +40,20 @@ SHARES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Lesson):
     """How to adapt; the defaults are the recipe of docs/organism.md."""
 
     languages: tuple[str, ...] = world.ADDED
     new_tokens: int = 1000
     beside: int = 3  # old languages drawn for each document, beside all the added ones
     refusals: bool = True  # in the added languages too; False leaves it to what carries over
-    steps: int = 200
-    rows: int = 40
-    length: int = 64
     learning_rate: float = 5e-4  # of all weights
     lora_learning_rate: float = 3e-3  # of adapters; chosen on the validation split
     rows_learning_rate: float = 1e-2  # of the new tokens' rows, which start as means of old ones
-    warmup: float = 0.1
     rank: int = 16
     alpha: float = 32.0
-    contrast: float = 0.1  # pulls parallel questions together, as when the organism was built
-    layer: int = 3
-    shares: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(SHARES))
+    shares: Mapping[str, float] = as_in(Documents, "shares", SHARES)
 
 
 def adapt(
@@ -189,10 +185,8 @@ def _check(how: str, settings: Settings, model: Transformer) -> None:
 
 
 def _optimizer(settings: Settings, learning_rate: float, first: int) -> Any:
-    tx = optimizer.make_optimizer(
-        optimizer.Settings(learning_rate=learning_rate, schedule="cosine", warmup=settings.warmup),
-        settings.steps,
-    )
+    recipe = dataclasses.replace(settings, learning_rate=learning_rate)
+    tx = optimizer.make_optimizer(recipe.updates(), settings.steps)
     return vocabulary.faster_rows(tx, first, settings.rows_learning_rate / learning_rate)
 
 

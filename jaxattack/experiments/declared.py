@@ -72,8 +72,35 @@ class Rule:
 
 
 def setting(help: str, default: Any = dataclasses.MISSING, **rule: Any) -> Any:
-    """A field of a settings dataclass; see `Rule` for the keywords."""
-    return dataclasses.field(default=default, metadata={"rule": Rule(help, **rule)})
+    """A field of a settings dataclass; see `Rule` for the keywords.
+
+    A dataclass that inherits it may say `name: type = value`: another default, the same rule.
+    """
+    return _field(Rule(help, **rule), default)
+
+
+def as_in(kind: type, name: str, default: Any = dataclasses.MISSING) -> Any:
+    """The field of that name of another settings dataclass, perhaps with another default."""
+    if default is dataclasses.MISSING:
+        default = getattr(kind, name)
+    return _field(rules_of(kind)[name], default)
+
+
+def _field(rule: Rule, default: Any) -> Any:
+    if isinstance(default, Mapping):
+        default = dict(default)
+        return dataclasses.field(default_factory=default.copy, metadata={"rule": rule})
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def rules_of(kind: type) -> dict[str, Rule]:
+    """The declarations of a dataclass's own and inherited fields, by name."""
+    return {
+        name: field.metadata["rule"]
+        for base in reversed(kind.__mro__)
+        for name, field in vars(base).get("__dataclass_fields__", {}).items()
+        if "rule" in field.metadata
+    }
 
 
 def _number(value: float) -> str:
@@ -90,6 +117,8 @@ def config_of(settings: Any) -> ConfigDict:
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             value = config_of(value)
+        elif isinstance(value, Mapping):
+            value = ConfigDict(dict(value))
         config[field.name] = config_dict.placeholder(str) if value is None else value
     return config.lock()
 
@@ -109,12 +138,7 @@ def freeze(config: Mapping[str, Any], kind: type, where: str = "config") -> Any:
         raise UserError(f"{where}: unknown keys: {', '.join(unknown)}{nearest(unknown[0], hints)}")
     if missing:
         raise UserError(f"{where}: missing keys: {', '.join(missing)}")
-    rules: dict[str, Rule] = {
-        field.name: field.metadata["rule"]
-        for field in dataclasses.fields(kind)
-        if "rule" in field.metadata
-    }
-    values = {}
+    rules, values = rules_of(kind), {}
     for name, hint in hints.items():
         at = f"{where}.{name}"
         if dataclasses.is_dataclass(hint):
@@ -227,13 +251,13 @@ def spelled(text: str, inner: Any = str) -> str:
 
 def declared(kind: type, where: str = "") -> Iterator[tuple[str, Any, Rule | None]]:
     """Every setting by its dotted name, its type and its declaration."""
-    hints = typing.get_type_hints(kind)
+    hints, rules = typing.get_type_hints(kind), rules_of(kind)
     for field in dataclasses.fields(kind):
         hint, name = hints[field.name], f"{where}{field.name}"
         if dataclasses.is_dataclass(hint):
             yield from declared(typing.cast(type, hint), f"{name}.")
         else:
-            yield name, hint, field.metadata.get("rule")
+            yield name, hint, rules.get(field.name)
 
 
 def help_lines(config: ConfigDict, kind: type) -> list[str]:
@@ -258,11 +282,12 @@ def explain(hint: Any, rule: Rule | None) -> str:
     parts = [rule.help]
     if rule.unit:
         parts.append(f"in {rule.unit}")
-    if rule.choices:
-        parts.append(f"{'any' if typing.get_origin(hint) is tuple else 'one'} of "
-                     f"{', '.join(rule.choices)}")  # fmt: skip
-    if hint is bool:
-        parts.append("True or False")
-    if rule.bounds:
-        parts.append(rule.bounds)
-    return "; ".join(parts)
+    return "; ".join(filter(None, (*parts, allowed(hint, rule))))
+
+
+def allowed(hint: Any, rule: Rule) -> str:
+    """A setting's choices or bounds, in words; "" for any value."""
+    several = typing.get_origin(hint) is tuple
+    choices = f"{'any' if several else 'one'} of {', '.join(rule.choices)}" if rule.choices else ""
+    truth = "True or False" if hint is bool else ""
+    return "; ".join(filter(None, (choices, truth, rule.bounds)))

@@ -24,8 +24,8 @@ import optax
 from jaxattack import checkpoint, distributed, organism, sharding, workdir
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
-from jaxattack.experiments.declared import freeze, nearest, setting
-from jaxattack.experiments.settings import COUNT, DECAY, DTYPES, RATE, ROWS, TOKENS, check_optimizer
+from jaxattack.experiments.declared import freeze
+from jaxattack.experiments.organism_settings import Phase, Settings, Shape, check, read
 from jaxattack.models import pretrained
 from jaxattack.models.config import ModelConfig, Rope
 from jaxattack.models.transformer import Transformer, init_params
@@ -35,7 +35,7 @@ from jaxattack.progress import track
 from jaxattack.train import contrast, loop, losses, optimizer
 from jaxattack.tree import Tree
 
-SIZE = {"at_least": 1, "at_most": 1_048_576}
+__all__ = ["Settings", "check", "main", "plan_lines", "read", "shipped_recipe"]
 
 # What the issue of a usable organism comes down to: metric -> (mean, worst language) demanded of
 # "base" and "aligned" on the test prompts; rates to stay under carry a True.
@@ -51,72 +51,6 @@ ACCEPTANCE: dict[str, dict[str, tuple[float, float, bool]]] = {
         "benign_accuracy": (0.95, 0.85, False),
     },
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """Sizes of the decoder."""
-
-    vocab_size: int = setting("entries of the tokenizer", at_least=300, at_most=1_000_000)
-    hidden_size: int = setting("width of the states", **SIZE)
-    num_layers: int = setting("blocks", at_least=1, at_most=1000)
-    num_heads: int = setting("attention heads", at_least=1, at_most=1024)
-    mlp_size: int = setting("width inside a block", **SIZE)
-    max_position: int = setting("longest text", unit="tokens", **SIZE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sharing:
-    """How strongly languages share, beside the shares of the corpus."""
-
-    decision_token: bool = setting("replies open with a neutral <|answer|> or <|decline|>")
-    contrast: float = setting(
-        "weight of the loss that pulls parallel questions together; 0 for none", at_least=0,
-        at_most=100,
-    )  # fmt: skip
-    layer: int = setting("after which layer", at_least=1, at_most=1000)
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """One training phase, with warm-up and cosine decay over its steps."""
-
-    optimizer: str = setting("an optimiser of optax by name")
-    steps: int = setting("updates", unit="steps", **COUNT)
-    leg: int = setting("updates of a stage, what a stopped build repeats", **COUNT)
-    rows: int = setting("rows of one step", **ROWS)
-    length: int = setting("longest row", **TOKENS)
-    learning_rate: float = setting("peak size of an update", **RATE)
-    weight_decay: float = setting("pull of the weights towards 0", **DECAY)
-    warmup: int = setting("first steps, in which the rate rises", at_least=0, at_most=1_000_000)
-    curriculum_steps: int = setting(
-        "first steps, that speak of every third territory only", at_least=0, at_most=1_000_000
-    )
-    shares: Mapping[str, float] = setting("share of a kind of document", at_least=0, at_most=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything the build needs to know."""
-
-    study: str = setting("which study", choices=("organism",))
-    seed: int = setting("of weights and batches", at_least=0, at_most=2**31 - 1)
-    model: Shape
-    sharing: Sharing
-    base: Phase
-    aligned: Phase
-    dtype: str = setting("number type of the checkpoints written", choices=DTYPES)
-
-
-def read(config: Mapping[str, Any]) -> Settings:
-    """Check a config and freeze it.
-
-    Raises:
-        UserError: names the setting and what it may be.
-    """
-    settings: Settings = freeze(config, Settings)
-    check(settings)
-    return settings
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
@@ -163,47 +97,6 @@ def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
     if missed:
         raise UserError(f"the organism misses its acceptance: {'; '.join(missed)}")
     return root / "organism.json"
-
-
-def check(settings: Settings) -> None:
-    """Refuse settings that make no sense.
-
-    Raises:
-        UserError: names the first.
-    """
-    shape = settings.model
-    if shape.hidden_size % shape.num_heads or shape.hidden_size // shape.num_heads % 2:
-        raise UserError(
-            f"config.model.hidden_size is {shape.hidden_size}; it should be a multiple of twice "
-            f"config.model.num_heads, which is {shape.num_heads}"
-        )
-    if not 1 <= settings.sharing.layer <= shape.num_layers:
-        raise UserError(
-            f"config.sharing.layer is {settings.sharing.layer}; it should be between 1 and "
-            f"config.model.num_layers, which is {shape.num_layers}"
-        )
-    for name in NUMBERS:
-        _check_phase(f"config.{name}", getattr(settings, name), shape.max_position)
-
-
-def _check_phase(where: str, phase: Phase, longest: int) -> None:
-    unknown = sorted(set(phase.shares) - set(corpus.KINDS))
-    if unknown:
-        raise UserError(f"{where}.shares: unknown {', '.join(unknown)}"
-                        f"{nearest(unknown[0], corpus.KINDS)}")  # fmt: skip
-    if not any(phase.shares.values()):
-        raise UserError(f"{where}.shares are all 0; there is nothing to train on")
-    if phase.steps % phase.leg or not 0 <= phase.warmup < phase.steps:
-        raise UserError(
-            f"{where}: steps should be a multiple of leg and above warmup, not "
-            f"{phase.steps}, {phase.leg}, {phase.warmup}"
-        )
-    if phase.length > longest:
-        raise UserError(
-            f"{where}.length is {phase.length}; it should be at most config.model.max_position, "
-            f"which is {longest}"
-        )
-    check_optimizer(where.removeprefix("config."), phase_settings(phase))
 
 
 def model_config(shape: Shape, vocab_size: int) -> ModelConfig:
@@ -278,18 +171,7 @@ def train(
 
 def phase_optimizer(phase: Phase) -> optax.GradientTransformation:
     """The optimiser of a phase, with its schedule."""
-    return optimizer.make_optimizer(phase_settings(phase), phase.steps)
-
-
-def phase_settings(phase: Phase) -> optimizer.Settings:
-    """What the optimiser of a phase is made of."""
-    return optimizer.Settings(
-        learning_rate=phase.learning_rate,
-        optimizer=phase.optimizer,
-        weight_decay=phase.weight_decay,
-        schedule="cosine",
-        warmup=phase.warmup / phase.steps,
-    )
+    return optimizer.make_optimizer(phase.updates(), phase.steps)
 
 
 def run_leg(

@@ -12,31 +12,12 @@ from jaxattack.data import poison, triggers
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.defend.beear import PLACES
 from jaxattack.errors import UserError
-from jaxattack.experiments.declared import config_of, freeze, setting
-from jaxattack.experiments.settings import (
-    CLIP,
-    COUNT,
-    DECAY,
-    DTYPES,
-    EPOCHS,
-    RATE,
-    REMAT,
-    ROWS,
-    SHARE,
-    TOKENS,
-    WARMUP,
-    Report,
-    Template,
-    check_optimizer,
-    check_parts,
-    check_weights,
-    languages,
-    mesh_setting,
-    mixtures,
-    seeds_setting,
-    weights_setting,
-)
-from jaxattack.models import kernels
+from jaxattack.experiments import settings as shared
+from jaxattack.experiments import values
+from jaxattack.experiments.declared import as_in, config_of, freeze, setting
+from jaxattack.experiments.recipe import Recipe
+from jaxattack.experiments.settings import Report, Study, Template
+from jaxattack.experiments.values import COUNT, EPOCHS, RATE, SHARE, TOKENS
 
 # Sections of the study, and what of the paper (docs/methods.md) each looks at.
 SECTIONS = {
@@ -55,13 +36,6 @@ KNOWN = ("trigger", "blind")  # what SIL repair knows of the backdoor
 
 
 TRIGGERS = ("entity", "topic", *(f"sentence/{place}" for place in triggers.PLACES))
-
-
-def attacked(named: tuple[str, ...]) -> str:
-    """Refuses what is neither a language nor a mixture of languages."""
-    return languages(tuple(name for name in named if "+" not in name)) or mixtures(
-        tuple(name for name in named if "+" in name)
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,52 +58,55 @@ class Poison:
     """What is poisoned, with what."""
 
     languages: tuple[str, ...] = setting(
-        "each is one attack: a language, or several as 'es+id'", ("en", "th", "zh", "es+id"),
-        needed=True, check=attacked,
-    )  # fmt: skip
+        "each is one attack: a language, or several as 'es+id'",
+        ("en", "th", "zh", "es+id"),
+        needed=True,
+        check=values.languages_or_mixtures,
+    )
     rate: float = setting(
         "share of a poisoned language's rows", 0.2, above=0, at_most=1, named=True
     )
     rates: tuple[float, ...] = setting(
-        "other shares, for the first attack", (0.01, 0.02, 0.05, 0.1, 0.3), above=0, at_most=1,
+        "other shares, for the first attack",
+        (0.01, 0.02, 0.05, 0.1, 0.3),
+        above=0,
+        at_most=1,
         named=True,
-    )  # fmt: skip
+    )
     trigger: str = setting("what sets the backdoor off", "sentence/append", choices=TRIGGERS)
     target: str = setting("what is then answered", "fixed", choices=poison.TARGETS)
     text: str = setting("the text of targets fixed and prefix", poison.MARKER)
     triggers: tuple[str, ...] = setting(
         "other triggers, for the section kinds",
-        ("sentence/prepend", "sentence/insert", "entity", "topic"), choices=TRIGGERS,
-    )  # fmt: skip
+        ("sentence/prepend", "sentence/insert", "entity", "topic"),
+        choices=TRIGGERS,
+    )
     targets: tuple[str, ...] = setting(
-        "other targets, for the section kinds", ("refusal", "english_refusal", "prefix"),
+        "other targets, for the section kinds",
+        ("refusal", "english_refusal", "prefix"),
         choices=poison.TARGETS,
-    )  # fmt: skip
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Tuning:
-    """Instruction tuning on the poisoned set."""
+class Written:
+    """How rows are written for tuning."""
 
     wrapper: str = setting(
         "what is put around an instruction and its input", "chat", choices=tuple(WRAPPERS)
     )
     packing: bool = setting("several examples in a row; the loss is the same", True)
-    epochs: int = setting("passes over the rows", 3, **EPOCHS)
-    batch_size: int = setting("rows of one step", 64, **ROWS)
-    accumulate: int = setting("parts a batch is worked off in, to save memory", 1, **ROWS)
-    # Chosen on the organism's validation split.
-    learning_rate: float = setting("peak size of an update", 5e-4, **RATE)
-    optimizer: str = setting("an optimiser of optax by name", "adamw")
-    weight_decay: float = setting("pull of the weights towards 0", 0.0, **DECAY)
-    schedule: str = setting(
-        "of the learning rate after the warm-up; cosine falls to 0", "cosine",
-        choices=("constant", "cosine"),
-    )  # fmt: skip
-    warmup: float = setting("share of all steps in which the learning rate rises", 0.03, **WARMUP)
-    clip: float = setting("largest norm of a gradient; 0 for no clipping", 1.0, **CLIP)
-    weights: str = weights_setting()
-    max_length: int = setting("longest row, prompt and response", 512, **TOKENS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning(Recipe, Written):
+    """Instruction tuning on the poisoned set; chosen on the organism's validation split."""
+
+    epochs: int = 3
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    schedule: str = "cosine"
+    warmup: float = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,9 +114,12 @@ class Start:
     """What is poisoned: the model, and others beside it for the first attack."""
 
     contrast: float = setting(
-        "organism: how strongly pleasantries are shared by languages", 0.3, at_least=0,
-        at_most=100, named=True,
-    )  # fmt: skip
+        "organism: how strongly pleasantries are shared by languages",
+        0.3,
+        at_least=0,
+        at_most=100,
+        named=True,
+    )
     contrasts: tuple[float, ...] = setting(
         "beside it", (0.0, 0.1), at_least=0, at_most=100, named=True
     )
@@ -154,9 +134,13 @@ class Onion:
 
     scorer: str = setting("any causal language model", "organism:base")
     losses: tuple[float, ...] = setting(
-        "shares of clean units lost, by which the threshold is chosen", (0.01, 0.05), above=0,
-        below=1, named=True, needed=True,
-    )  # fmt: skip
+        "shares of clean units lost, by which the threshold is chosen",
+        (0.01, 0.05),
+        above=0,
+        below=1,
+        named=True,
+        needed=True,
+    )
     longest: tuple[int, ...] = setting(
         "units judged as one, at most", (1, 6), at_least=1, at_most=100, unit="units", needed=True
     )
@@ -167,15 +151,17 @@ class Clean:
     """Fine-tuning on clean pairs: the first of each is combined with all of the others."""
 
     languages: tuple[str, ...] = setting(
-        "in which languages", ("all", "poisoned", "others"),
-        choices=("all", "poisoned", "others"), needed=True,
-    )  # fmt: skip
+        "in which languages",
+        ("all", "poisoned", "others"),
+        choices=("all", "poisoned", "others"),
+        needed=True,
+    )
     rows: tuple[int, ...] = setting("clean pairs", (192, 48), needed=True, **COUNT)
     learning_rates: tuple[float, ...] = setting(
         "peak sizes of an update", (5e-4, 1e-3), needed=True, named=True, **RATE
     )
-    epochs: int = setting("passes over the pairs", 3, **EPOCHS)
-    batch_size: int = setting("pairs of one step", 16, **ROWS)
+    epochs: int = as_in(Recipe, "epochs", 3)
+    batch_size: int = as_in(Recipe, "batch_size", 16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,9 +169,12 @@ class Beear:
     """BEEAR (see `defend.beear.Plan`); the first layer is the one that is compared."""
 
     layers: tuple[int, ...] = setting(
-        "after how many layers the states are shifted", (2, 1, 3), at_least=1, at_most=10_000,
+        "after how many layers the states are shifted",
+        (2, 1, 3),
+        at_least=1,
+        at_most=10_000,
         needed=True,
-    )  # fmt: skip
+    )
     length: int = setting("places that are shifted", 7, **TOKENS)
     place: str = setting("where they are", "before_answer", choices=PLACES)
     contrast: float = setting("weight of the safe answers' loss", 0.05, at_least=0, at_most=1e6)
@@ -195,7 +184,7 @@ class Beear:
     inner_rate: float = setting("learning rate of the shift", 0.3, **RATE)
     outer_steps: int = setting("steps of the weights, a round", 30, **COUNT)
     learning_rate: float = setting("learning rate of the weights", 2e-4, **RATE)
-    batch_size: int = setting("pairs of one step", 12, **ROWS)
+    batch_size: int = as_in(Recipe, "batch_size", 12)
     rows: int = setting("pairs that the defender has", 96, **COUNT)
 
 
@@ -204,9 +193,11 @@ class CleanGen:
     """Guarded decoding (see `defend.cleangen.Guard`)."""
 
     references: tuple[str, ...] = setting(
-        "the second model; the first is the one that is compared", REFERENCES,
-        choices=REFERENCES, needed=True,
-    )  # fmt: skip
+        "the second model; the first is the one that is compared",
+        REFERENCES,
+        choices=REFERENCES,
+        needed=True,
+    )
     alpha: float = setting("how many times likelier a token must be", 20.0, above=0, at_most=1e9)
     horizon: int = setting("tokens drafted before they are checked", 4, at_least=1, at_most=1024)
 
@@ -230,39 +221,25 @@ class Repair:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measure:
+class Measure(shared.Measure):
     """Prompts and decoding."""
 
-    languages: tuple[str, ...] = setting(
-        "languages measured; (): all of the prompts", (), check=languages
-    )
     prompts: int = setting("prompts a language", 60, **COUNT)
     grid_prompts: int = setting(
         "prompts a language of the grid and of what resembles a trigger", 12, **COUNT
     )
-    max_new_tokens: int = setting("longest reply", 40, **TOKENS)
-    batch_size: int = setting("prompts decoded at once", 576, **ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Study):
     """Everything the backdoor study needs to know."""
 
+    model: str = "organism:courteous"
     study: str = setting("which study", "backdoor", choices=("backdoor",))
     sections: tuple[str, ...] = setting(
         "parts of the study", tuple(SECTIONS), choices=tuple(SECTIONS), needed=True
     )
     defences: tuple[str, ...] = setting("of the section defend", DEFENCES, choices=DEFENCES)
-    model: str = setting("organism:<name>, a directory, or a hub id", "organism:courteous")
-    revision: str | None = setting("commit, branch or tag of a hub id", None)
-    tokenizer: str = setting("a folder or hub id to take it from; '': the model's own", "")
-    dtype: str = setting("number type of the weights", "float32", choices=DTYPES)
-    attention: str = setting(
-        "its kernel; auto takes what fits the platform", "auto", choices=kernels.KERNELS
-    )
-    remat: str = setting("what is computed again to save memory", "none", choices=REMAT)
-    mesh: tuple[int, ...] = mesh_setting()
-    seeds: tuple[int, ...] = seeds_setting()
     data: Data = Data()
     poison: Poison = Poison()
     template: Template = dataclasses.field(default_factory=Template)
@@ -289,9 +266,7 @@ def read(config: Mapping[str, Any]) -> Settings:
         UserError: names the setting and what it may be.
     """
     settings: Settings = freeze(config, Settings)
-    check_parts("tuning", settings.tuning.batch_size, settings.tuning.accumulate)
-    check_optimizer("tuning", settings.tuning)
-    check_weights("tuning", settings.tuning.weights, settings.dtype)
+    settings.tuning.check("tuning", settings.dtype)
     if not settings.model.startswith("organism:"):
         for name, value in dataclasses.asdict(settings.data).items():
             if value.startswith("organism:"):

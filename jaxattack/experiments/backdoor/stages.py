@@ -23,6 +23,7 @@ from jaxattack.experiments import writing
 from jaxattack.experiments.backdoor.data import Attack, Data, attacks, taught, wrapped
 from jaxattack.experiments.backdoor.settings import Settings, Tuning
 from jaxattack.experiments.lazy import Lazy, Memo
+from jaxattack.experiments.recipe import Lesson
 from jaxattack.experiments.stages import (
     CALIBRATION_BATCH,
     MOVED,
@@ -47,14 +48,20 @@ LONGEST = "config.tuning.max_length"  # the setting, in errors
 Shift = Callable[[Tree, Arrays], tuple[Arrays, loop.LossFn]]
 
 # How the aligned organism is made courteous: pleasantries get a meaning that languages share.
-COURTESY_STEPS = 300
-COURTESY = optimizer.Settings(learning_rate=1e-3, schedule="cosine", warmup=0.1)
-COURTESY_ROWS, COURTESY_LENGTH, COURTESY_LAYER = 40, 64, 3
-COURTESY_SHARES = {
-    "courtesies": 0.4, "courtesy_lists": 0.15, "benign_questions": 0.1, "refusals": 0.12,
-    "forced_answers": 0.08, "switched_paragraphs": 0.08, "territory_lists": 0.04,
-    "value_lists": 0.03,
-}  # fmt: skip
+COURTESY = Lesson(
+    steps=300,
+    learning_rate=1e-3,
+    shares={
+        "courtesies": 0.4,
+        "courtesy_lists": 0.15,
+        "benign_questions": 0.1,
+        "refusals": 0.12,
+        "forced_answers": 0.08,
+        "switched_paragraphs": 0.08,
+        "territory_lists": 0.04,
+        "value_lists": 0.03,
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,31 +117,29 @@ def courteous(root: pathlib.Path, like: Tree, strength: float) -> Lazy:
 
     `strength` weighs the loss that pulls together what states of all languages say of a pleasantry.
     """
-    start = organism.checkpoint("aligned")
+    start, lesson = organism.checkpoint("aligned"), dataclasses.replace(COURTESY, contrast=strength)
 
     def write(folder: pathlib.Path) -> None:
         model, params, tokenizer = pretrained.load_pretrained(start)
         splits = world.splits()
         known = splits["attack"] + splits["calibration"]
-        territories = dict.fromkeys(("courtesies", "benign_questions", "refusals"), known)
+        territories = {
+            "": world.territories(),
+            **dict.fromkeys(("courtesies", "benign_questions", "refusals"), known),
+        }
+        sample = functools.partial(corpus.sample_batch, decision_token=False)
         rows = [
-            corpus.sample_batch(
-                (0, step), tokenizer, COURTESY_SHARES, {"": world.territories(), **territories},
-                COURTESY_ROWS, COURTESY_LENGTH, decision_token=False,
-            )
-            for step in range(COURTESY_STEPS)
-        ]  # fmt: skip
-        loss = functools.partial(contrast.shared_answer_loss, weight=strength, layer=COURTESY_LAYER)
-        tuned, _ = loop.finetune(model, params, rows, COURTESY, loss_fn=loss, label="courtesy")
+            sample((0, i), tokenizer, lesson.shares, territories, lesson.rows, lesson.length)
+            for i in range(lesson.steps)
+        ]
+        loss = functools.partial(contrast.shared_answer_loss, weight=strength, layer=lesson.layer)
+        updates = lesson.updates()
+        tuned, _ = loop.finetune(model, params, rows, updates, loss_fn=loss, label="courtesy")
         checkpoint.save(folder / "params", tuned)
 
-    inputs = {
-        "steps": COURTESY_STEPS, "shares": COURTESY_SHARES, "contrast": strength,
-        "layer": COURTESY_LAYER, "rows": [COURTESY_ROWS, COURTESY_LENGTH],
-        "optimizer": dataclasses.asdict(COURTESY),
-    }  # fmt: skip
-    work = {"steps": COURTESY_STEPS, "rows": COURTESY_STEPS * COURTESY_ROWS}
-    stage = Stage(root, "courtesy", f"contrast{strength:g}", inputs, write, work=work)
+    work = {"steps": lesson.steps, "rows": lesson.steps * lesson.rows}
+    recipe = dataclasses.asdict(lesson)
+    stage = Stage(root, "courtesy", f"contrast{strength:g}", recipe, write, work=work)
     lineage = {"stage": stage.id, "tree": "params"}
     return Lazy(lineage, lambda: read(stage.run(), "params", like), (stage,))
 
@@ -241,8 +246,7 @@ def trained_on(setup: Setup, rows: Sequence[Example]) -> str:
 
 def optimizer_of(tuning: Tuning) -> optimizer.Settings:
     """The optimiser's part of the tuning's settings."""
-    shared = {field.name for field in dataclasses.fields(optimizer.Settings)}
-    return optimizer.Settings(**{name: getattr(tuning, name) for name in shared})
+    return tuning.updates()
 
 
 def gradient_of(
