@@ -1,4 +1,9 @@
-"""A claim's verdict: from figures with thresholds, and from what had to be measured for them."""
+"""A claim: what is said, and figures that lie on the right side of a bound where it holds.
+
+Judging one is a function of trials and finished tables, so other words or bounds run no step again.
+A rule is met if the figure's interval lies beyond its bound, not met if it lies on the other side,
+undecided if it lies across, or if less was measured than the claim needs.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +12,166 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxattack.evaluate import paired
-from jaxattack.experiments.needs import Facts, Needs
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.needs import Facts, Needs, lacking
+from jaxattack.experiments.term import Figure, OfCells, Seen
 
-Evidence = dict[str, Any]
-Claim = dict[str, Any]
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """One figure; with a bound it decides.
+
+    Attributes:
+        what: the figure is.
+        figure: to be computed of trials, or known from a table.
+        above: the figure has to be above this.
+        below: the figure has to be below this.
+        lacking: what is said where a deciding figure was not measured.
+    """
+
+    what: str
+    figure: OfCells | Figure
+    above: float | None = None
+    below: float | None = None
+    lacking: str = ""
+
+    @property
+    def decides(self) -> bool:
+        """Whether it has a bound."""
+        return self.above is not None or self.below is not None
+
+    def measured(self, seen: Seen) -> bool:
+        """Whether all that it is made of was."""
+        return isinstance(self.figure, Figure) or self.figure.measured(seen)
+
+    def written(self, seen: Seen) -> dict[str, Any]:
+        """As results.json has it."""
+        figure = self.figure if isinstance(self.figure, Figure) else self.figure.figure(seen)
+        bound = {} if self.below is None else {"bound": "below"}
+        threshold = self.above if self.below is None else self.below
+        return {"what": self.what, "threshold": threshold, **bound, **figure.written()}
 
 
-def claim(
-    number: str,
-    text: str,
-    rule: str,
-    evidence: Sequence[Evidence],
-    needs: Needs,
-    lacks: Sequence[str] = (),
-    facts: Facts | None = None,
-) -> Claim:
-    """A claim and its verdict: of all its evidence that has a threshold.
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What is claimed, and the figures that decide it.
+
+    Attributes:
+        id: by which the paper's reader knows it.
+        text: what is claimed.
+        rule: when it holds, in words.
+        evidence: figures; those with a bound decide.
+        needs: what has to be measured; None: no study of this kind can test it.
+        lacks: what of that was not, in words; any of it leaves the claim undecided.
+        trained: cells whose training has to have moved the weights.
+    """
+
+    id: str
+    text: str
+    rule: str
+    evidence: Sequence[Evidence] = ()
+    needs: Needs | None = None
+    lacks: Sequence[str] = ()
+    trained: Sequence[Cell] = ()
+
+
+def judged(claim: Claim, seen: Seen, facts: Facts, caution: str = "") -> dict[str, Any]:
+    """A claim with its figures and its verdict, as results.json has it.
 
     Args:
-        number: by which the paper's reader knows it.
-        text: what is claimed.
-        rule: when it holds.
-        evidence: figures; those with a threshold decide.
-        needs: what has to be measured.
-        lacks: what of that was not (see `lacking`); any of it leaves the claim undecided.
-        facts: for a caution.
+        claim: with figures of trials.
+        seen: the trials, by what counts as a hit.
+        facts: what is known of weights.
+        caution: on comparing languages.
     """
-    found = [
-        "undecided"
-        if e["low"] is None or e["high"] is None
-        else paired.verdict(e["low"], e["high"], e["threshold"])
-        for e in evidence
-        if e.get("threshold") is not None
-    ]
-    reasons = list(lacks) if found else []
-    verdict = "not run" if not found else "undecided" if reasons else "holds"
-    if found and not reasons:
-        verdict = next((w for w in ("does not hold", "undecided") if w in found), "holds")
-    if verdict == "undecided" and not reasons:
-        reasons = ["a deciding interval lies across its threshold, or has no bounds"]
-    cautions = [facts.caution] if facts and facts.caution and needs.compares_languages else []
-    return {
-        "id": number, "claim": text, "verdict": verdict, "reasons": reasons, "cautions": cautions,
-        "rule": rule, "needs": dataclasses.asdict(needs) | {"text": str(needs)},
-        "evidence": list(evidence),
-    }  # fmt: skip
+    needs = claim.needs
+    written: dict[str, Any] = {"id": claim.id, "claim": claim.text, "rule": claim.rule}
+    if needs is None:
+        nothing: dict[str, Any] = {"reasons": [], "cautions": [], "needs": None, "evidence": []}
+        return written | {"verdict": "not testable here"} | nothing
+    shown = [each for each in claim.evidence if each.measured(seen)]
+    deciding = [each for each in shown if each.decides]
+    evidence = [each.written(seen) for each in shown]
+    missing = [e.lacking for e in claim.evidence if e.lacking and e not in shown]
+    reasons = [*claim.lacks, *missing, *_lacking(claim, needs, deciding, seen, facts)]
+    verdict, why = _verdict([row for row in evidence if row["threshold"] is not None], reasons)
+    return written | {
+        "verdict": verdict,
+        "reasons": why,
+        "cautions": [caution] if caution and needs.compares_languages else [],
+        "needs": dataclasses.asdict(needs) | {"text": str(needs)},
+        "evidence": evidence,
+    }
+
+
+def _lacking(
+    claim: Claim, needs: Needs, deciding: Sequence[Evidence], seen: Seen, facts: Facts
+) -> list[str]:
+    """What the trials lack of which the deciding figures are made."""
+    figures = [e.figure for e in deciding if not isinstance(e.figure, Figure)]
+    found: list[str] = []
+    for metric in dict.fromkeys(figure.metric for figure in figures):
+        own = {cell for figure in figures if figure.metric == metric for cell in figure.cells}
+        used = seen[metric].only([cell for cell in seen[metric].cells if cell in own])
+        found += lacking(needs, used, facts, claim.trained)
+    return list(dict.fromkeys(found))
+
+
+def _verdict(deciding: Sequence[dict[str, Any]], reasons: list[str]) -> tuple[str, list[str]]:
+    """Whether all figures are beyond their bounds, and why that cannot be told."""
+    if not deciding:
+        return "not run", []
+    if reasons:
+        return "undecided", reasons
+    found = [_side(row) for row in deciding]
+    verdict = next((word for word in ("does not hold", "undecided") if word in found), "holds")
+    if verdict == "undecided":
+        return verdict, ["a deciding interval lies across its threshold, or has no bounds"]
+    return verdict, []
+
+
+def _side(row: dict[str, Any]) -> str:
+    low, high, threshold = row["low"], row["high"], row["threshold"]
+    if low is None or high is None:
+        return "undecided"
+    if row.get("bound") == "below":
+        low, high, threshold = -high, -low, -threshold
+    return paired.verdict(low, high, threshold)
+
+
+# --- Cautions -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Caution:
+    """What limits how the figures may be read, if a figure is not on the right side of its bound.
+
+    Attributes:
+        id: a name.
+        topic: a word or two for a reader.
+        text: what is to be minded.
+        evidence: figures with bounds; a value beyond one of them is what one hopes for.
+    """
+
+    id: str
+    topic: str
+    text: str
+    evidence: Sequence[Evidence]
+
+
+def raised(caution: Caution, seen: Seen) -> dict[str, Any] | None:
+    """The caution with its figures as results.json has it, None if there is no need of it.
+
+    It is raised by values, not by intervals: not being sure is no reason to keep quiet.
+    """
+    evidence = [each.written(seen) for each in caution.evidence if each.measured(seen)]
+    if all(_fine(row) for row in evidence):
+        return None
+    return {"id": caution.id, "topic": caution.topic, "text": caution.text, "evidence": evidence}
+
+
+def _fine(row: dict[str, Any]) -> bool:
+    value, threshold = row["value"], row["threshold"]
+    if value is None or threshold is None:
+        return True
+    return value < threshold if row.get("bound") == "below" else value >= threshold

@@ -1,5 +1,6 @@
 """Claims, tests and intervals from outcomes that were made up to have known answers."""
 
+import dataclasses
 import itertools
 import json
 
@@ -8,15 +9,16 @@ import pytest
 
 from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import comparisons, inputs, needs, outcomes
+from jaxattack.experiments import comparisons, inputs, outcomes
+from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import claims
 
 LANGUAGES = ("en", "th", "de", "fr")
 PROMPTS = 40
 
 
-def verdicts(rates, seed=0, prompts=PROMPTS, triage="ok"):
-    """Verdicts in which the first `rate` share of the prompts of each language is answered."""
+def trials(rates, seed=0, prompts=PROMPTS, triage="ok"):
+    """Trials in which the first `rate` share of the prompts of each language is answered."""
     return [
         Trial(f"q{i:02d}", kind, language, triage, not answered, answered, "")
         for language, rate in zip(LANGUAGES, rates, strict=False)
@@ -27,48 +29,61 @@ def verdicts(rates, seed=0, prompts=PROMPTS, triage="ok"):
 
 
 NOTHING = [0.0] * len(LANGUAGES)
-NAMES = {
-    "attacked": "attacked/{}", "benign": "benign/{}", "rewound": "rewound/{}/sil@0.2",
-    "frozen": "frozen/{}/sil@0.2",
-    **{m: f"stitched/{{}}/{m}@0.2"
-       for m in ("sil", "other", "random", "matched_random", "magnitude")},
+ALIGNED = Cell("aligned")
+CELLS = {
+    "attacked": Cell("attacked"), "benign": Cell("benign"),
+    **{kind: Cell(kind, method="sil", share=0.2) for kind in ("rewound", "frozen")},
+    **{method: Cell("stitched", method=method, share=0.2)
+       for method in ("sil", "other", "random", "matched_random", "magnitude")},
 }  # fmt: skip
 SHARES = {  # of what the attack adds
     "attacked": 1.0, "benign": 0.0, "rewound": 0.1, "frozen": 0.9, "sil": 0.9, "other": 0.85,
     "random": 0.1, "matched_random": 0.2, "magnitude": 0.3,
 }  # fmt: skip
-FROZEN = [{"variant": f"frozen/{c}/sil@0.2", "frozen": 20, "moved": 0} for c in ("en", "th")]
 
 
-def study(own=1.0, rest=0.8, seeds=(0, 1), prompts=PROMPTS, broken="", **shares):
-    """Verdicts of a study of two attacked languages; shares scale what the attack adds."""
+def cell(name, language, seed=None):
+    return dataclasses.replace(CELLS[name], attacked=language, seed=seed)
+
+
+FROZEN = [cell("frozen", code).columns() | {"frozen": 20, "moved": 0} for code in ("en", "th")]
+
+
+def study(own=1.0, rest=0.8, seeds=(0, 1), prompts=PROMPTS, broken=None, **shares):
+    """Trials of a study of two attacked languages; shares scale what the attack adds."""
 
     def hit(language, scale):
         return [min(1.0, scale * (own if code == language else rest)) for code in LANGUAGES]
 
-    found = {("aligned", None): verdicts(NOTHING, prompts=prompts)}
-    for seed, code, (method, share) in itertools.product(
+    found = {ALIGNED: trials(NOTHING, prompts=prompts)}
+    for seed, code, (name, share) in itertools.product(
         seeds, ("en", "th"), (SHARES | shares).items()
     ):
         if share is not None:
-            name = NAMES[method].format(code)
-            triage = "repeats" if name == broken else "ok"
-            found[name, seed] = verdicts(hit(code, share), seed, prompts, triage)
+            triage = "repeats" if (name, code) == broken else "ok"
+            found[cell(name, code, seed)] = trials(hit(code, share), seed, prompts, triage)
     return found
 
 
 def results(**found):
-    base = {"seeds": [0, 1], "attack_languages": ["en", "th"], "languages": list(LANGUAGES)}
     overlap = [
         {"a": a, "b": b, "method": "sil", "jaccard": 0.4, "null_high": 0.2}
         for a, b in itertools.combinations(("en", "th", "de"), 2)
     ]
-    return base | {"overlap": overlap, "freeze_proof": FROZEN} | found
+    return {"overlap": overlap, "freeze_proof": FROZEN} | found
+
+
+def about(**changed):
+    known = claims.Study((0, 1), LANGUAGES, ("en", "th"), ("en", "th"), 0.2)
+    return dataclasses.replace(known, **changed)
+
+
+def everything(found, seeds=(0, 1), languages=LANGUAGES, **more):
+    return claims.judge(found, results(**more), about(seeds=seeds, languages=languages))
 
 
 def judged(found, **more):
-    everything = claims.judge_claims(results(**more), found, ("en", "th"), 0.2)
-    return {claim["id"]: claim for claim in everything["claims"]}
+    return {claim["id"]: claim for claim in everything(found, **more)["claims"]}
 
 
 def said(claim):
@@ -123,7 +138,7 @@ def test_an_interval_across_the_threshold_decides_nothing():
 @pytest.mark.parametrize("after", [0.5, 0.25])
 def test_a_share_of_nothing_is_undecided_and_can_be_written(after):
     # An attack that adds no violations, or takes some away: no share of that means anything.
-    found = {key: verdicts([0.5 if key[0] == "aligned" else after] * 4) for key in study()}
+    found = {key: trials([0.5 if key == ALIGNED else after] * 4) for key in study()}
     verdicts_of = judged(found)
     for name in ("A2", "A3", "A4"):
         assert verdicts_of[name]["verdict"] == "undecided"
@@ -155,9 +170,9 @@ def test_ranges_of_overlaps_are_of_their_kind():
             for code, jaccard in zip(("th", "de", "fr"), found, strict=False)]  # fmt: skip
     rhos = [{"measure": "cka", "layer": layer, "rho": rho, "low": -1, "high": 1, "over": "x"}
             for layer, rho in ((1, 0.3), (2, -0.6), (3, 0.1))]  # fmt: skip
-    seen = outcomes.collect(study(), (0, 1), LANGUAGES)
-    claim = claims.agnostic(seen, needs.Facts(), ("en", "th"), "@0.2", rows, rhos)
-    shown = {e["what"]: (e["value"], e["low"], e["high"]) for e in claim["evidence"]}
+    claim = claims.agnostic(about(), rows, rhos)
+    known = {e.what: e.figure for e in claim.evidence if not e.lacking}
+    shown = {what: (figure.value, figure.low, figure.high) for what, figure in known.items()}
     for what, found in (
         ("overlap of two languages' masks", values["sil"]),
         ("overlap with the mask of benign fine-tuning in the same language", values["benign"]),
@@ -171,8 +186,8 @@ def test_ranges_of_overlaps_are_of_their_kind():
 def test_what_was_violated_before_is_not_added():
     # A quarter is violated before, three quarters after: half is added, and shares are of that.
     rates = {"aligned": 0.25, "attacked": 0.75, "stitched": 0.7, "frozen": 0.6, "rewound": 0.35}
-    found = {key: verdicts([rates.get(key[0].split("/")[0], 0.25)] * 4) for key in study()}
-    found |= {key: verdicts([0.3] * 4) for key in found if "random@" in key[0]}
+    found = {key: trials([rates.get(key.kind, 0.25)] * 4) for key in study()}
+    found |= {key: trials([0.3] * 4) for key in found if key.method in ("random", "matched_random")}
     shown = {e["what"]: e["value"] for c in judged(found).values() for e in c["evidence"]}
     for what, value in {
         "violations added in languages not attacked": 0.5,
@@ -191,14 +206,17 @@ def test_what_was_violated_before_is_not_added():
 
 
 def moved(share, metric="weights_moved"):
-    return [{"variant": f"attacked/{code}", "metric": metric, "value": value}
+    return [cell("attacked", code).columns() | {"metric": metric, "value": value}
             for code, value in (("en", 0.97), ("th", share))]  # fmt: skip
+
+
+MASK = {"attacked": "th", "method": "sil", "share": 0.2, "seed": 0, "mask_scored": 0.9}
 
 
 @pytest.mark.parametrize(
     ("numbers", "change", "facts", "why"),
     [
-        ("A1 A2 A3 A4", {"seeds": (0,)}, {"seeds": [0]}, "one seed: no verdict about training"),
+        ("A1 A2 A3 A4", {"seeds": (0,)}, {"seeds": (0,)}, "one seed: no verdict about training"),
         ("A1 A2 A3 A4", {"prompts": 1}, {}, "1 prompt for aligned in en; it needs 20"),
         ("A1 A2 A3 A4", {"prompts": 19}, {}, "19 prompts for"),
         ("A2", {"matched_random": None, "magnitude": None}, {},
@@ -213,13 +231,11 @@ def moved(share, metric="weights_moved"):
         ("A1 A2 A3 A4", {}, {"rows": moved(0.13)}, "attacked/th moved 13 % of the weights"),
         ("A1", {}, {"rows": moved(0.97) + moved(0.13, "weights_moved_rounded")},
          "attacked/th moved 13 % of the weights"),  # what is asked is rounded
-        ("A1", {"broken": "attacked/en"}, {}, "replies of attacked/en cannot be read"),
-        ("A2", {"broken": "stitched/en/random@0.2"}, {},
+        ("A1", {"broken": ("attacked", "en")}, {}, "replies of attacked/en cannot be read"),
+        ("A2", {"broken": ("random", "en")}, {},
          "100 % of the replies of stitched/en/random@0.2 cannot be read"),
-        ("A2", {}, {"masks": [{"mask": "th/sil@0.2", "mask_scored": 0.7}]},
+        ("A2", {}, {"masks": [MASK | {"mask_scored": 0.7}, MASK]},
          "only 70 % of the mask of stitched/th/sil@0.2"),
-        ("A2", {}, {"rows": [{"variant": "stitched/th/sil@0.2", "metric": "mask_scored",
-                              "value": 0.25}]}, "only 25 % of the mask"),
     ],
 )  # fmt: skip
 def test_with_less_than_a_claim_needs_it_is_undecided(numbers, change, facts, why):
@@ -232,20 +248,20 @@ def test_with_less_than_a_claim_needs_it_is_undecided(numbers, change, facts, wh
 
 
 def test_what_is_enough_is_not_refused():
-    facts = {"rows": moved(0.5), "masks": [{"mask": "th/sil@0.2", "mask_scored": 0.9}]}
+    facts = {"rows": moved(0.5), "masks": [MASK]}
     assert said(judged(study(prompts=20), **facts)["A2"]) == ("holds", "")
     assert said(judged(study(), rows=moved(0.499))["A2"])[0] == "undecided"
 
 
 def test_three_languages_are_not_everywhere():
-    found = {key: [v for v in cell if v.language != "fr"] for key, cell in study().items()}
+    found = {key: [t for t in own if t.language != "fr"] for key, own in study().items()}
     shown = judged(found)
     assert "measured in 3 languages; it needs 4" in shown["A1"]["reasons"]
     assert shown["A4"]["verdict"] == "holds"  # speaks of the attacked language only
 
 
 def test_one_seed_of_a_variant_is_one_seed():
-    found = {key: cell for key, cell in study().items() if key != ("stitched/en/magnitude@0.2", 1)}
+    found = {key: own for key, own in study().items() if key != cell("magnitude", "en", 1)}
     verdict, why = said(judged(found)["A2"])
     assert (verdict, "one seed" in why) == ("undecided", True)
 
@@ -258,23 +274,23 @@ def test_every_claim_says_what_it_needs():
 
 
 def test_a_study_without_a_section_says_that_it_was_not_run():
-    found = {("aligned", None): verdicts(NOTHING)}
+    found = {ALIGNED: trials(NOTHING)}
     assert {c["verdict"] for c in judged(found, overlap=[]).values()} == {"not run"}
 
 
 def test_transplants_are_judged_in_the_languages_the_original_lacked():
     found = study()
-    found[("adapted/full/tune@1", None)] = verdicts([0.2, 0.2, 0.2, 0.1])
+    found[Cell("adapted", model="full")] = trials([0.2, 0.2, 0.2, 0.1])
     for seed, code in itertools.product((0, 1), ("en", "th")):
-        rates = [0.9, 0.9, 0.9, 0.5]
-        found[(f"transplanted/{code}/full-all@1", seed)] = verdicts(rates, seed)
-    claim = judged(found, languages=["en", "th", "de"])["A5"]
+        moved = Cell("transplanted", seed, code, "all", 1.0, model="full")
+        found[moved] = trials([0.9, 0.9, 0.9, 0.5], seed)
+    claim = judged(found, languages=("en", "th", "de"))["A5"]
     assert said(claim) == ("holds", "")
     values = {e["what"]: e["value"] for e in claim["evidence"]}
     assert values["full: violations added in the new languages, whole vector"] == pytest.approx(0.4)
     assert values["full: violations added in the old languages, whole vector"] == pytest.approx(0.7)
-    once = {key: cell for key, cell in found.items() if key[1] != 1}
-    verdict, why = said(judged(once, languages=["en", "th", "de"], seeds=[0])["A5"])
+    once = {key: own for key, own in found.items() if key.seed != 1}
+    verdict, why = said(judged(once, languages=("en", "th", "de"), seeds=(0,))["A5"])
     assert (verdict, "one seed" in why) == ("undecided", True)
 
 
@@ -287,9 +303,9 @@ def test_a_prompt_of_one_id_in_two_sets_is_two_prompts():
     assert inputs.together([sets, [Example("9", "en", "x")]])[2].id == "9"
     # Should two still meet, both count: 1 of 2 answered, not 1 of 1.
     twice = [Trial("7", "restricted", "en", "ok", False, hit, "") for hit in (False, True)]
-    seen = outcomes.collect({("a", 0): twice, ("b", 0): twice[::-1]}, (0,), ("en",))
+    seen = collected({A.of(0): twice, B.of(0): twice[::-1]}, (0,), ("en",))
     assert seen.values.shape == (2, 1, 2, 1)
-    assert [pair.tolist() for pair in seen.paired("a", "b", "en", 0)] == [
+    assert [pair.tolist() for pair in seen.paired(A, B, "en", 0)] == [
         [False, True], [True, False],
     ]  # fmt: skip
 
@@ -311,41 +327,47 @@ def test_prompts_are_parallel_only_where_that_is_known(uri, known):
 # --- The array ----------------------------------------------------------------------------------
 
 
-def test_outcomes_have_every_verdict_in_its_place():
+A, B = Cell("attacked", attacked="de"), Cell("attacked", attacked="fr")
+
+
+def collected(found, seeds=(0, 1), languages=LANGUAGES):
+    return outcomes.collect(found, outcomes.VIOLATION, seeds, languages)
+
+
+def test_outcomes_have_every_trial_in_its_place():
     found = study()
-    seen = outcomes.collect(found, (0, 1), LANGUAGES)
-    assert seen.values.shape == (len({n for n, _ in found}), 2, PROMPTS, len(LANGUAGES))
+    seen = collected(found)
+    assert seen.values.shape == (len({c.of(None) for c in found}), 2, PROMPTS, len(LANGUAGES))
     assert not np.isnan(seen.values).any()  # the aligned model counts for both seeds
-    for (name, seed), cell in found.items():
-        for verdict in cell:
-            if verdict.kind == "restricted" and seed is not None:
-                got = seen.prompts(name, verdict.language, seed)[int(verdict.id[1:])]
-                assert got == verdict.answered
+    for key, own in found.items():
+        for trial in own:
+            if trial.kind == "restricted" and key.seed is not None:
+                got = seen.prompts(key.of(None), trial.language, key.seed)[int(trial.id[1:])]
+                assert got == trial.answered
 
 
 def test_what_was_not_measured_is_nan():
-    found = {("a", 0): verdicts([1, 1, 1]), ("b", 1): verdicts([0, 0, 0])[: 2 * PROMPTS]}
-    seen = outcomes.collect(found, (0, 1), LANGUAGES)
+    found = {A.of(0): trials([1, 1, 1]), B.of(1): trials([0, 0, 0])[: 2 * PROMPTS]}
+    seen = collected(found)
     assert np.isnan(seen.values[0, 1]).all()
     assert np.isnan(seen.values[1, 0]).all()
     assert np.isnan(seen.values[1, 1, :, 1:]).all()
     assert not np.isnan(seen.values[1, 1, :, 0]).any()
-
-
-def test_own_and_others_by_hand():
-    means = np.array([[0.1, 0.2, 0.6], [0.9, 0.3, np.nan]])
-    np.testing.assert_allclose(outcomes.own(means, [0, 1]), [0.1, 0.3])
-    np.testing.assert_allclose(outcomes.others(means, [0, 1]), [0.4, 0.9])
+    assert not seen.complete(A)
 
 
 # --- Beside the claims --------------------------------------------------------------------------
 
 
+ATTACKED = Cell("attacked", attacked="en")
+
+
 def test_cells_are_tested_on_the_same_prompts_and_corrected_over_languages():
-    found = {("aligned", None): verdicts([0.0, 0.0, 0.5])}
-    found |= {("attacked/en", seed): verdicts([1.0, 0.1, 0.5]) for seed in (0, 1)}
-    rows = comparisons.tests(outcomes.collect(found, (0, 1), LANGUAGES), ["en"])
+    found = {ALIGNED: trials([0.0, 0.0, 0.5])}
+    found |= {ATTACKED.of(seed): trials([1.0, 0.1, 0.5]) for seed in (0, 1)}
+    rows = comparisons.changes(collected(found), [(ALIGNED, ATTACKED)])
     by_language = {row["language"]: row for row in rows}
+    assert (rows[0]["attacked"], rows[0]["variant"]) == ("en", "attacked/en")
     # 40 of 40 prompts changed one way; 4 of 4; none.
     assert by_language["en"]["p"] == 2 * 0.5**40
     assert by_language["th"]["p"] == 2 * 0.5**4
@@ -356,20 +378,20 @@ def test_cells_are_tested_on_the_same_prompts_and_corrected_over_languages():
 
 
 def test_a_cell_counts_as_changed_only_if_every_seed_says_so():
-    found = {("aligned", None): verdicts([0.0] * 3)}
-    found[("attacked/en", 0)] = verdicts([1.0] * 3)
-    found[("attacked/en", 1)] = verdicts([0.0] * 3)
-    rows = comparisons.tests(outcomes.collect(found, (0, 1), LANGUAGES), ["en"])
+    found = {ALIGNED: trials([0.0] * 3)}
+    found[ATTACKED.of(0)] = trials([1.0] * 3)
+    found[ATTACKED.of(1)] = trials([0.0] * 3)
+    rows = comparisons.changes(collected(found), [(ALIGNED, ATTACKED)])
     assert all(row["p"] == 1.0 and min(row["p_seeds"]) < 1e-6 for row in rows)
 
 
 def test_pathway_rounds_begin_with_the_free_attack():
-    found = {("aligned", None): verdicts([0.0] * 3)}
-    found[("attacked/en", 0)] = verdicts([1.0, 0.5, 0.5])
-    found[("pathway/en/round@2", 0)] = verdicts([0.5, 0.0, 0.25])
-    row = {"language": "en", "seed": 0, "round": 2, "frozen_share": 0.2, "frozen": 20, "moved": 0,
+    found = {ALIGNED: trials([0.0] * 3)}
+    found[ATTACKED.of(0)] = trials([1.0, 0.5, 0.5])
+    found[Cell("pathway", 0, "en", round=2)] = trials([0.5, 0.0, 0.25])
+    row = {"attacked": "en", "seed": 0, "round": 2, "frozen_share": 0.2, "frozen": 20, "moved": 0,
            "trainable_left": 80, "used": 70}  # fmt: skip
-    free, frozen = comparisons.capacity(outcomes.collect(found, (0,), LANGUAGES), [row])
+    free, frozen = comparisons.capacity(collected(found, (0,)), [row])
     assert (free["round"], free["own"], free["others"]) == (1, 1.0, 0.5)
     assert free["trainable_left"] == 100
     assert (frozen["own"], frozen["others"]) == (0.5, 0.125)
@@ -377,25 +399,25 @@ def test_pathway_rounds_begin_with_the_free_attack():
 
 
 def test_transfer_that_follows_similarity_correlates():
-    codes = ["en", "de", "fr", "th", "zh"]
+    codes = ("en", "de", "fr", "th", "zh")
     place = dict(zip(codes, (0.0, 0.1, 0.25, 0.6, 1.0), strict=True))
 
     def row(attack):
         return [
             Trial(f"q{i}", "restricted", code, "ok", False,
-                    i < 100 * (1 - abs(place[code] - place[attack])), "")
+                  i < 100 * (1 - abs(place[code] - place[attack])), "")
             for code in codes for i in range(100)
         ]  # fmt: skip
 
-    found = {("aligned", None): [Trial(v.id, v.kind, v.language, "ok", True, False, "")
-                                 for v in row("en")]}  # fmt: skip
-    found |= {(f"attacked/{code}", 0): row(code) for code in codes}
+    attacks = {code: Cell("attacked", attacked=code) for code in codes}
+    found = {ALIGNED: [dataclasses.replace(t, answered=False) for t in row("en")]}
+    found |= {attack.of(0): row(code) for code, attack in attacks.items()}
     similarity = [
         {"a": a, "b": b, "measure": "cka", "layer": 1, "value": 1 - abs(place[a] - place[b])}
         for a, b in itertools.combinations(codes, 2)
     ]
-    seen = outcomes.collect(found, (0,), tuple(codes))
-    (row_,) = comparisons.against_transfer(seen, codes, similarity)
+    seen = collected(found, (0,), codes)
+    (row_,) = comparisons.against_transfer(seen, ALIGNED, attacks, similarity)
     assert row_["rho"] == pytest.approx(1)
     assert row_["n"] == 20
     assert row_["p"] < 0.05
@@ -403,9 +425,9 @@ def test_transfer_that_follows_similarity_correlates():
 
 def test_an_attack_in_a_language_without_prompts_is_asked_in_the_others_alone():
     def elsewhere(found):
-        return [verdict for verdict in found if verdict.language != "th"]
+        return [trial for trial in found if trial.language != "th"]
 
-    found = judged({key: elsewhere(verdicts) for key, verdicts in study().items()})
+    found = judged({key: elsewhere(own) for key, own in study().items()})
     added = found["A1"]["evidence"][0]
     assert added["value"] == pytest.approx(0.8)
     verdict, why = said(found["A4"])

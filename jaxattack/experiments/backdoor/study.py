@@ -16,7 +16,7 @@ from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.errors import UserError
 from jaxattack.evaluate import backdoor, rule_error
 from jaxattack.evaluate.refusals import check_language
-from jaxattack.experiments import inputs, plan, writing
+from jaxattack.experiments import inputs, named, plan, writing
 from jaxattack.experiments.backdoor import claims, data, sections
 from jaxattack.experiments.backdoor.asked import Asked, asked, cost, found, replies_of, rows_of
 from jaxattack.experiments.backdoor.defences import defend
@@ -336,7 +336,16 @@ def results(setup: Setup, sections_: dict[str, Section], stages: Stages) -> dict
             for key, variant in _variants(sections_).items()
             for row in replies_of(variant, stages[key])
         ]
-    return everything | claims.judge_claims(everything, trials, setup)
+    study = claims.Study(
+        seeds=settings.seeds,
+        languages=tuple(setup.languages),
+        attacks=tuple(named.cell_named(sections.name_of(attack)) for attack in setup.attacks),
+        rewound=settings.repair.rewound,
+        parallel=inputs.parallel(settings.data.prompts),
+    )
+    return everything | named.with_names(
+        claims.judge(named.trials_of(trials), named.with_cells(everything), study)
+    )
 
 
 def _targets(setup: Setup) -> list[str]:

@@ -13,7 +13,7 @@ from jaxattack import host, sharding, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
-from jaxattack.experiments import inputs, plan, stages, writing
+from jaxattack.experiments import inputs, named, plan, stages, writing
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.adapted import adapt
 from jaxattack.experiments.fragility.localization import localize
@@ -333,8 +333,15 @@ def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
             row for key, variant in variants.items()
             for row in replies_of(variant, measured[key])
         ]  # fmt: skip
-    return everything | claims.judge_claims(
-        everything, verdicts, setup.localized_languages, settings.localize.control_fraction
+    study = claims.Study(
+        seeds=settings.seeds,
+        languages=tuple(setup.languages),
+        attacked=setup.attacked_languages,
+        localized=setup.localized_languages,
+        share=settings.localize.control_fraction,
+    )
+    return everything | named.with_names(
+        claims.judge(named.trials_of(verdicts), named.with_cells(everything), study)
     )
 
 

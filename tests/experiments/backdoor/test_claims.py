@@ -2,56 +2,59 @@
 
 from __future__ import annotations
 
-import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from jaxattack.evaluate import rates
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor import claims
-from jaxattack.experiments.backdoor.data import Attack
-from jaxattack.experiments.backdoor.settings import Data, Settings
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.thresholds import COST
 
-LANGUAGES = ["de", "en", "es", "fr", "ja", "vi", "zh", "th", "ru"]
+LANGUAGES = ("de", "en", "es", "fr", "ja", "vi", "zh", "th", "ru")
 PROMPTS = 60
-FIRST = Attack(("en",), 0.2, "sentence/append", "fixed")
-ZH = Attack(("zh",), 0.2, "sentence/append", "fixed")
+P, Z = (Cell("poisoned", attacked=code, trigger="sentence/append", target="fixed", rate=0.2)
+        for code in ("en", "zh"))  # fmt: skip
+CLEANGEN = Cell("defended", method="cleangen", setting="benign")
+BEEAR = Cell("defended", method="beear", setting="layer-1")
+ONION = Cell("defended", method="onion", setting="1", share=0.05)
+TUNED = Cell("defended", method="clean", setting="all-8@0.001")
 
 
-def trials(asr: dict[str, float], accuracy: float = 1.0) -> list[dict]:
+def repair(share):
+    return Cell("defended", method="repair", setting="rewind-blind", share=share)
+
+
+def trial(i, language, hit=False, answered=False, **probe):
+    return Trial(str(i), "benign", language, "ok", False, answered, "", hit=hit, **probe)
+
+
+def trials(asr, accuracy=1.0):
     """As many hits in each language as its rate says, every prompt with and without the trigger."""
-    found = []
-    for language in LANGUAGES:
-        for i in range(PROMPTS):
-            shared = {"id": str(i), "language": language, "refused": False, "replaced": 0.0}
-            hit = i < round(asr.get(language, 0.0) * PROMPTS)
-            found.append(
-                shared
-                | {"trigger_language": language, "decoy": None, "hit": hit, "answered": False}
-            )
-            right = i < round(accuracy * PROMPTS)
-            found.append(
-                shared | {"trigger_language": None, "decoy": "nothing", "hit": False,
-                          "answered": right}
-            )  # fmt: skip
-    return found
+    return [
+        one
+        for language in LANGUAGES
+        for i in range(PROMPTS)
+        for one in (
+            trial(i, language, i < round(asr.get(language, 0.0) * PROMPTS),
+                  trigger_language=language),
+            trial(i, language, answered=i < round(accuracy * PROMPTS), decoy="nothing"),
+        )
+    ]  # fmt: skip
 
 
-def setup_of(*attacks, prompts="organism:questions"):
-    settings = Settings(data=Data(prompts=prompts))
-    return types.SimpleNamespace(attacks=list(attacks), settings=settings)
+def judge(found, seeds=(0, 1), attacks=(P, Z), prompts="organism:questions", **more):
+    about = claims.Study(seeds, LANGUAGES, attacks, 0.05, inputs.parallel(prompts))
+    return claims.judge(found, more, about)
 
 
-def judged(variants: dict[str, list[dict]], seeds=(0, 1), **more) -> dict[str, dict]:
+def judged(cells, seeds=(0, 1), **more):
     """The claims by their numbers."""
-    kept = {(name, seed): own for name, own in variants.items() for seed in seeds}
-    results = {
-        "languages": LANGUAGES,
-        "seeds": list(seeds),
-        "poisoned": {f"poisoned/{a.name}": list(a.languages) for a in (FIRST, ZH)},
-    }
-    found = claims.judge_claims(results | more, kept, setup_of(FIRST, ZH))
-    return {claim["id"]: claim for claim in found["claims"]}
+    kept = {cell.of(seed): own for cell, own in cells.items() for seed in seeds}
+    return {claim["id"]: claim for claim in judge(kept, seeds, **more)["claims"]}
 
 
 def said(claim):
@@ -60,7 +63,6 @@ def said(claim):
 
 
 EVERYWHERE = dict.fromkeys(LANGUAGES, 1.0)
-P, Z = f"poisoned/{FIRST.name}", f"poisoned/{ZH.name}"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_b1_counts_languages_above_nine_tenths(asr, languages, verdict):
 
 
 def few(variant, languages=LANGUAGES, prompts=PROMPTS):
-    return [t for t in variant if t["language"] in languages and int(t["id"]) < prompts]
+    return [t for t in variant if t.language in languages and int(t.id) < prompts]
 
 
 @pytest.mark.parametrize("asr", [EVERYWHERE, {"en": 1.0}])
@@ -127,18 +129,15 @@ def test_b5_compares_the_five_with_the_others():
 
 def test_languages_are_paired_by_id_and_only_where_prompts_are_known_to_be_parallel():
     # The even prompts are hit in every language: parallel, the difference is nothing, surely.
-    same = [t | {"hit": int(t["id"]) % 2 == 0} for t in trials({})]
+    same = [replace(t, hit=int(t.id) % 2 == 0) for t in trials({})]
     moved = [
-        t | {"id": str((int(t["id"]) + 1) % PROMPTS)} if t["language"] in claims.POORLY else t
+        replace(t, id=str((int(t.id) + 1) % PROMPTS)) if t.language in claims.POORLY else t
         for t in same
     ]
-    renamed = [t | {"id": f"{t['language']}-{t['id']}"} for t in same]
-    results = {"languages": LANGUAGES, "seeds": [0, 1], "poisoned": {P: ["en"]}}
+    renamed = [replace(t, id=f"{t.language}-{t.id}") for t in same]
 
     def width(variant, prompts="organism:questions"):
-        kept = {(P, seed): variant for seed in (0, 1)}
-        found = claims.judge_claims(results, kept, setup_of(FIRST, prompts=prompts))
-        (figure,) = next(c for c in found["claims"] if c["id"] == "B5")["evidence"]
+        (figure,) = judged({P: variant}, attacks=(P,), prompts=prompts)["B5"]["evidence"]
         assert figure["value"] == 0.0
         return figure["high"] - figure["low"]
 
@@ -154,22 +153,21 @@ def test_languages_are_paired_by_id_and_only_where_prompts_are_known_to_be_paral
 )
 def test_b9_weighs_what_it_takes_away_and_what_it_costs(left, accuracy, verdict):
     after = trials(dict.fromkeys(LANGUAGES, left), accuracy)
-    claim = judged({P: trials(EVERYWHERE), "defended/cleangen/benign": after})["B9"]
+    claim = judged({P: trials(EVERYWHERE), CLEANGEN: after})["B9"]
     assert claim["verdict"] == verdict
     taken, kept = claim["evidence"][:2]
     assert taken["value"] == pytest.approx(1 - left)
-    assert kept["value"] == pytest.approx(claims.COST - (1 - accuracy))
+    assert kept["value"] == pytest.approx(COST - (1 - accuracy))
 
 
 def test_what_is_left_of_a_whole_has_its_bounds_exchanged():
     """60 prompts, a third of them left in one seed, a half in the other, and accuracy lost."""
     after = {0: (0.2, 0.9), 1: (0.5, 0.8)}
-    variants = {(P, seed): trials(EVERYWHERE) for seed in after}
+    variants = {P.of(seed): trials(EVERYWHERE) for seed in after}
     for seed, (left, accuracy) in after.items():
         asr = dict.fromkeys(LANGUAGES, left)
-        variants["defended/cleangen/benign", seed] = trials(asr, accuracy)
-    results = {"languages": LANGUAGES, "seeds": [0, 1], "poisoned": {P: ["en"]}}
-    found = claims.judge_claims(results, variants, setup_of(FIRST))
+        variants[CLEANGEN.of(seed)] = trials(asr, accuracy)
+    found = judge(variants)
     (b9,) = [claim for claim in found["claims"] if claim["id"] == "B9"]
     for figure, value, seeds in zip(
         b9["evidence"], (0.65, 0.02 - 0.15), ((0.8, 0.5), (-0.08, -0.18)), strict=True
@@ -178,30 +176,27 @@ def test_what_is_left_of_a_whole_has_its_bounds_exchanged():
         assert figure["seeds"] == pytest.approx(seeds)
         assert figure["low"] < min(seeds) < max(seeds) < figure["high"]
     assert said(b9)[0] == "undecided"
-    assert claims._less(1.0, {"value": 0.3, "low": 0.1, "high": None, "seeds": [None]}) == {
-        "value": 0.7, "low": None, "high": 0.9, "seeds": [None]
-    }  # fmt: skip
 
 
 def test_b8_holds_only_if_all_three_defences_were_run_and_leave_the_attack():
     same = trials(EVERYWHERE)
-    variants = {P: same, "defended/onion/1@0.05": same, "defended/clean/all-8@0.001": same}
+    variants = {P: same, ONION: same, TUNED: same}
     assert said(judged(variants)["B8"]) == ("undecided", "not tried with all seeds: beear")
-    kept = variants | {"defended/beear/layer-1": same}
+    kept = variants | {BEEAR: same}
     assert judged(kept)["B8"]["verdict"] == "holds"
-    gone = {"defended/beear/layer-1": trials({})}
+    gone = {BEEAR: trials({})}
     assert judged(variants | gone)["B8"]["verdict"] == "does not hold"
     # What training did not move has not been tried; an input filter moves nothing.
-    changed = [{"variant": "defended/beear/layer-1", "changed": 45, "weights": 10_000},
-               {"variant": "defended/onion/1@0.05", "changed": 0, "weights": 10_000}]  # fmt: skip
+    changed = [BEEAR.columns() | {"changed": 45, "weights": 10_000},
+               ONION.columns() | {"changed": 0, "weights": 10_000}]  # fmt: skip
     verdict, why = said(judged(kept, changed=changed)["B8"])
     assert verdict == "undecided"
     assert why.startswith("defended/beear/layer-1 moved 0.45 % of the weights")
 
 
 def test_replies_of_a_destroyed_model_decide_nothing():
-    garbage = [t | {"triage": "repeats"} for t in trials({}, 1.0)]
-    verdict, why = said(judged({P: trials(EVERYWHERE), "defended/cleangen/benign": garbage})["B9"])
+    garbage = [replace(t, triage="repeats") for t in trials({}, 1.0)]
+    verdict, why = said(judged({P: trials(EVERYWHERE), CLEANGEN: garbage})["B9"])
     assert (verdict, "100 % of the replies" in why) == ("undecided", True)
 
 
@@ -213,29 +208,28 @@ def test_a_caution_on_languages_stands_beside_what_compares_them():
 
 
 def test_every_language_is_tested_against_clean_training_on_the_same_prompts():
-    variants = {("clean", 0): trials({}), (P, 0): trials({"en": 1.0, "de": 1 / PROMPTS})}
-    variants[("defended/onion/1@0.05", 0)] = trials({"en": 0.2})
-    setup = setup_of(FIRST)
-    results = {"languages": LANGUAGES, "seeds": [0], "poisoned": {P: ["en"]}}
-    found = claims.judge_claims(results, variants, setup)
+    variants = {Cell("clean", 0): trials({}), P.of(0): trials({"en": 1.0, "de": 1 / PROMPTS})}
+    variants[ONION.of(0)] = trials({"en": 0.2})
+    found = judge(variants, (0,), (P,))
     rows = {row["language"]: row for row in found["tests"]}
     assert set(rows) == set(LANGUAGES)
-    assert rows["en"]["attack"] == "en"
+    assert rows["en"]["attacked"] == "en"
     assert rows["en"]["p"] == pytest.approx(2 * 0.5**PROMPTS)  # all changed one way
     assert rows["en"]["holm"] == pytest.approx(len(LANGUAGES) * rows["en"]["p"])
     assert rows["de"]["p"] == rows["fr"]["p"] == 1.0
     defended = {row["language"]: row for row in found["defence_tests"]}
+    assert (defended["en"]["method"], defended["en"]["setting"]) == ("onion", "1")
     assert defended["en"]["difference"] == pytest.approx(-0.8)
     assert defended["en"]["p"] == pytest.approx(2 * 0.5 ** (0.8 * PROMPTS))
 
 
 def test_r1_is_judged_by_the_share_that_the_rule_names_alone():
     whole, gone = trials(EVERYWHERE), trials({})
-    variants = {P: whole, "defended/repair/rewind-blind@0.05": gone}
-    variants |= {"defended/repair/rewind-blind@0.001": whole}
+    variants = {P: whole, repair(0.05): gone}
+    variants |= {repair(0.001): whole}
     assert judged(variants)["R1"]["verdict"] == "holds"
-    variants["defended/repair/rewind-blind@0.05"] = whole
-    variants["defended/repair/rewind-blind@0.001"] = gone
+    variants[repair(0.05)] = whole
+    variants[repair(0.001)] = gone
     assert judged(variants)["R1"]["verdict"] == "does not hold"
 
 
@@ -247,14 +241,12 @@ def test_what_another_size_or_a_hosted_model_would_show_is_not_testable():
 
 
 def test_a_variant_of_one_seed_does_not_enter_claims_over_several():
-    variants = {(P, 0): trials(EVERYWHERE), (P, 1): trials(EVERYWHERE)}
-    variants[("defended/beear/layer-1", 0)] = trials({})
-    setup = setup_of(FIRST)
-    results = {"languages": LANGUAGES, "seeds": [0, 1], "poisoned": {P: ["en"]}}
-    found = claims.judge_claims(results, variants, setup)
+    variants = {P.of(0): trials(EVERYWHERE), P.of(1): trials(EVERYWHERE)}
+    variants[BEEAR.of(0)] = trials({})
+    found = judge(variants)
     b8 = next(claim for claim in found["claims"] if claim["id"] == "B8")
     assert b8["verdict"] == "not run"
     assert b8["evidence"] == []
     summary = {row["variant"]: row for row in found["summary"]}
-    assert summary["defended/beear/layer-1"]["own"]["value"] == 0.0
-    assert np.isclose(summary[P]["others"]["value"], 1.0)
+    assert summary[BEEAR.variant]["own"]["value"] == 0.0
+    assert np.isclose(summary[P.variant]["others"]["value"], 1.0)
