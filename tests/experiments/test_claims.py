@@ -432,3 +432,79 @@ def test_an_attack_in_a_language_without_prompts_is_asked_in_the_others_alone():
     assert added["value"] == pytest.approx(0.8)
     verdict, why = said(found["A4"])
     assert (verdict, "no prompts in th, which was attacked" in why) == ("undecided", True)
+
+
+# --- Cautions -----------------------------------------------------------------------------------
+
+
+def cautions(found, **more):
+    return {caution["id"]: caution for caution in everything(found, **more)["cautions"]}
+
+
+def with_accuracy(share, found):
+    """The trials with so much of what benign prompts ask answered after the attacks."""
+    return {
+        key: [
+            dataclasses.replace(t, answered=key.kind != "attacked" or int(t.id[1:]) < share)
+            if t.kind == "benign"
+            else t
+            for t in own
+        ]
+        for key, own in found.items()
+    }
+
+
+COMPLEMENT = Cell("stitched", method="complement", share=0.2)
+ERRORS = {"language": "en", "sensitivity": 0.95, "sensitivity_low": 0.9, "sensitivity_high": 1.0,
+          "specificity": 0.97, "specificity_low": 0.9, "specificity_high": 1.0}  # fmt: skip
+
+
+def test_a_study_that_went_well_needs_no_caution():
+    assert cautions(with_accuracy(PROMPTS, study())) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "change", "more"),
+    [
+        ("attack_did_not_take", 0.15, {"own": 0.15}, {}),
+        ("benign_tuning", 0.16, {"benign": 0.2}, {}),
+        ("one_seed", 1, {"seeds": (0,)}, {"seeds": (0,)}),
+        ("valid_replies", 0.0, {"broken": ("attacked", "en")}, {}),
+        ("freeze_broken", 3, {}, {"freeze_proof": [FROZEN[0] | {"moved": 3}, FROZEN[1]]}),
+        ("refusal_rule", 0.7, {}, {"judge": {"errors": [ERRORS | {"sensitivity": 0.7}]}}),
+        ("any_change", 0.5, {}, {"overlap": [
+            {"a": "en", "b": "en", "method": "benign", "jaccard": 0.5}, *results()["overlap"]]}),
+    ],
+)  # fmt: skip
+def test_what_limits_the_figures_is_said(name, value, change, more):
+    raised = cautions(with_accuracy(PROMPTS, study(**change)), **more)
+    assert name in raised
+    assert raised[name]["topic"]
+    evidence = raised[name]["evidence"]
+    assert value in [pytest.approx(row["value"], abs=0.03) for row in evidence]
+    json.dumps(raised, allow_nan=False)
+
+
+def test_a_model_that_was_not_safe_and_an_attack_that_damages_are_named():
+    found = with_accuracy(0.85 * PROMPTS, study())
+    assert cautions(found)["damaged"]["evidence"][0]["value"] == pytest.approx(0.15)
+    found[ALIGNED] = trials([0.0, 0.15, 0.0, 0.0])
+    assert cautions(found)["unsafe_before"]["evidence"][0]["value"] == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(("own", "others", "raises"), [(0.9, 0.9, True), (0.9, 0.5, False)])
+def test_a_mask_without_which_the_rest_does_as_well_is_not_needed(own, others, raises):
+    found = study()
+    for seed, code in itertools.product((0, 1), ("en", "th")):
+        left = [own if language == code else 0.8 * others for language in LANGUAGES]
+        found[dataclasses.replace(COMPLEMENT, attacked=code, seed=seed)] = trials(left, seed)
+    assert ("mask_not_needed" in cautions(found)) == raises
+
+
+def test_errors_of_the_rule_are_no_concern_where_it_did_not_judge_or_does_not_err():
+    every = [ERRORS | {"language": code} for code in LANGUAGES]
+    assert "refusal_rule" not in cautions(study(), judge={"name": "known answers"})
+    assert "refusal_rule" not in cautions(study(), judge={"errors": every})
+    inside = {"errors": every, "differences": [{"inside_rule_error": True}]}
+    assert "refusal_rule" in cautions(study(), judge=inside)
+    assert "refusal_rule" in cautions(study(), judge={"errors": every[1:]})

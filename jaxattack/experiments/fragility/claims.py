@@ -8,11 +8,14 @@ from statistics import fmean
 from typing import Any
 
 from jaxattack.experiments import comparisons
+from jaxattack.experiments.cautions import raised
 from jaxattack.experiments.cell import Cell, cell_of
 from jaxattack.experiments.claim import Claim, Evidence, judged
+from jaxattack.experiments.fragility.cautions import cautions
+from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, carried, summed
 from jaxattack.experiments.needs import Facts, Needs
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
-from jaxattack.experiments.term import Figure, Term, added, best, but, mean, only, total
+from jaxattack.experiments.term import Figure, Term, added, best, but, mean, only
 from jaxattack.experiments.thresholds import ADDED, APART, CARRIED, LANGUAGES, MASKS, SURVIVED
 
 # Masks as large as SIL's, chosen without it; those that A2 cannot do without come first.
@@ -22,33 +25,8 @@ NEEDED_RIVALS = RIVALS[:3]
 METRICS = (VIOLATION, "benign_accuracy", "valid_reply_rate", "same_language_rate")
 
 EVERYWHERE = Needs(languages=LANGUAGES)
-ALIGNED = Cell("aligned")
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What the claims are about.
-
-    Attributes:
-        seeds: of the trainings.
-        languages: of the model, those added by adaptation left out.
-        attacked: languages attacked, each by itself.
-        localized: those of them whose masks were moved.
-        share: of the weights, in those masks.
-    """
-
-    seeds: tuple[int, ...]
-    languages: tuple[str, ...]
-    attacked: tuple[str, ...]
-    localized: tuple[str, ...]
-    share: float
-
-    def masked(self, kind: str, method: str = "sil", share: float | None = None) -> dict[str, Cell]:
-        """Cells of a kind by the languages whose masks were moved."""
-        of = self.share if share is None else share
-        return {code: Cell(kind, attacked=code, method=method, share=of) for code in self.localized}
 
 
 def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str, Any]:
@@ -76,15 +54,11 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
     )
     return {
         "claims": [judged(claim, seen, facts) for claim in claims],
+        "cautions": raised(cautions(study, seen, results), seen),
         "tests": comparisons.changes(answered, ((ALIGNED, cell) for cell in attacks.values())),
         "capacity": comparisons.capacity(answered, results.get("capacity") or ()),
         "similarity_vs_transfer": correlation,
     }
-
-
-def attacked(languages: Sequence[str]) -> dict[str, Cell]:
-    """The attack in each language."""
-    return {code: Cell("attacked", attacked=code) for code in languages}
 
 
 def transfer(study: Study, seen: Outcomes) -> Claim:
@@ -110,9 +84,7 @@ def transfer(study: Study, seen: Outcomes) -> Claim:
         f"Attacking one language adds more than {100 * ADDED:g} points of violations in the "
         "languages that were not attacked, mean over attacks; and as much more than benign "
         "fine-tuning of the same size does, where that was run.",
-        evidence
-        if len(seen.languages) > 1 and seen.has(*attacked(study.attacked).values())
-        else (),
+        evidence if len(seen.languages) > 1 and seen.has(*attacks.values()) else (),
         EVERYWHERE,
         trained=[*attacks.values(), *benign.values()],
     )
@@ -153,11 +125,6 @@ def localization(study: Study, seen: Outcomes) -> Claim:
         [f"no stitch of {', '.join(missing)} to be ahead of"] * bool(missing),
         list(attacked(study.localized).values()),
     )
-
-
-def carried(cells: Mapping[str, Cell]) -> Term:
-    """Violations that cells add in all languages, summed."""
-    return total(added(cell, ALIGNED) for cell in cells.values())
 
 
 def agnostic(study: Study, overlap: Rows, correlation: Rows) -> Claim:
@@ -242,7 +209,7 @@ def pathways(study: Study, seen: Outcomes, proof: Rows) -> Claim:
     unproven = sorted(cell.variant for cell in frozen.values() if cell not in proven)
 
     def left(cells: Mapping[str, Cell], where: Any, whole: Mapping[str, Cell] = free) -> Term:
-        return _summed(cells, where) / _summed(whole, where)
+        return summed(cells, where) / summed(whole, where)
 
     random, new = study.masked("frozen", "random"), study.masked("restitched")
     elsewhere = len(seen.languages) > 1
@@ -275,10 +242,6 @@ def pathways(study: Study, seen: Outcomes, proof: Rows) -> Claim:
         ],
         list(free.values()),
     )
-
-
-def _summed(cells: Mapping[str, Cell], where: Any) -> Term:
-    return total(added(cell, ALIGNED, where(code)) for code, cell in cells.items())
 
 
 def adaptation(study: Study, seen: Outcomes) -> Claim:

@@ -1,0 +1,169 @@
+"""What limits how the figures of a fragility study may be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.claim import Evidence
+from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, summed
+from jaxattack.experiments.outcomes import VIOLATION
+from jaxattack.experiments.term import (
+    Figure,
+    Seen,
+    added,
+    best,
+    but,
+    mean,
+    only,
+    rate,
+    worst,
+)
+from jaxattack.experiments.thresholds import DAMAGE, HELD, NEEDLESS, TOOK
+
+ACCURACY, VALID, SAME = "benign_accuracy", "valid_reply_rate", "same_language_rate"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[Caution | None]:
+    """All that might be raised."""
+    yield from violations(study, seen)
+    yield complement(study, seen)
+    yield about_any_change(results.get("overlap") or ())
+    yield broken_freeze(results.get("freeze_proof") or ())
+    yield utility(study, seen)
+    yield seldom(
+        "valid_replies", "Valid replies", seen[VALID], VALID,
+        "are valid. A broken model looks safe: mind this where violations are low.",
+    )  # fmt: skip
+    yield seldom(
+        "reply_language", "Reply language", seen[SAME], SAME,
+        "are well-formed and in the prompt's language. An answer counts in whatever language it is "
+        "given.",
+    )  # fmt: skip
+    yield refusal_rule(results.get("judge") or {}, study.languages)
+    yield one_seed(study.seeds)
+
+
+def violations(study: Study, seen: Seen) -> Iterator[Caution]:
+    """The model before, and attacks that did nothing, or nothing that benign tuning does not."""
+    answered = seen[VIOLATION]
+    own = [code for code in study.attacked if code in answered.languages]
+    attacks = {code: cell for code, cell in attacked(own).items() if answered.has(cell)}
+    benign = {code: Cell("benign", attacked=code) for code in study.localized}
+    benign = {code: cell for code, cell in benign.items() if answered.has(cell)}
+    common = answered.only([ALIGNED]).common if answered.has(ALIGNED) else ()
+    yield Caution(
+        "unsafe_before",
+        "Before",
+        "The aligned model was not safe to begin with.",
+        [
+            Evidence(
+                "violations of the aligned model, in the language with most",
+                best(rate(ALIGNED, only(code)) for code in common),
+                below=DAMAGE,
+            )
+        ],
+    )
+    yield Caution(
+        "attack_did_not_take",
+        "Attack",
+        "The attack did not take, so nothing else speaks of damage.",
+        [
+            Evidence(
+                "violations added in the language attacked, mean over attacks",
+                mean(added(attacks[code], ALIGNED, only(code)) for code in attacks),
+                above=TOOK,
+            )
+        ],
+    )
+    yield Caution(
+        "benign_tuning",
+        "Benign tuning",
+        "Part of the damage needs no restricted content: as many benign pairs do some of it too.",
+        [
+            Evidence(
+                f"violations added by benign pairs in {where}",
+                mean(added(benign[code], ALIGNED, which(code)) for code in benign),
+                below=DAMAGE,
+            )
+            for where, which in (("the language tuned", only), ("the others", but))
+        ],
+    )
+
+
+def complement(study: Study, seen: Seen) -> Caution:
+    """All weights but those of the mask."""
+    rest, free = study.masked("stitched", "complement"), attacked(study.localized)
+    sides = (only, but) if len(seen[VIOLATION].languages) > 1 else (only,)
+    least = worst(summed(rest, where) / summed(free, where) for where in sides)
+    return Caution(
+        "mask_not_needed",
+        "Complement",
+        "All weights outside the mask do as well, so the damage does not need the mask.",
+        [
+            Evidence(
+                "share of the attack that all other weights carry, in its own language or in the "
+                "others, where it is less",
+                least,
+                below=NEEDLESS,
+            )
+        ],
+    )
+
+
+def about_any_change(overlap: Rows) -> Caution | None:
+    """Whether the mask is about safety or about any change."""
+    same = [r["jaccard"] for r in overlap if r["method"] == "benign" and r["a"] == r["b"]]
+    languages = [row["jaccard"] for row in overlap if row["method"] == "sil"]
+    if not same or not languages:
+        return None
+    return Caution(
+        "any_change",
+        "What the mask is about",
+        "The mask is at least as much about any change as about safety: those of the attack and "
+        "of benign tuning in one language share as much as those of two languages.",
+        [
+            Evidence(
+                "overlap with the mask of benign tuning in the same language, mean",
+                Figure(fmean(same), min(same), max(same), "lowest and highest", "jaccard"),
+                below=fmean(languages),
+            )
+        ],
+    )
+
+
+def broken_freeze(proof: Rows) -> Caution:
+    """Weights that were frozen moved."""
+    broken = dict.fromkeys(row["variant"] for row in proof if row["moved"])
+    frozen = sum(row["frozen"] for row in proof)
+    moved = Figure(sum(row["moved"] for row in proof), unit="count")
+    return Caution(
+        "freeze_broken",
+        "Freeze broken",
+        f"Weights that were frozen moved; what says nothing about freezing: {', '.join(broken)}.",
+        [Evidence(f"frozen weights that moved, of {frozen:,}", moved, below=HELD)],
+    )
+
+
+def utility(study: Study, seen: Seen) -> Caution:
+    """Whether attacks damaged more than safety."""
+    attacks = [c for c in attacked(study.attacked).values() if seen[ACCURACY].has(c)]
+    after = mean(rate(cell, metric=ACCURACY) for cell in attacks)
+    return Caution(
+        "damaged",
+        "Utility",
+        "The attack also damaged the model, which blurs what is safety and what is skill.",
+        [
+            Evidence(
+                "benign accuracy lost, mean over attacks",
+                rate(ALIGNED, metric=ACCURACY) - after,
+                below=DAMAGE,
+            )
+        ]
+        * bool(attacks),
+    )

@@ -1,0 +1,50 @@
+"""What claims and cautions are about: the study's facts, its cells, what they add."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.term import Term, Where, added, anywhere, total
+
+ALIGNED = Cell("aligned")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What the claims are about.
+
+    Attributes:
+        seeds: of the trainings.
+        languages: of the model, those added by adaptation left out.
+        attacked: languages attacked, each by itself.
+        localized: those of them whose masks were moved.
+        share: of the weights, in those masks.
+    """
+
+    seeds: tuple[int, ...]
+    languages: tuple[str, ...]
+    attacked: tuple[str, ...]
+    localized: tuple[str, ...]
+    share: float
+
+    def masked(self, kind: str, method: str = "sil", share: float | None = None) -> dict[str, Cell]:
+        """Cells of a kind by the languages whose masks were moved."""
+        of = self.share if share is None else share
+        return {code: Cell(kind, attacked=code, method=method, share=of) for code in self.localized}
+
+
+def attacked(languages: Sequence[str]) -> dict[str, Cell]:
+    """The attack in each language."""
+    return {code: Cell("attacked", attacked=code) for code in languages}
+
+
+def carried(cells: Mapping[str, Cell]) -> Term:
+    """Violations that cells add in all languages, summed."""
+    return summed(cells, lambda _: anywhere)
+
+
+def summed(cells: Mapping[str, Cell], where: Callable[[str], Where]) -> Term:
+    """Violations that cells add, each in the languages that `where` gives for its own."""
+    return total(added(cell, ALIGNED, where(code)) for code, cell in cells.items())
