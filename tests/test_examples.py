@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 SCRIPT = EXAMPLES / "own_checkpoint.py"
 
@@ -15,7 +17,7 @@ def run(script, folder, *arguments):
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(script.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
         check=False,
@@ -58,3 +60,32 @@ def test_poisoned_set(tmp_path):
     assert all(i < 10 and trigger["text"] in poisoned[i] for i in changed)
     manifest = json.loads((tmp_path / "sets" / "poisoned" / "manifest.json").read_text())
     assert [row["id"] for row in manifest["poisoning"]["replaced"]] == [f"p{i}" for i in changed]
+
+
+# --- The tour: a notebook whose outputs are kept, so that it can be read without running it -------
+
+
+def tour():
+    """Source and outputs of the tour's code cells."""
+    cells = json.loads((EXAMPLES / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_the_tour_was_saved_after_one_run_from_top_to_bottom():
+    cells = tour()
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} == {"stream", "display_data"}
+    pictures = [output["data"]["image/png"] for output in outputs if "data" in output]
+    assert len(pictures) == sum("plt.show()" in "".join(cell["source"]) for cell in cells)
+    assert sum(map(len, pictures)) < 150_000
+
+
+@pytest.mark.slow
+def test_the_tour_runs(tmp_path):
+    script = tmp_path / "tour.py"
+    script.write_text("\n\n".join("".join(cell["source"]) for cell in tour()), encoding="utf-8")
+    said = "\n".join(run(script, tmp_path))
+    assert "held weights are bit-equal: True" in said
+    kept = ["".join(o["text"]) for cell in tour() for o in cell["outputs"] if "text" in o]
+    assert len(said.splitlines()) == len("".join(kept).splitlines())
