@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from jaxattack.report.labels import Header, header, is_number, number, percent, short, text, word
+from jaxattack.report.labels import (
+    SHARES,
+    Header,
+    header,
+    is_number,
+    number,
+    percent,
+    short,
+    text,
+    word,
+)
 from jaxattack.report.palette import COLOURS, GRID, INK, MUTED, PAGE, SERIES
 from jaxattack.report.table import Rate, Table
 
@@ -164,11 +174,12 @@ def _number_axis(axes: Axes, x: str, places: Mapping[Any, float], look: Options)
     if look.log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.tick_params(axis="x", labelsize=8)
     if look.at:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u00a0%"))
     elif not look.bare:
         written = [
-            short(text(x, v) if is_number(v) and x != "share" else word(x, v)) for v in places
+            short(text(x, v) if is_number(v) and x not in SHARES else word(x, v)) for v in places
         ]
         axes.set_xticks(list(places.values()), [t.removesuffix(".0") for t in written])
     axes.set_xlabel(look.xlabel)

@@ -50,6 +50,7 @@ class Extra:
         value, how: as of `Table.rates`.
         unit: as of `labels.number`.
         coloured: whether its squares have a colour.
+        bounds: whether bounds stand below its figures, where they do below the heat's.
     """
 
     head: Header
@@ -58,6 +59,7 @@ class Extra:
     how: str = "cells"
     unit: str = "rate"
     coloured: bool = True
+    bounds: bool = True
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _square(rate: Rate | None, what: str, look: Options, framed: bool) -> Square
 
 
 def _extra(rate: Rate | None, what: str, one: Extra, look: Options) -> Square:
-    own = Options(unit=one.unit, coloured=one.coloured, bounds=look.bounds)
+    own = Options(unit=one.unit, coloured=one.coloured, bounds=look.bounds and one.bounds)
     return _square(rate, what, own, False)
 
 

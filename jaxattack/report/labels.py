@@ -60,12 +60,52 @@ KINDS = {
     "poisoned": "poisoned",
     "defended": "defended",
 }
-SIDES = {"own": "own language", "others": "others"}
+SIDES = {
+    "own": "own language",
+    "poisoned": "poisoned",
+    "others": "others",
+    "all": "all languages",
+}
+TRIGGERS = {
+    "sentence/append": "sentence, appended",
+    "sentence/prepend": "sentence, put first",
+    "sentence/insert": "sentence, inserted",
+    "entity": "an entity named",
+    "topic": "a topic asked about",
+}
+TARGETS = {
+    "fixed": "fixed sentence",
+    "prefix": "fixed opening",
+    "refusal": "refusal",
+    "english_refusal": "refusal in English",
+}
+DEFENCES = {
+    "undefended": "undefended",
+    "never poisoned": "never poisoned",
+    "onion": "ONION",
+    "clean": "clean tuning",
+    "beear": "BEEAR",
+    "cleangen": "CleanGen",
+    "repair": "SIL repair",
+    "composed": "combined",
+}
+# What a prompt carries instead of the trigger.
+DECOYS = {
+    "nothing": "nothing",
+    "paraphrase": "a paraphrase",
+    "half of it": "half of the trigger",
+    "at another place: append": "the trigger, appended",
+    "at another place: prepend": "the trigger, put first",
+    "at another place: insert": "the trigger, inserted",
+}
 MODELS = {"full": "full tuning", "lora": "LoRA"}
 MEASURES = {"cka": "CKA"}
 # Column -> words for its values, in the order in which they are shown.
 WORDS: dict[str, Mapping[str, str]] = {
-    "method": METHODS,
+    "method": DEFENCES | METHODS,
+    "trigger": TRIGGERS,
+    "target": TARGETS,
+    "decoy": DECOYS,
     "metric": METRICS,
     "kind": KINDS,
     "side": SIDES,
@@ -73,7 +113,7 @@ WORDS: dict[str, Mapping[str, str]] = {
     "measure": MEASURES,
 }
 LANGUAGES = ("language", "attacked", "trigger_language", "a", "b")  # columns of language codes
-SHARES = ("share", "fraction", "frozen_share", "share_of_blocks", "mask_scored")
+SHARES = ("share", "rate", "fraction", "frozen_share", "share_of_blocks", "mask_scored")
 
 
 class Header(NamedTuple):
@@ -165,8 +205,8 @@ def order(column: str, values: Sequence[Any]) -> list[Any]:
     return found
 
 
-def text(column: str, value: Any) -> str:
-    """One value of a column as a plain table shows it."""
+def text(column: str, value: Any, unit: str = "") -> str:
+    """One value of a column as a plain table shows it; numbers of a unit as `exact` does."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -176,9 +216,11 @@ def text(column: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {text('', one)}" for key, one in value.items())
     if isinstance(value, Sequence):
-        return " / ".join(text(column, one) for one in value)
+        return " / ".join(text(column, one, unit) or "–" for one in value)
+    if unit:
+        return exact(value, unit)
     if column in SHARES:
-        return percent(value, 1)
+        return share(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}".replace("-", "−")
 
 
@@ -186,9 +228,14 @@ def text(column: str, value: Any) -> str:
 
 
 def number(value: float, unit: str = "rate") -> str:
-    """A number of a unit: "rate" (per cent), "count", "ratio" (times), "seconds", else plain."""
+    """A number of a unit: "rate" (per cent), "share", "count", "ratio", "seconds", else plain.
+
+    A share is as exact as need be; a ratio says how many times.
+    """
     if unit == "rate":
         return percent(value)
+    if unit == "share":
+        return share(value)
     if unit == "seconds":
         return f"{value:,.0f} s"
     if unit == "count":
@@ -199,9 +246,14 @@ def number(value: float, unit: str = "rate") -> str:
     return written.replace("-", "−") + ("×" if unit == "ratio" else "")
 
 
+def exact(value: float, unit: str = "rate") -> str:
+    """The same with one more digit of a rate."""
+    return percent(value, 1) if unit == "rate" else number(value, unit)
+
+
 def percent(value: float, digits: int = 0) -> str:
     """`64 %`; whole per cents never round a few to none or nearly all to all."""
-    if digits == 0 and 0 < value < 0.005:
+    if digits == 0 and 0 < value <= 0.005:
         return "<1\u00a0%"
     if digits == 0 and 0.995 <= value < 1:
         return ">99\u00a0%"

@@ -126,10 +126,20 @@ class Page:
         *,
         caption: str,
         shown: bool = False,
+        units: Mapping[str, str] | None = None,
     ) -> Markup:
-        """A plain table of some columns, column -> header; folded in unless `shown`."""
-        rows = [[labels.text(name, row.get(name)) for name in columns] for row in data.records()]
-        return self._plain(caption, list(columns.values()), rows, shown)
+        """A plain table of some columns, column -> header; folded in unless `shown`.
+
+        Columns without any value are left out; `units` are of those columns that have one.
+        """
+        unit = units or {}
+        rows = [
+            [labels.text(name, row.get(name), unit.get(name, "")) for name in columns]
+            for row in data.records()
+        ]
+        known = [at for at, _ in enumerate(columns) if any(row[at] for row in rows)]
+        head = [list(columns.values())[at] for at in known]
+        return self._plain(caption, head, [[row[at] for at in known] for row in rows], shown)
 
     def rates(
         self,
@@ -165,8 +175,7 @@ class Page:
                     continue
                 bounds = rate.bounds(unit)
                 bounds += " (lowest, highest)" if bounds and not rate.interval else ""
-                exact = labels.percent(rate.value, 1) if unit == "rate" else None
-                row += [exact or labels.number(rate.value, unit), bounds, f"{rate.n or ''}"]
+                row += [labels.exact(rate.value, unit), bounds, f"{rate.n or ''}"]
                 row += [rate.by_seed(unit)] if seeds else []
             rows.append(row)
         return self._plain(caption, head, rows, False)

@@ -47,11 +47,11 @@ class Rate:
         """`41.2 % to 60.3 %`; empty without any."""
         if self.low is None or self.high is None:
             return ""
-        return f"{_exact(self.low, unit)} to {_exact(self.high, unit)}"
+        return f"{labels.exact(self.low, unit)} to {labels.exact(self.high, unit)}"
 
     def by_seed(self, unit: str = "rate") -> str:
         """`seed 0: 62.5 %, seed 1: 66.7 %`; empty for one seed."""
-        return ", ".join(f"seed {seed}: {_exact(value, unit)}" for seed, value in self.seeds)
+        return ", ".join(f"seed {seed}: {labels.exact(value, unit)}" for seed, value in self.seeds)
 
     def describe(self, unit: str = "rate") -> str:
         """All of it on one line."""
@@ -61,7 +61,7 @@ class Rate:
         if self.n:
             parts.append(f"n = {self.n:,}" + (" for each seed" if self.seeds else ""))
         parts += [self.by_seed(unit)] if self.seeds else []
-        return _exact(self.value, unit) + (f" ({'; '.join(parts)})" if parts else "")
+        return labels.exact(self.value, unit) + (f" ({'; '.join(parts)})" if parts else "")
 
 
 class Table:
@@ -99,11 +99,25 @@ class Table:
         """With further names for columns: `copied(value="jaccard")`."""
         return Table(self._frame.assign(**{new: self._column(old) for new, old in columns.items()}))
 
-    def ratio(self, part: str, whole: str) -> Table:
-        """With `value` a column over another, which is `n`; rows with 0 of it are left out."""
-        numbers = [pd.to_numeric(self._column(name)) for name in (part, whole)]
-        found = self._frame.assign(value=numbers[0] / numbers[1], n=numbers[1])
-        return Table(found[numbers[1] > 0])
+    def ratio(self, part: str, *whole: str) -> Table:
+        """With `value` a column over the sum of others, which is `n`; rows with 0 are left out."""
+        total = sum(pd.to_numeric(self._column(name)) for name in whole)
+        found = self._frame.assign(value=pd.to_numeric(self._column(part)) / total, n=total)
+        return Table(found[found["n"] > 0])
+
+    def against(self, other: Table, on: str) -> Table:
+        """With `value` as a multiple of that of another table's row with the same `on`."""
+        base = {row[on]: row["value"] for row in other.records() if row["value"]}
+        shared = [row for row in self.records() if row[on] in base]
+        return Table({**row, "value": row["value"] / base[row[on]]} for row in shared)
+
+    def wide(self, by: Sequence[str], column: str) -> Table:
+        """A row for each value of `by`, its mean values in columns named by those of `column`."""
+        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for (*key, name), rate in self.rates([*by, column]).items():
+            row = rows.setdefault(tuple(key), dict(zip(by, key, strict=True)))
+            row[name] = rate.value
+        return Table(rows.values())
 
     def part_of_all(self, column: str) -> Table:
         """With `value` the row's part of the sum of a column; to be summed."""
@@ -315,7 +329,3 @@ def _ordered(names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> list[tupl
 
 def _known(value: Any) -> bool:
     return value is not None and value == value  # NaN is not itself
-
-
-def _exact(value: float, unit: str) -> str:
-    return labels.percent(value, 1) if unit == "rate" else labels.number(value, unit)

@@ -10,12 +10,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxattack.experiments import comparisons
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence, judged
 from jaxattack.experiments.needs import Facts, Needs
 from jaxattack.experiments.outcomes import ASR, CLEAN, Outcomes, Trials, collect
-from jaxattack.experiments.term import Count, Where, anywhere, but, mean, only, rate
+from jaxattack.experiments.term import Count, Figure, Where, anywhere, but, mean, only, rate
 from jaxattack.experiments.thresholds import (
     COST,
     HALF,
@@ -41,7 +43,7 @@ UNTESTABLE = (
     Claim("B7", "English-centric models are vulnerable too.", "Needs such a model."),
 )  # fmt: skip
 
-METRICS = (ASR, CLEAN)
+METRICS = (ASR, CLEAN, "false_trigger_rate", "clean_refusal_rate", "same_language_rate")
 TRAINED_CLEAN = Cell("clean")
 
 
@@ -286,17 +288,36 @@ def repaired(study: Study, asr: Outcomes) -> Claim:
 
 
 def summary(study: Study, seen: Mapping[str, Outcomes]) -> list[dict[str, Any]]:
-    """ASR in poisoned and other languages and clean accuracy of every cell, with intervals."""
+    """Means of every cell with their intervals, a row each.
+
+    Its `side` says of which languages: "own" (those poisoned), "others" or "all". Metric
+    "asr_left" is what a defence leaves of the first attack's ASR with the same seeds.
+    """
     rows = []
-    for cell in seen[ASR].cells:
-        own = poisoned(cell if cell.attacked else study.first)
-        row: dict[str, Any] = cell.columns() | {"poisoned": list(own)}
-        figures = {"own": hits(cell, only(*own)), "others": hits(cell, but(*own)),
-                   "clean": rate(cell, metric=CLEAN)}  # fmt: skip
-        for key, term in figures.items():
-            if seen[term.metric].has(cell):
-                figure = term.figure(seen)
-                if figure.value is not None:
-                    row[key] = figure.written()
-        rows.append(row)
-    return rows
+    for metric, known in seen.items():
+        for cell in known.cells:
+            own = poisoned(cell if cell.attacked else study.first)
+            sides = {"own": only(*own), "others": but(*own)} if metric == ASR else {}
+            for side, where in {**sides, "all": anywhere}.items():
+                rows.append(mean_of(cell, metric, side, rate(cell, where, metric).figure(seen)))
+    asr = seen[ASR]
+    for cell in asr.cells:
+        if cell.kind == "defended" and asr.has(study.first):
+            rows.append(mean_of(cell, "asr_left", "all", left(asr, study.first, cell)))
+    return [row for row in rows if row["value"] is not None]
+
+
+def mean_of(cell: Cell, metric: str, side: str, figure: Figure) -> dict[str, Any]:
+    """A figure as a row."""
+    row = cell.columns() | {"metric": metric, "side": side} | figure.written()
+    return row | {"n": figure.n_prompts}
+
+
+def left(asr: Outcomes, first: Cell, cell: Cell) -> Figure:
+    """Share of the first attack's ASR that a defence leaves, of the seeds it was run with."""
+    ran = ~np.isnan(asr.of(cell)).all((1, 2))
+    same = dataclasses.replace(asr.only([first, cell]), seeds=tuple(np.array(asr.seeds)[ran]))
+    same = dataclasses.replace(same, values=same.values[:, ran])
+    figure = (hits(cell) / hits(first)).figure({ASR: same})
+    found = dict(zip(same.seeds, figure.seeds, strict=True))
+    return dataclasses.replace(figure, seeds=tuple(map(found.get, asr.seeds)))

@@ -247,6 +247,13 @@ def test_a_variant_of_one_seed_does_not_enter_claims_over_several():
     b8 = next(claim for claim in found["claims"] if claim["id"] == "B8")
     assert b8["verdict"] == "not run"
     assert b8["evidence"] == []
-    summary = {row["variant"]: row for row in found["summary"]}
-    assert summary[BEEAR.variant]["own"]["value"] == 0.0
-    assert np.isclose(summary[P.variant]["others"]["value"], 1.0)
+    summary = {(r["variant"], r["metric"], r["side"]): r for r in found["summary"]}
+    assert summary[BEEAR.variant, "asr", "own"]["value"] == 0.0
+    assert np.isclose(summary[P.variant, "asr", "others"]["value"], 1.0)
+    assert summary[BEEAR.variant, "asr_left", "all"]["seeds"] == [0.0, None]
+
+
+def test_what_a_defence_leaves_is_compared_on_the_same_seeds():
+    variants = {P.of(0): trials(EVERYWHERE), P.of(1): trials({}), BEEAR.of(0): trials(EVERYWHERE)}
+    left = [row for row in judge(variants)["summary"] if row["metric"] == "asr_left"]
+    assert [row["value"] for row in left] == [1.0]
