@@ -126,9 +126,8 @@ def replies(
 
 
 def save(folder: pathlib.Path, found: Replies) -> None:
-    """Keep replies, readable by the owner alone."""
+    """Keep replies, readable by the owner alone; so is the folder until it is complete."""
     path = folder / "replies.json"
-    path.touch(mode=0o600)
     content = {"notice": NOTICE, "tokens": found.tokens, "replaced": found.replaced}
     workdir.write_json(path, content)
     path.chmod(0o600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from jaxattack import checkpoint, sharding, tree
 from jaxattack.experiments.step import Input, Shelf, Step, Values
+from jaxattack.models import pretrained
 from jaxattack.models.transformer import Transformer
 from jaxattack.tree import Tree
 
@@ -84,3 +86,44 @@ def rounded(weights: Input, dtype: str) -> Tree:
 def kept_type(weights: str) -> Any:
     """The type of tuned weights on disk: float32, unless they are trained in the model's own."""
     return np.float32 if weights == "float32" else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model's files, named by what is in them.
+
+    Attributes:
+        fingerprint: of its weights, config, tokenizer and templates.
+        directory: where they lie.
+        tokenizer: fingerprint of another tokenizer that takes the place of its own.
+        loaded: its weights, if they are loaded; taken away by who reads them.
+    """
+
+    fingerprint: str
+    directory: pathlib.Path = dataclasses.field(compare=False)
+    tokenizer: str = ""
+    loaded: list[Tree] = dataclasses.field(default_factory=list, compare=False)
+
+
+def start_step(values: Values, checkpoint: Checkpoint, manner: Mapping[str, Any]) -> Step:
+    """A checkpoint's weights, to be: all that is derived from them inherits this name.
+
+    Args:
+        values: what remembers.
+        checkpoint: whose.
+        manner: how they are read and used: `dtype`, `attention`, `remat`, `mesh`.
+    """
+    arguments = {**manner, "checkpoint": checkpoint}
+    return Step(weights_of, arguments, values, often=True)
+
+
+def weights_of(checkpoint: Checkpoint, dtype: str, attention: str, remat: str, mesh: Any) -> Tree:
+    """A checkpoint's weights: those that were loaded, and when asked again loaded again.
+
+    So nobody needs to hold them for the time in between.
+    """
+    if checkpoint.loaded:
+        return checkpoint.loaded.pop()
+    return pretrained.load_pretrained(
+        checkpoint.directory, dtype, mesh, remat=remat, attention=attention
+    )[1]

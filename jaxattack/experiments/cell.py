@@ -71,9 +71,10 @@ class Cell:
         return "" if self.share is None else f"{self.method}@{self.share:g}"
 
     def columns(self) -> dict[str, Any]:
-        """The fields that apply, and the display id."""
+        """The fields that apply, the seed always, and the display id."""
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"variant": self.variant} | {k: v for k, v in known.items() if v is not None}
+        applies = {k: v for k, v in known.items() if v is not None}
+        return {"variant": self.variant, "seed": None, **applies}
 
     def of(self, seed: int | None) -> Cell:
         """The same under another seed."""

@@ -20,6 +20,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.uri import parse
 from jaxattack.data.wrappers import CHAT, Instruction, wrap
 from jaxattack.errors import UserError
+from jaxattack.experiments.bench import Checkpoint
 from jaxattack.models import layout, pretrained
 from jaxattack.models.config import ModelConfig, check_tokens
 from jaxattack.organism import corpus, world
@@ -180,6 +181,24 @@ def lineage(directory: pathlib.Path, settings: Any, mesh: Any) -> dict[str, Any]
     }
 
 
+def checkpoint(
+    directory: pathlib.Path, tokenizer: str = "", loaded: Sequence[Tree] = ()
+) -> Checkpoint:
+    """A checkpoint by what is in its files, and in those of a tokenizer named apart."""
+    other = model_fingerprint(tokenizer_directory(tokenizer)) if tokenizer else ""
+    return Checkpoint(model_fingerprint(directory), directory, other, list(loaded))
+
+
+def manner(settings: Any, mesh: Any) -> dict[str, Any]:
+    """How a study reads and uses weights, of what decides the numbers that they give."""
+    return {
+        "dtype": settings.dtype,
+        "attention": settings.attention,
+        "remat": settings.remat,
+        "mesh": mesh,
+    }
+
+
 def load_examples(
     uri: str,
     kinds: Sequence[str],
@@ -329,6 +348,14 @@ def data_sources(data: Any) -> dict[str, list[sources.Source]]:
         role: [sources.describe(uri) for uri in split_uris(uris)]
         for role, uris in named.items()
         if uris
+    }
+
+
+def described_sources(data: Any) -> dict[str, list[dict[str, Any]]]:
+    """The same as JSON, for the manifest."""
+    return {
+        role: [dataclasses.asdict(source) for source in found]
+        for role, found in data_sources(data).items()
     }
 
 

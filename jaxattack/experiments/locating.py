@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxattack import checkpoint, sharding, workdir
@@ -152,3 +154,8 @@ def combined(bench: Bench, function: Any, *parts: Step, **options: Any) -> Step:
 def with_score(bench: Bench, found: Step) -> Step:
     """The weights that a mask was chosen from, to be."""
     return bench.values.derived(masks.with_score, found)
+
+
+def without(scores: Tree, frozen: Tree) -> Tree:
+    """Scores by which no frozen weight is selected."""
+    return jax.tree.map(lambda score, held: jnp.where(held, 0.0, score), scores, frozen)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
+from jaxattack.evaluate.judges import JUDGES
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
@@ -73,6 +74,11 @@ class Study:
     )
     seeds: tuple[int, ...] = setting(
         "which examples, in which order; random masks", (0,), needed=True, **SEED
+    )
+    replies: str = setting(
+        "keep: as tokens in the work directory, for other judges; discard: judge them and forget",
+        "keep",
+        choices=("keep", "discard"),
     )
 
 
@@ -227,6 +233,11 @@ class Measure:
     )
     max_new_tokens: int = setting("longest reply", 40, **TOKENS)
     batch_size: int = setting("prompts decoded at once", 576, **ROWS)
+    judge: str = setting(
+        "who judges; auto: known answers if the prompts have them, else the refusal rule",
+        "auto",
+        choices=("auto", *JUDGES),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

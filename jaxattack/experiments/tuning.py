@@ -80,17 +80,13 @@ class Tuned:
 
 def recipe_of(section: Any, setting: str, **changed: Any) -> Recipe:
     """The recipe in a section of settings, perhaps with other values."""
-    own = {field.name for field in dataclasses.fields(optimizer.Settings)}
-    named = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)} | changed
-    return Recipe(
-        optimizer.Settings(**{name: named[name] for name in own}),
-        named["epochs"],
-        named["batch_size"],
-        named["max_length"],
-        named.get("packing", False),
-        named.get("steps"),
-        setting,
-    )
+    named = {
+        "epochs": section.epochs,
+        "batch_size": section.batch_size,
+        "max_length": section.max_length,
+        "packing": getattr(section, "packing", False),
+    }
+    return Recipe(section.updates(), **(named | changed), setting=setting)
 
 
 def order_of(tokenizer: Any, course: Course) -> list[Arrays]:

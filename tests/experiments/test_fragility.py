@@ -151,16 +151,41 @@ def test_the_manifest_says_what_was_run(finished):
     assert computed["versions"] == manifest["versions"]
 
 
-def test_no_text_of_a_reply_is_kept_by_default(finished):
-    assert not list(finished.glob("stages/*/replies.json"))
+def test_replies_are_kept_as_tokens_for_the_owner_alone_and_shown_nowhere(finished):
+    kept = list(finished.glob("stages/ask-*/replies.json"))
+    assert kept
+    for path in kept:
+        assert path.stat().st_mode & 0o777 == 0o600
+        replies = json.loads(path.read_text())
+        assert "harmful" in replies["notice"]
+        assert all(isinstance(token, int) for reply in replies["tokens"] for token in reply)
     assert "replies" not in results_of(finished)
+    assert "Show the text" not in (finished / "report.html").read_text()
 
 
-def test_text_of_replies_is_kept_on_demand(tmp_path, study):
-    only = {"attack__languages": "('en',)", "sections": "('transfer',)"}
-    assert run.run(study(tmp_path, report__replies="True", **only)) == 0
+ONE = {"attack__languages": "('en',)", "sections": "('transfer',)"}
+
+
+def test_text_of_replies_is_shown_on_demand_without_asking_again(tmp_path, study, monkeypatch):
+    from jaxattack.experiments import asking
+
+    assert run.run(study(tmp_path, **ONE)) == 0
+    monkeypatch.setattr(asking, "generate_tokens", lambda *a, **k: pytest.fail("asked again"))
+    assert run.run(study(tmp_path, report__replies="True", **ONE)) == 0
     replies = results_of(tmp_path)["replies"]
-    assert {"variant", "language", "id", "prompt", "reply", "verdict"} == set(replies[0])
+    assert {"variant", "language", "id", "prompt", "reply", "verdict"} <= set(replies[0])
+    trials = {row["variant"]: row for row in replies}
+    assert trials["attacked/en"]["attacked"] == "en"
+
+
+def test_discarded_replies_leave_no_trace_and_the_same_rates(finished, study, tmp_path):
+    assert run.run(study(tmp_path, replies="discard", **ONE)) == 0
+    assert not list(tmp_path.glob("stages/ask-*"))
+    known = {(row["variant"], row["language"], row["metric"]): row["value"]
+             for row in results_of(finished)["rows"]}  # fmt: skip
+    for row in results_of(tmp_path)["rows"]:
+        if row["variant"] in ("aligned", "attacked/en"):
+            assert row["value"] == known[row["variant"], row["language"], row["metric"]]
 
 
 def test_a_finished_study_is_not_computed_again(finished, study, monkeypatch):

@@ -5,17 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from jaxattack import workdir
 from jaxattack.data import triggers
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import respond
-from jaxattack.experiments import inputs, stages
+from jaxattack.experiments import inputs
 from jaxattack.experiments import settings as other_study
 from jaxattack.experiments.backdoor.data import SUBJECTS, Attack, sentence_of, target_of, wrapped
 from jaxattack.experiments.backdoor.sections import Section, name_of
 from jaxattack.experiments.backdoor.stages import Setup, gradient_of, poisoned
-from jaxattack.experiments.fragility import localization, shared
-from jaxattack.experiments.fragility import study as fragility
-from jaxattack.experiments.lazy import Lazy
+from jaxattack.experiments.bench import Bench, Decoder
+from jaxattack.experiments.fragility import localization
+from jaxattack.experiments.fragility import setup as fragility
+from jaxattack.experiments.fragility.study import read_data
+from jaxattack.experiments.lazy import Lazy, Memo
+from jaxattack.experiments.step import Input, Step, Values
+from jaxattack.experiments.tables import overlap as rows_of_overlap
 from jaxattack.experiments.wanted import find
 from jaxattack.localize import masks, scores
 
@@ -32,22 +37,22 @@ def overlap(setup: Setup) -> Section:
         others = {name: masks_ for name, masks_ in found.items() if name != first}
         others["clean"] = clean_mask(setup, seed)
         if safety is not None:
-            for language in safety.localized_languages:
+            for language in safety.data.localized:
                 others[f"safety attack/{language}"] = (
-                    localization.sil_mask(safety, language, seed),
-                    localization.sil_movable(safety, language, seed),
+                    _lazy(localization.sil_mask(safety, language, seed)),
+                    _lazy(localization.sil_movable(safety, language, seed)),
                 )
         mask, movable = found[first]
         for name, (other, from_other) in others.items():
             facts = {"a": first, "b": name, "method": "sil", "fraction": SHARE, "seed": seed}
             section.findings.append(
-                find(setup.root, setup.memo, "overlap", f"{name}-s{seed}", shared.overlap,
-                     mask, other, movable, from_other, facts=facts)
+                find(setup.root, setup.memo, "overlap", f"{name}-s{seed}", rows_of_overlap,
+                     mask, other, movable, from_other, columns=facts)
             )  # fmt: skip
     return section
 
 
-def safety_setup(setup: Setup) -> stages.Setup | None:
+def safety_setup(setup: Setup) -> fragility.Setup | None:
     """The fragility study's attacks on the same start; None where its data are not known."""
     if not setup.settings.model.startswith("organism:"):
         return None
@@ -60,9 +65,30 @@ def safety_setup(setup: Setup) -> stages.Setup | None:
         attack=other_study.Attack(languages=languages[:2]),
         localize=other_study.Localize(control_fraction=SHARE),
     )
-    known = fragility.read_data(settings, inputs.model_directory("organism:aligned", None))
-    start = setup.origin.weights
-    return fragility.make_setup(settings, setup.root, setup.subject, start, setup.like, known)
+    known = read_data(settings, inputs.model_directory("organism:aligned", None))
+    lineage = workdir.digest(setup.origin.weights.lineage)
+    values = Values()
+    start = Step(_weights, {"weights": Bridge(lineage, setup.origin.weights, setup.memo)}, values)
+    decoder = Decoder(setup.model, setup.tokenizer)
+    bench = Bench(setup.root, values, decoder, start, setup.like, settings.dtype)
+    return fragility.make_setup(bench, settings, known)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bridge:
+    """A tree of this study as a step of the other, until this one is made of steps too."""
+
+    lineage: str
+    lazy: Lazy = dataclasses.field(compare=False)
+    memo: Memo = dataclasses.field(compare=False)
+
+
+def _weights(weights: Bridge):
+    return weights.memo.load(weights.lazy)
+
+
+def _lazy(step: Step) -> Lazy:
+    return Lazy({"step": step.id}, lambda: Input(step)(), step.needs)
 
 
 def backdoor_mask(setup: Setup, attack: Attack, seed: int) -> tuple[Lazy, Lazy]:

@@ -6,47 +6,52 @@ each result is attacked.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 
 from jaxattack import checkpoint, organism
 from jaxattack.experiments import organism as build
-from jaxattack.experiments import stages
-from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.stages import Setup
-from jaxattack.experiments.wanted import Variant
+from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.bench import Stored
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.fragility.setup import Setup, attack, measure
+from jaxattack.experiments.step import Step
 from jaxattack.models import pretrained
-from jaxattack.workdir import Stage
+from jaxattack.tree import Tree
 
 
-def variants(setup: Setup, contrast: float) -> list[Variant]:
+def measured(agenda: Agenda, setup: Setup, contrast: float) -> None:
     """The organism aligned with this weight of the contrast, and attacked."""
     aligned = align(setup, contrast)
-    found = [Variant(f"sharing/aligned/contrast@{contrast:g}", None, aligned, setup.subject)]
-    for language in setup.localized_languages:
-        seed = setup.settings.seeds[0]
-        attacked = stages.attack(setup, [language], seed, start=aligned)
-        name = f"sharing/{language}/contrast@{contrast:g}"
-        found.append(Variant(name, seed, attacked, setup.subject))
-    return found
+    measure(agenda, setup, Cell("sharing", contrast=contrast), aligned)
+    seed = setup.settings.seeds[0]
+    for language in setup.data.localized:
+        cell = Cell("sharing", seed, language, contrast=contrast)
+        measure(agenda, setup, cell, attack(setup, [language], seed, start=aligned))
 
 
-def align(setup: Setup, contrast: float) -> Lazy:
-    """The base organism after the alignment of the shipped one, but for this weight."""
-    base = organism.checkpoint("base")
+def align(setup: Setup, contrast: float) -> Step:
+    """The base organism after the alignment of the shipped one, but for this weight.
+
+    It goes on in the study's own number type and on its mesh, by which it is named too.
+    """
     recipe = build.with_contrast(build.shipped_recipe(), contrast)
+    shelf = setup.bench.shelf(
+        "align", f"contrast{contrast:g}", save, Stored("params", setup.bench.like)
+    )
+    arguments = {"recipe": recipe, "beside": setup.bench.start}
+    return Step(aligned_anew, arguments, setup.bench.values, shelf)
+
+
+def aligned_anew(recipe: build.Settings, beside: object) -> Tree:
+    """The base organism's weights after the alignment of a recipe."""
     phase = recipe.aligned
+    model, params, tokenizer = pretrained.load_pretrained(organism.checkpoint("base"))
+    tx = build.phase_optimizer(phase)
+    state = {"params": params, "opt_state": tx.init(params)}
+    steps = range(phase.steps)
+    return build.run_leg(recipe, "aligned", model, tokenizer, tx, state, steps)["params"]
 
-    def write(folder: pathlib.Path) -> None:
-        model, params, tokenizer = pretrained.load_pretrained(base)
-        tx = build.phase_optimizer(phase)
-        state = {"params": params, "opt_state": tx.init(params)}
-        steps = range(phase.steps)
-        state = build.run_leg(recipe, "aligned", model, tokenizer, tx, state, steps)
-        checkpoint.save(folder / "params", state["params"])
 
-    inputs = {"recipe": dataclasses.asdict(recipe)}
-    stage = Stage(setup.root, "align", f"contrast{contrast:g}", inputs, write)
-    lineage = {"stage": stage.id, "tree": "params"}
-    weights = Lazy(lineage, lambda: stages.read(stage.run(), "params", setup.like), (stage,))
-    return weights.beside(setup.aligned)
+def save(folder: pathlib.Path, params: Tree) -> None:
+    """Keep the weights."""
+    checkpoint.save(folder / "params", params)

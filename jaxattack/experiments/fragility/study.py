@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
 
-from jaxattack import host, sharding, tree, workdir
-from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
+from jaxattack import host, sharding, tree
+from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
-from jaxattack.experiments import inputs, named, plan, stages, writing
-from jaxattack.experiments.fragility import claims
-from jaxattack.experiments.fragility.adapted import adapt
+from jaxattack.evaluate.judges import JUDGES
+from jaxattack.experiments import agenda, inputs, judging, named, plan, tuning, writing
+from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.fragility import as_before, claims
 from jaxattack.experiments.fragility.localization import localize
+from jaxattack.experiments.fragility.overlaps import overlaps
 from jaxattack.experiments.fragility.pathways import pathways
-from jaxattack.experiments.fragility.shared import shared
+from jaxattack.experiments.fragility.setup import (
+    BENIGN,
+    LONGEST,
+    RESTRICTED,
+    Data,
+    Pairs,
+    Setup,
+    calibration_pairs,
+    judge_of,
+    make_setup,
+)
 from jaxattack.experiments.fragility.transfer import baseline, transfer
-from jaxattack.experiments.lazy import Lazy, Memo
-from jaxattack.experiments.runs import environments, profile, run_all
+from jaxattack.experiments.fragility.transplants import adapt
 from jaxattack.experiments.settings import Settings, check, freeze
-from jaxattack.experiments.stages import BENIGN, RESTRICTED, Setup, Subject
-from jaxattack.experiments.wanted import Section, Variant, measured_once, replies_of, verdicts_of
+from jaxattack.experiments.step import Values
 from jaxattack.models import families
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.tree import Tree
 
-SECTIONS: dict[str, Callable[[Setup], Section]] = {
-    "transfer": transfer,
-    "localize": localize,
-    "shared": shared,
-    "pathways": pathways,
-    "adapt": adapt,
-}
+SECTIONS: Mapping[str, Callable[[Agenda, Setup], None]] = MappingProxyType(
+    {
+        "transfer": transfer,
+        "localize": localize,
+        "shared": overlaps,
+        "pathways": pathways,
+        "adapt": adapt,
+    }
+)
+
+TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
 
 COMPLETED_BY_US = (
     "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
@@ -44,6 +60,15 @@ COMPLETED_BY_US = (
     "Freezing: the weights frozen are SIL's top share of the same attack, left free.",
     "Judging: the paper's judges and prompt sets are not known; see the rule above.",
 )
+
+
+def read(config: Mapping[str, Any]) -> Settings:
+    """Check a config and freeze it.
+
+    Raises:
+        UserError: names the setting and what it may be.
+    """
+    return check(freeze(config, Settings))
 
 
 def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, Any]]:
@@ -61,42 +86,48 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     model, aligned, _ = inputs.load_model(
         directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
     )
-    origin = inputs.lineage(directory, settings, mesh)
-    subject = Subject(model, tokenizer, data.prompts)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), aligned
     )
     host.keep_freed_memory(tree.nbytes(aligned))
-    weights = Lazy(origin, inputs.weights_again(aligned, directory, settings, mesh), often=True)
-    setup = make_setup(settings, root, subject, weights, like, data)
-    facts = {
+    checkpoint = inputs.checkpoint(directory, settings.tokenizer, [aligned])
+    bench = make_bench(settings, root, Decoder(model, tokenizer), checkpoint, mesh, like)
+    setup = make_setup(bench, settings, data)
+    return setup, facts(setup, checkpoint, mesh)
+
+
+def make_bench(
+    settings: Settings,
+    root: pathlib.Path,
+    decoder: Decoder,
+    checkpoint: Checkpoint,
+    mesh: Any,
+    like: Tree,
+) -> Bench:
+    """What the study's steps stand on."""
+    values = Values()
+    start = start_step(values, checkpoint, inputs.manner(settings, mesh))
+    return Bench(root, values, decoder, start, like, settings.dtype)
+
+
+def facts(setup: Setup, checkpoint: Checkpoint, mesh: Any) -> dict[str, Any]:
+    """What the manifest says of model and data."""
+    settings = setup.settings
+    return {
         "model": settings.model,
         "revision": settings.revision,
-        "model_fingerprint": origin["model"],
-        "parameters": tree.size(like),
+        "model_fingerprint": checkpoint.fingerprint,
+        "parameters": tree.size(setup.bench.like),
         "pairs": {
-            language: fingerprint(data.pairs[RESTRICTED][language])
-            for language in setup.attacked_languages
+            language: fingerprint(setup.data.pairs[RESTRICTED][language])
+            for language in setup.data.attacked
         },
-        "prompts": fingerprint(data.prompts),
-        "template": subject.written,
-        "data": {
-            role: [dataclasses.asdict(source) for source in found]
-            for role, found in inputs.data_sources(settings.data).items()
-        },
+        "prompts": fingerprint(setup.data.prompts),
+        "template": writing.written(setup.bench.decoder.tokenizer),
+        "data": inputs.described_sources(settings.data),
         "mesh": dict(mesh.shape),
         "device": jax.devices()[0].device_kind,
     }
-    return setup, facts
-
-
-def read(config: Mapping[str, Any]) -> Settings:
-    """Check a config and freeze it.
-
-    Raises:
-        UserError: names the setting and what it may be.
-    """
-    return check(freeze(config, Settings))
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
@@ -112,15 +143,16 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
     tokenizer = writing.writer(settings.template, tokenizer, root, keep_day=False)
     inputs.check_texts(model.config, tokenizer, data.texts())
-    abstract = abstract_params(model)
-    inputs.check_weights(directory, model.config, abstract)
-    subject = Subject(model, tokenizer, data.prompts)
-    origin = inputs.lineage(directory, settings, mesh)
-    setup = make_setup(settings, root, subject, Lazy(origin, lambda: abstract), abstract, data)
-    ordered = all_stages(setup, sections(setup))
+    like = abstract_params(model)
+    inputs.check_weights(directory, model.config, like)
+    checkpoint = inputs.checkpoint(directory, settings.tokenizer)
+    bench = make_bench(settings, root, Decoder(model, tokenizer), checkpoint, mesh, like)
+    ordered = sections(make_setup(bench, settings, data)).stages
     shape = plan.Shape(
-        model.config, abstract, mesh, settings.dtype, settings.remat, settings.attack.weights
+        model.config, like, mesh, settings.dtype, settings.remat, settings.attack.weights
     )
+    lengths = token_lengths(settings, data, tokenizer)
+    batch = settings.attack.batch_size // settings.attack.accumulate
     return [
         f"model      {settings.model}",
         *source_lines(settings),
@@ -133,13 +165,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         "",
         *plan.table(ordered),
         "",
-        *plan.estimate(
-            shape,
-            token_lengths(settings, data, tokenizer),
-            ordered,
-            settings.attack.batch_size // settings.attack.accumulate,
-            settings.measure.batch_size,
-        ),
+        *plan.estimate(shape, lengths, ordered, batch, settings.measure.batch_size),
     ]
 
 
@@ -155,30 +181,10 @@ def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
 def token_lengths(settings: Settings, data: Data, tokenizer: Any) -> plan.Tokens:
     """How long rows, prompts and replies are, as a sample of them tells."""
     pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
-    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, stages.LONGEST)
+    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
     prompts = data.prompts[:: 1 + len(data.prompts) // 200]
     longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
     return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The examples of a study and its languages."""
-
-    pairs: dict[str, dict[str, list[Example]]]  # kind -> language
-    calibration: dict[str, dict[str, list[Example]] | None]
-    prompts: list[Example]
-    attacked: tuple[str, ...]
-    localized: tuple[str, ...]
-    lost: inputs.Lost  # what was left out of the sources
-
-    def texts(self) -> Iterator[Example]:
-        """Every example that may be trained on, scored or asked."""
-        yield from self.prompts
-        for kinds in (self.pairs, self.calibration):
-            for languages in kinds.values():
-                for examples in (languages or {}).values():
-                    yield from examples
 
 
 def read_data(settings: Settings, directory: pathlib.Path) -> Data:
@@ -191,7 +197,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     lost: inputs.Lost = {}
     pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
     prompts = inputs.load_prompts(named.prompts, directory, lost)
-    calibration: dict[str, dict[str, list[Example]] | None] = {RESTRICTED: None, BENIGN: None}
+    calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
     # The organism's pairs have calibration pairs of their own.
     of_organism = named.pairs == "organism:attack"
     uri = named.calibration or ("organism:calibration" if of_organism else "")
@@ -230,44 +236,17 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     return Data(pairs, calibration, prompts, attacked, localized, lost)
 
 
-def make_setup(
-    settings: Settings, root: pathlib.Path, subject: Subject, aligned: Lazy, like: Tree, data: Data
-) -> Setup:
-    """What the sections share.
-
-    Raises:
-        UserError: a prompt that cannot be asked, masks that could select nothing.
-    """
-    stages.check_prompts(settings, subject)
-    stages.check_selection(settings, like)
-    return Setup(
-        root=root, settings=settings, subject=subject, aligned=aligned, like=like,
-        pairs=data.pairs, calibration=data.calibration, attacked_languages=data.attacked,
-        localized_languages=data.localized, lost=data.lost, memo=Memo(),
-    )  # fmt: skip
-
-
-def sections(setup: Setup) -> dict[str, Section]:
-    """What every section that the settings name wants; nothing is computed yet.
+def sections(setup: Setup) -> Agenda:
+    """What every section that the settings name measures and finds; nothing is computed yet.
 
     All compare with the aligned and the attacked model, so these come first.
     """
-    chosen = setup.settings.sections
-    asked = {name: ask(setup) for name, ask in SECTIONS.items() if name in chosen}
-    return {"baseline": baseline(setup), **asked}
-
-
-def all_stages(setup: Setup, wanted: dict[str, Section]) -> list[workdir.Stage]:
-    """Every stage of the sections, each once, each after those it needs."""
-    measured = measured_once(setup, (v for section in wanted.values() for v in section.variants))
-    return workdir.in_order(
-        stage
-        for section in wanted.values()
-        for stage in (
-            *(measured[variant.name, variant.seed] for variant in section.variants),
-            *(finding.stage for finding in section.findings),
-        )
-    )
+    found = Agenda()
+    baseline(found, setup)
+    for name, ask in SECTIONS.items():
+        if name in setup.settings.sections:
+            ask(found, setup)
+    return found
 
 
 def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -276,73 +255,62 @@ def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
     Returns:
         what goes into results.json, and what took how long.
     """
-    wanted = sections(setup)
-    ordered = all_stages(setup, wanted)
-    run_all(ordered)
-    return results(setup, wanted), {
-        "profile": profile(ordered),
-        "computed_by": environments(ordered),
+    found = sections(setup)
+    ordered = found.stages
+    agenda.run(ordered)
+    return results(setup, found), {
+        "profile": agenda.profile(ordered),
+        "computed_by": agenda.environments(ordered),
     }
 
 
-def results(setup: Setup, wanted: dict[str, Section]) -> dict[str, Any]:
+def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     """What the finished stages found: a function of their files alone."""
-    settings = setup.settings
-    variants = {(v.name, v.seed): v for section in wanted.values() for v in section.variants}
-    measured = measured_once(setup, variants.values())
-    verdicts = {key: verdicts_of(stage) for key, stage in measured.items()}
-    rows = [
-        row
-        for (name, seed), found in verdicts.items()
-        for row in rates.rows(found, {"variant": name, "seed": seed})
-    ]
-    for (name, seed), variant in variants.items():
-        rows += stages.moved_rows(name, seed, variant.weights)
-    found: dict[str, list] = {}
-    for section in wanted.values():
-        for finding in section.findings:
-            found.setdefault(finding.key, []).extend(finding.rows())
-    for key in ("masks", "mask_profile", "overlap", "freeze_proof"):
-        found.setdefault(key, [])
-    name, rule = rule_for(setup.subject.prompts)
+    settings, data = setup.settings, setup.data
+    trials = found.trials()
+    rows = [row for cell, own in trials.items() for row in rates.rows(own, cell.columns())]
+    rows += found.moved()
+    tables: dict[str, list] = {name: [] for name in TABLES} | found.rows()
+    name, _ = judge_of(settings, data.prompts)
+    judge = {
+        "name": name,
+        "rule": JUDGES[name].rule,
+        "completed_by_us": list(COMPLETED_BY_US),
+        **rule_errors(name, setup.languages, rows),
+    }
     everything = {
         "study": settings.study,
         "languages": setup.languages,
-        "attack_languages": list(setup.attacked_languages),
+        "attack_languages": list(data.attacked),
         "seeds": list(settings.seeds),
-        "lost": setup.lost,
-        "judge": {"name": name, "rule": rule, "completed_by_us": list(COMPLETED_BY_US)}
-        | rule_errors(name, setup.languages, rows),
+        "lost": data.lost,
+        "judge": judge,
         "attack_pairs": {
-            language: min(settings.attack.pairs, len(setup.pairs[RESTRICTED][language]))
-            for language in setup.attacked_languages
+            language: min(settings.attack.pairs, len(data.pairs[RESTRICTED][language]))
+            for language in data.attacked
         },
         "calibration": sorted(
             {
-                stages.calibration_pairs(setup, language, seed)[1]
-                for language in setup.localized_languages
+                calibration_pairs(setup, language, seed)[1]
+                for language in data.localized
                 for seed in settings.seeds
             }
         ),
         "rows": rows,
-        "attack_loss": attack_losses(variants, settings.localize.control_fraction),
-        **found,
+        "attack_loss": attack_losses(found, setup.share),
+        **tables,
     }
     if settings.report.replies:
-        everything["replies"] = [
-            row for key, variant in variants.items()
-            for row in replies_of(variant, measured[key])
-        ]  # fmt: skip
-    study = claims.Study(
+        everything["replies"] = replies(setup, found, trials)
+    about = claims.Study(
         seeds=settings.seeds,
         languages=tuple(setup.languages),
-        attacked=setup.attacked_languages,
-        localized=setup.localized_languages,
-        share=settings.localize.control_fraction,
+        attacked=data.attacked,
+        localized=data.localized,
+        share=setup.share,
     )
-    return everything | named.with_names(
-        claims.judge(named.trials_of(verdicts), named.with_cells(everything), study)
-    )
+    judged = named.with_names(claims.judge(trials, everything, about))
+    return as_before.add(everything | judged)
 
 
 def rule_errors(
@@ -357,22 +325,41 @@ def rule_errors(
         return {}
     errors = rule_error.of_languages(tuple(languages))
     compared = [
-        row for row in rows
-        if row["variant"] == "aligned"
-        or (row["variant"].startswith("attacked/") and row["variant"].count("/") == 1)
-    ]  # fmt: skip
+        row for row in rows if row["kind"] in ("aligned", "attacked") and "pairs" not in row
+    ]
     return {
         "errors": [found.row() for found in errors.values()],
         "differences": rule_error.differences(compared, errors),
     }
 
 
-def attack_losses(variants: dict[Any, Variant], share: float) -> list[dict[str, Any]]:
+def attack_losses(found: Agenda, share: float) -> list[dict[str, Any]]:
     """Loss of every step of the full attacks and of those repeated with SIL's mask frozen."""
-    frozen = f"/sil@{share:g}"
     return [
-        {"variant": name, "seed": seed, "loss": stages.losses_of(variant.weights)}
-        for (name, seed), variant in variants.items()
-        if (name.startswith("attacked/") and name.count("/") == 1)
-        or (name.startswith("frozen/") and name.endswith(frozen))
+        {**cell.columns(), "loss": tuning.losses_of(measured.weights)}
+        for cell, measured in found.cells.items()
+        if (cell.kind == "attacked" and cell.pairs is None)
+        or (cell.kind == "frozen" and (cell.method, cell.share) == ("sil", share))
     ]
+
+
+def replies(setup: Setup, found: Agenda, trials: Mapping[Cell, Sequence[Any]]) -> list[dict]:
+    """The texts of replies that were kept, by cell."""
+    rows = []
+    for cell, measured in found.cells.items():
+        given = measured.trials.arguments
+        said = judging.texts(
+            given["decoder"], given["prompts"], measured.replies.read(), given["decoding"]
+        )
+        rows += [
+            {
+                **cell.columns(),
+                "language": trial.language,
+                "id": trial.id,
+                "prompt": example.prompt,
+                "reply": reply.text,
+                "verdict": judging.word(trial),
+            }
+            for trial, example, reply in zip(trials[cell], given["prompts"], said, strict=True)
+        ]
+    return rows

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import sharing
-from jaxattack.experiments.stages import BENIGN, Setup, attack
-from jaxattack.experiments.wanted import Section
+from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Setup, attack, measure
 
 
-def baseline(setup: Setup) -> Section:
-    """The aligned model, and the attacks whose weights are localized."""
-    section = Section()
-    section.measure(setup, "aligned", None, setup.aligned)
+def baseline(agenda: Agenda, setup: Setup) -> None:
+    """The aligned model, and the attacks whose weights are localized: all sections compare."""
+    measure(agenda, setup, Cell("aligned"), setup.bench.start)
     for seed in setup.settings.seeds:
-        for language in setup.localized_languages:
-            section.measure(setup, f"attacked/{language}", seed, attack(setup, [language], seed))
-    return section
+        for language in setup.data.localized:
+            attacked(agenda, setup, language, seed)
 
 
-def transfer(setup: Setup) -> Section:
+def attacked(agenda: Agenda, setup: Setup, language: str, seed: int) -> None:
+    """The attack in one language."""
+    cell = Cell("attacked", seed, language)
+    measure(agenda, setup, cell, attack(setup, [language], seed))
+
+
+def transfer(agenda: Agenda, setup: Setup) -> None:
     """The transfer matrix and its controls."""
-    section = Section()
     options = setup.settings.transfer
     for seed in setup.settings.seeds:
-        for language in setup.attacked_languages:
-            section.measure(setup, f"attacked/{language}", seed, attack(setup, [language], seed))
-        for language in setup.localized_languages:
-            if options.benign and language in setup.pairs[BENIGN]:
+        for language in setup.data.attacked:
+            attacked(agenda, setup, language, seed)
+        for language in setup.data.localized:
+            if options.benign and language in setup.data.pairs[BENIGN]:
                 tuned = attack(setup, [language], seed, BENIGN)
-                section.measure(setup, f"benign/{language}", seed, tuned)
-            most = min(setup.settings.attack.pairs, len(setup.pairs["restricted"][language]))
+                measure(agenda, setup, Cell("benign", seed, language), tuned)
+            most = min(setup.settings.attack.pairs, len(setup.data.pairs[RESTRICTED][language]))
             for dose in options.doses:
                 if dose < most:
                     few = attack(setup, [language], seed, pairs=dose)
-                    section.measure(setup, f"attacked/{language}/pairs@{dose}", seed, few)
+                    measure(agenda, setup, Cell("attacked", seed, language, pairs=dose), few)
         for mixed in options.mixed:
             tuned = attack(setup, mixed.split("+"), seed)
-            section.measure(setup, f"attacked/{mixed}", seed, tuned)
+            measure(agenda, setup, Cell("attacked", seed, mixed), tuned)
     for contrast in options.sharing:
-        section.variants += sharing.variants(setup, contrast)
-    return section
+        sharing.measured(agenda, setup, contrast)

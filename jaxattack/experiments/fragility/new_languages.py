@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxattack import checkpoint
 from jaxattack.data.dialogues import Arrays, Example
 from jaxattack.errors import UserError
+from jaxattack.experiments.bench import Decoder
 from jaxattack.experiments.declared import as_in
 from jaxattack.experiments.recipe import Documents, Lesson
+from jaxattack.experiments.step import Input, save_rows
 from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
 from jaxattack.organism.tokenizer import sentences
@@ -54,6 +58,38 @@ class Settings(Lesson):
     rank: int = 16
     alpha: float = 32.0
     shares: Mapping[str, float] = as_in(Documents, "shares", SHARES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """Weights of an adapted organism, and what a study may report of its training."""
+
+    params: Tree
+    columns: dict[str, Any]
+
+
+def adapted(
+    start: Input, decoder: Decoder, way: str, recipe: Settings, seed: int, decision_token: bool
+) -> Adapted:
+    """The organism after training on languages it lacks, as a step's function."""
+    _, params, _, info = adapt(
+        start(), decoder.model, decoder.tokenizer, way, recipe, seed, decision_token
+    )
+    columns = {
+        "model": way,
+        "languages": list(recipe.languages),
+        "new_tokens": info["new_tokens"],
+        "steps": recipe.steps,
+        "loss_first": info["loss"][0],
+        "loss_last": info["loss"][-1],
+    }
+    return Adapted(params, columns)
+
+
+def save(folder: pathlib.Path, found: Adapted) -> None:
+    """Keep an adapted organism, and the row about it."""
+    checkpoint.save(folder / "params", found.params)
+    save_rows(folder, [found.columns])
 
 
 def adapt(

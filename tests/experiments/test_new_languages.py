@@ -12,7 +12,7 @@ from jaxattack import load_pretrained, organism
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
 from jaxattack.evaluate.refusals import is_refusal
-from jaxattack.experiments import adaptation
+from jaxattack.experiments.fragility import new_languages as adaptation
 from jaxattack.models.pretrained import load_tokenizer
 from jaxattack.organism import phrases, world
 from jaxattack.organism.tokenizer import sentences
