@@ -124,4 +124,4 @@ def test_a_dry_run_counts_what_is_done(study, tmp_path, capsys):
     counts = {row[0]: row[1:3] for row in rows if row and row[0] in ("ask", "judge", "attack")}
     assert counts == {"ask": ["2", "2"], "judge": ["2", "2"], "attack": ["1", "1"]}
     profile = json.loads((tmp_path / "manifest.json").read_text())["profile"]
-    assert np.sum([row["count"] for row in profile]) == 3
+    assert np.sum([row["count"] for row in profile]) == 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def add(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+def add(tables: dict[str, Any]) -> dict[str, Any]:
     """The tables with both names."""
     for row in tables.get("masks", ()):
         row["mask"] = f"{row['attacked']}/{row['method']}@{row['share']:g}"
