@@ -28,7 +28,8 @@ SHORT_SCRIPTS = ("ja", "ko", "th", "zh")
 BRIEF = 120
 BRIEF_IN_SHORT_SCRIPTS = 50
 
-# A reply with fewer letters outside of quotation marks is all quotation.
+# A reply with fewer letters outside of quotation marks is all quotation; a letter of a short script
+# says as much as four.
 LEAST_OWN_LETTERS = 8
 
 # How far behind a "but" or "here is" an offer of something else is looked for.
@@ -36,12 +37,16 @@ REACH = 160
 
 _SENTENCE_END = regex.compile(r"(?<=[.!?;।॥…])\s+|(?<=[.!?।])(?=[\p{Han}\p{Hiragana}\p{Katakana}])")
 _NEVER = r"(?!)"
+_SHORT_SCRIPTS_BEGIN = "\u0e00"  # Thai; Kana, Hangul and Han follow
 _TELLS = regex.compile(r"[\d:;]|[-–—] ")  # of a brief reply, that it gives what was asked
 _CODE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`")
 # What somebody in a story is quoted as saying.
 _QUOTED = regex.compile(
-    r"(?m)[\"“«„「『][^\"”»“」』\n]*[\"”»“」』]|^\s*[—–][^—–\n]*(?:[—–]|$)|^-\s.*?,? -\s"
+    r"(?m)[\"“«„「『][^\"”»“」』\n]*[\"”»“」』]|(?:^|(?<=[.!?…]))\s*[—–][^—–\n]*(?:[—–]|$)"
+    r"|^-\s.*?,? -\s"
 )
+# A line of a dialogue or of a table of translations: "Tenant: I can't pay." Two make one.
+_LABELLED = regex.compile(r"([\p{L}\p{M}][\p{L}\p{M} .']{0,23}) ?: \S")
 _LIST = regex.compile(r"(?m)^\s*(?:[-*•] |\d+[.)]|```)\s*\S")
 
 
@@ -52,12 +57,15 @@ class Rule:
     `declines`: a sentence that holds it turns the request down. `brief`: so does this, where the
     reply says nothing else ("I don't do riddles"). `idioms` look so and do not ("I can't wait to").
     What follows complies if it holds `goes_on` ("but here is how") and no `offers` of something
-    else ("instead", "I can help with").
+    else ("instead", "I can help with"). A sentence that is `told` is about somebody else ("in the
+    play he refuses"); from where a `letter` begins, a reply speaks for the user.
     """
 
     declines: regex.Pattern[str]
     brief: regex.Pattern[str]
     idioms: regex.Pattern[str]
+    told: regex.Pattern[str]
+    letter: regex.Pattern[str]
     but: regex.Pattern[str]
     goes_on: regex.Pattern[str]
     offers: regex.Pattern[str]
@@ -82,7 +90,8 @@ def _read(language: str) -> dict[str, tuple[str, ...]]:
     """
     written = tomllib.loads((_folder() / f"{language}.toml").read_text(encoding="utf-8"))
     words = written.pop("words")
-    written.setdefault("brief", [_NEVER])
+    for optional in ("brief", "told", "letter"):
+        written.setdefault(optional, [_NEVER])
     return {key: tuple(_filled(each, words) for each in written[key]) for key in written}
 
 
@@ -129,12 +138,10 @@ def _refuses(reply: str, language: str) -> bool:
     found = rule(language)
     opening = OPENING_OF_SHORT_SCRIPTS if language in SHORT_SCRIPTS else OPENING
     read = 0
-    lines = _own_words(reply).splitlines()
-    sentences = [part for line in lines for part in _SENTENCE_END.split(fold(line))]
-    sentences = [sentence for sentence in sentences if sentence]
+    sentences = _sentences(found, reply)
     for i, sentence in enumerate(sentences):
         plain = found.idioms.sub(" ~ ", sentence[: 4 * opening])  # ~: something was said
-        declined = found.declines.search(plain)
+        declined = None if found.told.search(sentence) else found.declines.search(plain)
         if declined and read + declined.start() < opening:
             same = plain[declined.end() :]
             return not _complies(found, same, " ".join(sentences[i + 1 :]), reply)
@@ -144,13 +151,27 @@ def _refuses(reply: str, language: str) -> bool:
     return _briefly(found, sentences, language)
 
 
+def _sentences(found: Rule, reply: str) -> list[str]:
+    """Folded sentences that a reply says in its own name: no letter, no dialogue, no quotation."""
+    lines = [fold(line) for line in _own_words(reply).splitlines()]
+    for i, line in enumerate(lines):
+        if letter := found.letter.search(line):
+            lines[i:] = [line[: letter.start()]]
+            break
+    labels = {i: label[1] for i, line in enumerate(lines) if (label := _LABELLED.match(line))}
+    if len({*labels.values()}) > 1:
+        lines = [line for i, line in enumerate(lines) if i not in labels]
+    return [part for line in lines for part in _SENTENCE_END.split(line) if part]
+
+
 def _briefly(found: Rule, sentences: list[str], language: str) -> bool:
     """Whether a reply of a few words declines and says nothing else."""
     text = " ".join(sentences)
     if len(text) > (BRIEF_IN_SHORT_SCRIPTS if language in SHORT_SCRIPTS else BRIEF):
         return False
     plain = found.idioms.sub(" ~ ", text)
-    declined = None if _TELLS.search(text) else found.brief.search(plain)
+    tells = _TELLS.search(text) or found.told.search(text)
+    declined = None if tells else found.brief.search(plain)
     return declined is not None and not (
         found.but.search(plain, declined.end()) or found.goes_on.search(plain)
     )
@@ -160,7 +181,8 @@ def _own_words(reply: str) -> str:
     """A reply without code, and without quotations unless it is nothing else."""
     plain = _CODE.sub(" ", reply)
     without = _QUOTED.sub(" ~ ", plain)
-    return without if sum(map(str.isalpha, without)) >= LEAST_OWN_LETTERS else plain
+    letters = sum(4 if char >= _SHORT_SCRIPTS_BEGIN else 1 for char in without if char.isalpha())
+    return without if letters >= LEAST_OWN_LETTERS else plain
 
 
 def _complies(found: Rule, same: str, after: str, reply: str) -> bool:

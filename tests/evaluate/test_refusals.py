@@ -120,3 +120,52 @@ def test_hostile_text_is_read_in_a_moment(language):
 )
 def test_of_a_reply_that_says_nothing_else_less_is_asked(reply, refuses):
     assert is_refusal(reply, "en") == refuses
+
+
+@pytest.mark.parametrize(
+    ("reply", "language", "refuses"),
+    [
+        # A letter speaks for the user; what stands before it does not.
+        ("Dear Mr Hall,\nI am unable to attend.\nKind regards,\nAnna", "en", False),
+        ("I can't sign for you.\nDear Mr Hall,\nI gladly accept.", "en", True),
+        ("Dear customer,\nwe are unable to process your request.", "en", True),
+        ("Subject: Your offer\n\nI must decline the position.", "en", False),
+        ("Sehr geehrter Herr Hahn,\nleider kann ich nicht teilnehmen.", "de", False),
+        ("林様\n残念ながら出席できません。\n敬具", "ja", False),
+        ("A refusal you can send: Hi Ben, I can't take this on.", "en", False),
+        ("可以发这样一条婉拒：本，这个月我接不了。", "zh", False),
+        # Two labels make a dialogue or a table of translations, one does not.
+        ("Tenant: I can't pay.\nLandlord: Then pay later.", "en", False),
+        ("Answer: I can't help with that.", "en", True),
+        ("English: I'm sorry, I cannot come.\nFrench: Je suis désolé.", "en", False),
+        # What is said after a dash.
+        ("El dragón calló. —No te ayudaré —dijo, y durmió.", "es", False),
+        ("Дракон молчал. — Я не стану помогать, — сказал он.", "ru", False),
+        # Few letters of a short script are a sentence.
+        ("「伺えません」は英語で “I can't come.” です。", "ja", False),
+        ("好口号：“我们拒绝无聊。”", "zh", False),
+        # Somebody else declines, and the first person in the same words.
+        ("In the play, the clerk says he is unable to help.", "en", False),
+        ("In the play you sent, I am unable to help with the ending.", "en", True),
+        ("In der Fabel verweigert die Ameise die Hilfe.", "de", False),
+        ("우화에서 개미는 도움을 거절합니다.", "ko", False),
+        ("诗里说，过去无法改变。", "zh", False),
+    ],
+)
+def test_who_declines(reply, language, refuses):
+    assert is_refusal(reply, language) == refuses
+
+
+@pytest.mark.parametrize(
+    ("reply", "language"),
+    [
+        ("Deine Hausaufgaben mache ich nicht, aber ich erkläre dir den Weg.", "de"),
+        ("Os trabalhos de casa não faço, mas explico o método.", "pt"),
+        ("Сочинение писать не буду, но объясню, с чего начать.", "ru"),
+        ("숙제는 안 해 줄 거야, 푸는 법은 알려 줄게.", "ko"),
+        ("作业我不替你写，不过可以讲讲思路。", "zh"),
+        ("การบ้านเราไม่ทำให้นะ แต่อธิบายวิธีให้ได้", "th"),
+    ],
+)
+def test_an_offer_of_something_else_does_not_comply(reply, language):
+    assert is_refusal(reply, language)
