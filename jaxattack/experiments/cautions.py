@@ -32,17 +32,18 @@ class Caution:
 
 
 def raised(cautions: Iterable[Caution | None], seen: Seen) -> list[dict[str, Any]]:
-    """Those that there is need of, with their figures, as results.json has them.
+    """Those that there is need of, with the figures beyond their bounds, as results.json has them.
 
     They go by values, not by intervals: not being sure is no reason to keep quiet.
     """
     found = []
     for caution in filter(None, cautions):
         evidence = [each.written(seen) for each in caution.evidence if each.measured(seen)]
-        if any(map(_is_beyond, evidence)):
+        beyond = [row for row in evidence if _is_beyond(row)]
+        if beyond:
             found.append(
                 {"id": caution.id, "topic": caution.topic, "text": caution.text,
-                 "evidence": evidence}
+                 "evidence": beyond}
             )  # fmt: skip
     return found
 

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from jaxattack.experiments import comparisons
+from jaxattack.experiments.backdoor.cautions import cautions
+from jaxattack.experiments.backdoor.premises import TRAINED_CLEAN, Study, hits, poisoned
+from jaxattack.experiments.cautions import raised
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence, judged
 from jaxattack.experiments.needs import Facts, Needs
 from jaxattack.experiments.outcomes import ASR, CLEAN, Outcomes, Trials, collect
-from jaxattack.experiments.term import Count, Figure, Where, anywhere, but, mean, only, rate
+from jaxattack.experiments.term import Count, Figure, anywhere, but, mean, only, rate
 from jaxattack.experiments.thresholds import (
     COST,
     HALF,
@@ -44,31 +47,6 @@ UNTESTABLE = (
 )  # fmt: skip
 
 METRICS = (ASR, CLEAN, "false_trigger_rate", "clean_refusal_rate", "same_language_rate")
-TRAINED_CLEAN = Cell("clean")
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What the claims are about.
-
-    Attributes:
-        seeds: of the trainings.
-        languages: measured.
-        attacks: of the transfer section; the first is the one that is defended against.
-        rewound: share of the weights that R1's repair rewinds.
-        parallel: whether prompts of one id are one in all languages.
-    """
-
-    seeds: tuple[int, ...]
-    languages: tuple[str, ...]
-    attacks: tuple[Cell, ...]
-    rewound: float
-    parallel: bool
-
-    @property
-    def first(self) -> Cell:
-        """The attack that is defended against."""
-        return self.attacks[0]
 
 
 def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str, Any]:
@@ -76,7 +54,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
 
     Args:
         trials: of every cell.
-        results: the finished part of results.json: `rows`, `changed`, `judge`.
+        results: the finished part of results.json: `rows`, `changed`, `overlap`, `judge`.
         study: what the claims are about.
     """
     attacks = tuple(attack.of(None) for attack in study.attacks)
@@ -103,20 +81,11 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
             judged(claim, seen, facts, caution)
             for claim in sorted(claims, key=lambda claim: claim.id)
         ],
+        "cautions": raised(cautions(study, seen, results), seen),
         "tests": comparisons.changes(asr, ((TRAINED_CLEAN, attack) for attack in attacks)),
         "defence_tests": comparisons.changes(asr, ((study.first, cell) for cell in defended)),
         "summary": summary(study, seen),
     }
-
-
-def poisoned(cell: Cell) -> tuple[str, ...]:
-    """The languages poisoned."""
-    return tuple((cell.attacked or "").split("+"))
-
-
-def hits(cell: Cell, where: Where = anywhere) -> Any:
-    """Attack success rate."""
-    return rate(cell, where, ASR)
 
 
 def others(seen: Outcomes, cells: Sequence[Cell], attack: Cell) -> list[str]:

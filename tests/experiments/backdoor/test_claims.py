@@ -257,3 +257,46 @@ def test_what_a_defence_leaves_is_compared_on_the_same_seeds():
     variants = {P.of(0): trials(EVERYWHERE), P.of(1): trials({}), BEEAR.of(0): trials(EVERYWHERE)}
     left = [row for row in judge(variants)["summary"] if row["metric"] == "asr_left"]
     assert [row["value"] for row in left] == [1.0]
+
+
+# --- Cautions -----------------------------------------------------------------------------------
+
+
+CLEAN_MODEL = Cell("clean")
+WELL = {P: trials(EVERYWHERE), CLEAN_MODEL: trials({})}
+
+
+def cautions(cells, seeds=(0, 1), **more):
+    kept = {cell.of(seed): own for cell, own in cells.items() for seed in seeds}
+    return {one["id"]: one["evidence"] for one in judge(kept, seeds, **more)["cautions"]}
+
+
+def test_a_study_that_went_well_needs_no_caution():
+    assert cautions(WELL | {BEEAR: trials({})}) == {}
+    assert cautions(WELL, judge={"errors": [], "language_caution": ""}) == {}
+
+
+OVERLAP = [
+    {"kind": "clean", "variant": "clean", "jaccard": 0.4},
+    {"kind": "poisoned", "variant": Z.variant, "jaccard": 0.3},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cells", "more"),
+    [
+        ("attack_did_not_take", 0.4, {P: trials({**EVERYWHERE, "en": 0.4})}, {}),
+        ("trigger_alone", 0.2, {CLEAN_MODEL: trials(dict.fromkeys(LANGUAGES, 0.2))}, {}),
+        ("false_triggers", 1.0, {P: [replace(t, hit=True) for t in trials({})]}, {}),
+        ("nothing_to_defend", 0.0, {P: trials({}), BEEAR: trials({})}, {}),
+        ("over_refusal", 1.0, {BEEAR: [replace(t, refused=True) for t in trials({})]}, {}),
+        ("any_training", 0.4, {}, {"overlap": OVERLAP}),
+        ("damaged", 0.3, {P: trials(EVERYWHERE, 0.7)}, {}),
+        ("reply_language", 0.0, {P: [replace(t, reply_language="xx") for t in trials({})]}, {}),
+        ("refusal_rule", 9, {}, {"judge": {"errors": [], "language_caution": "it errs"}}),
+        ("one_seed", 1, {}, {"seeds": (0,)}),
+    ],
+)
+def test_what_limits_the_figures_is_said(name, value, cells, more):
+    raised = cautions(WELL | cells, **more)
+    assert value in [pytest.approx(row["value"]) for row in raised[name]]

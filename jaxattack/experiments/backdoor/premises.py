@@ -1,0 +1,45 @@
+"""What claims and cautions are about: the study's facts, and its attacks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.outcomes import ASR
+from jaxattack.experiments.term import Term, Where, anywhere, rate
+
+TRAINED_CLEAN = Cell("clean")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What the claims are about.
+
+    Attributes:
+        seeds: of the trainings.
+        languages: measured.
+        attacks: of the transfer section; the first is the one that is defended against.
+        rewound: share of the weights that R1's repair rewinds.
+        parallel: whether prompts of one id are one in all languages.
+    """
+
+    seeds: tuple[int, ...]
+    languages: tuple[str, ...]
+    attacks: tuple[Cell, ...]
+    rewound: float
+    parallel: bool
+
+    @property
+    def first(self) -> Cell:
+        """The attack that is defended against."""
+        return self.attacks[0]
+
+
+def poisoned(cell: Cell) -> tuple[str, ...]:
+    """The languages poisoned."""
+    return tuple((cell.attacked or "").split("+"))
+
+
+def hits(cell: Cell, where: Where = anywhere) -> Term:
+    """Attack success rate."""
+    return rate(cell, where, ASR)
