@@ -110,6 +110,7 @@ def collect(
     placed = {cell: own for cell, own in placed.items() if own}
     prompts = sorted({prompt for own in placed.values() for prompt, *_ in own})
     place = {prompt: i for i, prompt in enumerate(prompts)}
+    column = {language: i for i, language in enumerate(languages)}
     cells = tuple(dict.fromkeys(cell.of(None) for cell in placed))
     values = np.full((len(cells), len(seeds), len(place), len(languages)), np.nan)
     read: dict[Cell, list[bool]] = {}
@@ -117,7 +118,7 @@ def collect(
         rows = range(len(seeds)) if cell.seed is None else [list(seeds).index(cell.seed)]
         number = cells.index(cell.of(None))
         for prompt, language, hit, readable in own:
-            values[number, rows, place[prompt], list(languages).index(language)] = hit
+            values[number, rows, place[prompt], column[language]] = hit
             read.setdefault(cells[number], []).append(readable)
     shares = {cell: float(np.mean(found)) for cell, found in read.items()}
     untrained = frozenset(cell for cell in placed if cell.seed is None)
