@@ -162,11 +162,11 @@ class Best(OfCells):
         else:
             value, low, high = intervals.least([_negative(each) for each in found])
             bounds = -value, -high, -low
-        statistics = [term.statistic(chosen) for term in self.terms]
 
-        def pick(means: Floats) -> Floats:
-            values = np.stack([np.asarray(at(means)) for at in statistics])
-            return values.min(axis=0) if self.lowest else values.max(axis=0)
+        def pick(values: Floats) -> Floats:
+            means = Means(values, chosen.cells, chosen.languages)
+            each = _side_by_side([term.at(means) for term in self.terms])
+            return each.min(-1) if self.lowest else each.max(-1)
 
         return _written(chosen, found[0], bounds, pick)
 
@@ -210,22 +210,21 @@ def added(after: Cell, before: Cell, where: Where = anywhere, metric: str = VIOL
 
 def mean(terms: Iterable[Term]) -> Term:
     """Mean of terms."""
-    terms = tuple(terms)
-    return _joined(lambda *values: np.mean(np.stack(values, -1), -1), terms, _middle)
+    return _joined(lambda *values: np.mean(_side_by_side(values), -1), tuple(terms), _middle)
 
 
 def total(terms: Iterable[Term]) -> Term:
     """Sum of terms."""
-    return _joined(lambda *values: np.sum(np.stack(values, -1), -1), tuple(terms), _sum)
+    return _joined(lambda *values: np.sum(_side_by_side(values), -1), tuple(terms), _sum)
 
 
-def best(terms: Iterable[Term]) -> Any:
+def best(terms: Iterable[Term]) -> Term | Best:
     """The highest of terms; of one it is that one."""
     terms = tuple(terms)
     return terms[0] if len(terms) == 1 else _extreme(terms, lowest=False)
 
 
-def worst(terms: Iterable[Term]) -> Any:
+def worst(terms: Iterable[Term]) -> Term | Best:
     """The lowest of terms."""
     terms = tuple(terms)
     return terms[0] if len(terms) == 1 else _extreme(terms, lowest=True)
@@ -250,6 +249,10 @@ def _term(value: Term | float) -> Term:
         return value
     number = float(value)
     return Term("", (), lambda means: np.asarray(number), (number, number))
+
+
+def _side_by_side(values: Sequence[Floats]) -> Floats:
+    return np.stack(np.broadcast_arrays(*values), -1)
 
 
 def _extreme(terms: Sequence[Term], lowest: bool) -> Best:
