@@ -75,7 +75,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
         repaired(study, asr),
         *UNTESTABLE,
     )
-    defended = [cell for cell in asr.cells if cell.kind == "defended"]
+    after = [cell for cell in asr.cells if cell.kind == "defended"]
     return {
         "claims": [
             judged(claim, seen, facts, caution)
@@ -83,7 +83,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
         ],
         "cautions": raised(cautions(study, seen, results), seen),
         "tests": comparisons.changes(asr, ((TRAINED_CLEAN, attack) for attack in attacks)),
-        "defence_tests": comparisons.changes(asr, ((study.first, cell) for cell in defended)),
+        "defence_tests": comparisons.changes(asr, ((study.first, cell) for cell in after)),
         "summary": summary(study, seen),
     }
 
