@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from jaxattack import run, tree
+from jaxattack import provenance, run, tree
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.judge import REFUSAL_RULE
 
@@ -197,6 +197,22 @@ def test_a_finished_study_is_not_computed_again(finished, study, monkeypatch):
     assert run.run(study(finished)) == 0
     assert {p.name: p.stat().st_mtime_ns for p in (finished / "stages").iterdir()} == before
     assert (finished / "results.json").read_bytes() == results
+
+
+def functions(named) -> set[str]:
+    """The functions that a step's JSON names."""
+    if isinstance(named, dict):
+        own = {named["function"]} if isinstance(named.get("function"), str) else set()
+        return own.union(*map(functions, named.values()))
+    return set().union(*map(functions, named)) if isinstance(named, list) else set()
+
+
+def test_other_words_or_thresholds_of_claims_compute_no_step_again(finished):
+    stages = [json.loads(path.read_text()) for path in finished.glob("stages/*/stage.json")]
+    modules = {name.rpartition(".")[0] for stage in stages for name in functions(stage["inputs"])}
+    assert any(name.endswith("tables") for name in modules)
+    sources = {path.name for module in modules for path in provenance._closure(module)}
+    assert not sources & {"claims.py", "cautions.py", "claim.py", "term.py", "thresholds.py"}
 
 
 def test_a_stopped_study_goes_on_to_the_same_bytes(finished, study, tmp_path, killed_after, capsys):
