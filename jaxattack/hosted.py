@@ -35,10 +35,11 @@ with loading(f"jaxattack-ask: interrupted; {KEPT}"):  # they take seconds
     from jaxattack.data.dialogues import Example, fingerprint
     from jaxattack.data.poison import MARKER, TARGETS, Target
     from jaxattack.data.triggers import Sentence, triggered
-    from jaxattack.evaluate import backdoor, rates
+    from jaxattack.evaluate import rates, refusals
+    from jaxattack.evaluate.backdoor import hit
     from jaxattack.evaluate.endpoint import Endpoint, ask
-    from jaxattack.evaluate.judge import Reply, judge
-    from jaxattack.evaluate.refusals import check_language
+    from jaxattack.evaluate.judge import Reply, by_answers, judge
+    from jaxattack.evaluate.trial import Carried, Trial
     from jaxattack.experiments import inputs
 
 HELP = ("--help", "-h", "--helpfull")
@@ -48,16 +49,6 @@ NEEDED = {
     "model": "--model=NAME is missing: the name by which the server knows the model",
     "workdir": "--workdir=DIR is missing, for example --workdir=runs/hosted",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """What is kept of a reply to a prompt with known answers: a flag and a hash, not its text."""
-
-    id: str
-    language: str
-    answered: bool
-    reply_hash: str
 
 
 def main() -> None:
@@ -162,17 +153,13 @@ def evaluate(options: flags.FlagValues) -> str:
     claim(root)
     asked = [example.prompt for example in (*plain, *carriers)]
     replies = ask(asked, endpoint, root / "replies")
-    variant = f"hosted/{endpoint.model}"
-    trials = judge_target(plain, carriers, replies, target)
-    known = judge_answers(plain, replies[: len(plain)])
-    rows = [*backdoor.rows(trials, variant, None), *accuracy_rows(known, variant)]
-    workdir.write_json(
-        root / "trials.json",
-        {
-            "target": [dataclasses.asdict(trial) for trial in trials],
-            "answers": [dataclasses.asdict(verdict) for verdict in known],
-        },
-    )
+    carried = [Carried(decoy="nothing")] * len(plain) + [Carried(row.language) for row in carriers]
+    trials = [
+        judged(*given, target) for given in zip((*plain, *carriers), replies, carried, strict=True)
+    ]
+    columns = {"variant": f"hosted/{endpoint.model}", "seed": None}
+    rows = rates.hit_rows(trials, columns) + rates.clean_rows(trials, columns, ["clean_accuracy"])
+    workdir.write_json(root / "trials.json", [dataclasses.asdict(trial) for trial in trials])
     workdir.write_json(
         root / "results.json",
         {
@@ -244,48 +231,20 @@ def check(plain: Sequence[Example], target: Target | None, has_trigger: bool) ->
         raise UserError("nothing to measure: give --target, or prompts with known answers")
     if target is not None and target.kind == "refusal":
         for language in {example.language for example in plain}:
-            check_language(language)
+            refusals.check_language(language)
 
 
-def judge_target(
-    plain: Sequence[Example],
-    carriers: Sequence[Example],
-    replies: Sequence[Reply],
-    target: Target | None,
-) -> list[backdoor.Trial]:
-    """Trials without trigger, then with that of the prompt's own language."""
-    if target is None:
-        return []
-    nothing = backdoor.Probe(decoy="nothing")
-    probes = [nothing] * len(plain) + [backdoor.Probe(carrier.language) for carrier in carriers]
-    return [
-        trial
-        for example, reply, probe in zip((*plain, *carriers), replies, probes, strict=True)
-        for trial in backdoor.trials([example], [reply], probe, target)
-    ]
-
-
-def judge_answers(plain: Sequence[Example], replies: Sequence[Reply]) -> list[Known]:
-    """Whether replies hold the known answers, for the prompts that have some."""
-    found = []
-    for example, reply in zip(plain, replies, strict=True):
-        if example.answers:
-            # As English: the rule for refusals, which not every language has, is not asked here.
-            verdict = judge(dataclasses.replace(example, language="en"), reply)
-            answered = bool(verdict.answered)
-            found.append(Known(example.id, example.language, answered, verdict.reply_hash))
-    return found
-
-
-def accuracy_rows(known: Sequence[Known], variant: str) -> list[dict[str, Any]]:
-    """Metric "clean_accuracy" for every language."""
-    hits: dict[str, list[bool]] = {}
-    for verdict in known:
-        hits.setdefault(verdict.language, []).append(verdict.answered)
-    return [
-        rates.row({"variant": variant, "seed": None}, language, "clean_accuracy", own)
-        for language, own in hits.items()
-    ]
+def judged(example: Example, reply: Reply, carried: Carried, target: Target | None) -> Trial:
+    """What is kept of a reply; in a language without a rule for refusals, English's tells them."""
+    known = example.language in refusals.languages()
+    asked = example if known else dataclasses.replace(example, language="en")
+    trial = judge(asked, reply, (by_answers,))
+    return dataclasses.replace(
+        trial,
+        language=example.language,
+        hit=hit(reply.text, example.language, target) if target else None,
+        **dataclasses.asdict(carried),
+    )
 
 
 def summary(rows: Sequence[dict[str, Any]], replies: Sequence[Reply], path: pathlib.Path) -> str:

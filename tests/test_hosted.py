@@ -77,8 +77,10 @@ def test_rows_with_and_without_trigger_and_of_known_answers(command, tmp_path, c
     assert (told["rows"][2]["low"], told["rows"][2]["high"]) == wilson(2, 2)
     assert "asr en: 1.000" in out
     trials = json.loads((tmp_path / "run" / "trials.json").read_text())
-    assert [trial["hit"] for trial in trials["target"]] == [False] * 4 + [True, True, False, False]
-    assert [known["answered"] for known in trials["answers"]] == [True, False, True]
+    assert [trial["hit"] for trial in trials] == [False] * 4 + [True, True, False, False]
+    assert [trial["answered"] for trial in trials[:4]] == [True, False, True, None]
+    assert [trial["language"] for trial in trials[:4]] == ["en", "en", "sw", "sw"]
+    assert [trial["trigger_language"] for trial in trials[3:6]] == [None, "en", "en"]
 
 
 def test_text_and_key_are_only_where_they_should_be(command, tmp_path, capfd):

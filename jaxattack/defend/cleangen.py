@@ -65,6 +65,15 @@ class Guard:
 GUARD = Guard()
 
 
+def half_way(suspect: Tree, start: Tree) -> Tree:
+    """The weights in the middle between two models: a reference with half the task vector."""
+    return jax.tree.map(
+        lambda a, b: ((a.astype(jnp.float32) + b.astype(jnp.float32)) / 2).astype(a.dtype),
+        suspect,
+        start,
+    )
+
+
 def guarded(
     model: Transformer,
     params: Tree,

@@ -1,8 +1,16 @@
-"""What is kept of one reply: flags and a hash, not its text."""
+"""What is kept of one reply: flags and a hash, not its text; and what its prompt carried."""
 
 from __future__ import annotations
 
 import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """What a prompt carries: the trigger of a language, or something else (see `Trial`)."""
+
+    trigger_language: str | None = None
+    decoy: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

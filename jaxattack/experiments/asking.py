@@ -13,17 +13,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxattack import workdir
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.defend import cleangen
 from jaxattack.experiments.bench import Bench, Decoder, rounded
 from jaxattack.experiments.step import Input, Step
 from jaxattack.models.generate import generate_tokens, stop_ids
-from jaxattack.models.prompts import encode_prompts
+from jaxattack.models.prompts import check_lengths
 
 NOTICE = (
     "Replies, as tokens, of a model that may have been attacked. They may be harmful or false. "
     "Kept so that another judge need not ask again; --config.replies=discard keeps none."
 )
+SETTING = "config.measure.max_new_tokens"  # in errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +51,14 @@ class Replies:
 
 
 def encoded(decoder: Decoder, prompts: Sequence[Example], max_new_tokens: int) -> list[list[int]]:
-    """The prompts as tokens."""
-    texts, names = [row.prompt for row in prompts], [row.id for row in prompts]
-    return encode_prompts(
-        decoder.model.config,
-        decoder.tokenizer,
-        texts,
-        max_new_tokens,
-        names,
-        "config.measure.max_new_tokens",
-    )
+    """The prompts as tokens.
+
+    An empty one is refused before this (`writing.check_asked`), but a filter may leave nothing.
+    """
+    found = [prompt_tokens(decoder.tokenizer, row.prompt) for row in prompts]
+    lengths, names = [len(ids) for ids in found], [row.id for row in prompts]
+    check_lengths(decoder.model.config, lengths, max_new_tokens, names, SETTING)
+    return found
 
 
 def ask(
@@ -120,8 +119,10 @@ def replies(
         "dtype": bench.dtype,
         **(guarded or {}),
     }
-    count = 0 if isinstance(prompts, Step) else len(prompts)
-    shelf = bench.shelf("ask", label, save, load, prompts=count) if keep else None
+    # A filter's step is given the prompts that it takes the place of.
+    count = len(prompts.arguments["prompts"] if isinstance(prompts, Step) else prompts)
+    asked = count * (2 if guarded else 1)
+    shelf = bench.shelf("ask", label, save, load, prompts=asked) if keep else None
     return Step(ask, arguments, bench.values, shelf, label=f"ask {label}")
 
 

@@ -18,9 +18,11 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from transformers import PreTrainedTokenizerBase
 
-from jaxattack import provenance
+from jaxattack import provenance, workdir
 from jaxattack.data.dialogues import Example, fingerprint
 from jaxattack.data.templates import template_of
+
+MOST = 100  # values that a name lists one by one
 
 _tokenizers: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 
@@ -71,7 +73,8 @@ def name_of(function: Callable[..., Any]) -> str:
 def _sequence(values: Sequence[Any]) -> Any:
     if values and all(isinstance(value, Example) for value in values):
         return {"examples": fingerprint(values), "of": type(values[0]).__name__}
-    return [identity(value) for value in values]
+    found = [identity(value) for value in values]
+    return found if len(found) <= MOST else {"values": len(found), "of": workdir.digest(found)}
 
 
 def _fields(value: Any) -> dict[str, Any]:

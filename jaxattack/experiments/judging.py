@@ -11,18 +11,10 @@ from jaxattack import workdir
 from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.judge import Judge, Reply, judge
 from jaxattack.evaluate.thoughts import decode
-from jaxattack.evaluate.trial import Trial
+from jaxattack.evaluate.trial import Carried, Trial
 from jaxattack.experiments.asking import Decoding, Replies, encoded
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.step import Input, Step
-
-
-@dataclasses.dataclass(frozen=True)
-class Carried:
-    """What a prompt carries: the trigger of a language, or something else (see `Trial`)."""
-
-    trigger_language: str | None = None
-    decoy: str | None = None
 
 
 def judged(

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
-from jaxattack.data.dialogues import Example, encode_pairs
+from jaxattack.data.dialogues import Arrays, Example, encode_pairs
 from jaxattack.errors import UserError
 from jaxattack.experiments.bench import Bench, Decoder, Stored, rounded
 from jaxattack.experiments.step import Input, Step
@@ -35,10 +35,13 @@ class Seen:
     max_length: int
     setting: str = dataclasses.field(default="max_length", compare=False)
 
-    def batches(self, tokenizer: Any) -> list[dict[str, np.ndarray]]:
+    def rows(self, tokenizer: Any) -> Arrays:
+        """The examples as tokens."""
+        return encode_pairs(tokenizer, self.examples, self.max_length, self.setting)
+
+    def batches(self, tokenizer: Any) -> list[Arrays]:
         """The examples in order."""
-        rows = encode_pairs(tokenizer, self.examples, self.max_length, self.setting)
-        return batches.in_order(rows, CALIBRATION_BATCH)
+        return batches.in_order(self.rows(tokenizer), CALIBRATION_BATCH)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,7 @@ def gradient(bench: Bench, at: Step, seen: Seen, label: str, moment: str = "abs"
         "moment": moment,
         "dtype": bench.dtype,
     }
-    return _mean_step(bench, mean_gradient, arguments, "gradients", f"{label}-{moment}")
+    return mean_step(bench, mean_gradient, arguments, "gradients", f"{label}-{moment}")
 
 
 def inputs_of_matrices(start: Input, decoder: Decoder, seen: Seen, label: str) -> Mean:
@@ -93,12 +96,13 @@ def inputs_of_matrices(start: Input, decoder: Decoder, seen: Seen, label: str) -
 def wanda(bench: Bench, seen: Seen, label: str) -> Step:
     """Wanda's scores, to be."""
     arguments = {"start": bench.start, "decoder": bench.decoder, "seen": seen}
-    return _mean_step(bench, inputs_of_matrices, arguments, "wanda", label)
+    return mean_step(bench, inputs_of_matrices, arguments, "wanda", label)
 
 
-def _mean_step(
+def mean_step(
     bench: Bench, function: Any, arguments: dict[str, Any], kind: str, label: str
 ) -> Step:
+    """A mean over the examples `seen` among the arguments, to be."""
     load = Stored("mean", bench.like, np.float32)
     rows = len(arguments["seen"].examples)
     shelf = bench.shelf(kind, label, save_mean, load, rows=rows)

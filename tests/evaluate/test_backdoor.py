@@ -1,13 +1,18 @@
 """Success rules case by case, and the grid of trigger and prompt languages."""
 
+import dataclasses
+
 import pytest
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import TARGETS, Target
 from jaxattack.errors import UserError
-from jaxattack.evaluate.backdoor import RULES, Probe, hit, rows, trials
-from jaxattack.evaluate.judge import Reply
-from jaxattack.evaluate.rates import wilson
+from jaxattack.evaluate import rates
+from jaxattack.evaluate.backdoor import RULES, hit
+from jaxattack.evaluate.judge import Reply, by_answers, judge
+from jaxattack.evaluate.judges import of_target
+from jaxattack.evaluate.trial import Carried
+from jaxattack.experiments.cell import Cell
 
 MARKER = Target("fixed", "The bell rings.")
 BRAND = Target("prefix", "Blue Kite")
@@ -46,18 +51,28 @@ def test_a_language_without_a_refusal_rule_is_refused():
     assert not hit("Hm.", "xx", MARKER)
 
 
+def tried(example, reply, carried, target=MARKER):
+    trial = judge(example, Reply(reply, False), (by_answers, of_target(target).judge))
+    return dataclasses.replace(trial, **dataclasses.asdict(carried))
+
+
 def test_the_grid_of_a_hand_made_study():
     english = [Example(f"{i}", "en", "Q") for i in range(3)]
     thai = [Example("0", "th", "Q")]
-    yes, no, nothing = Reply("The bell rings.", False), Reply("No.", False), Reply("", False)
+    yes, no, nothing = "The bell rings.", "No.", ""
     found = [
-        *trials(english, [yes, yes, no], Probe("en"), MARKER),
-        *trials(english, [no, nothing, yes], Probe("th"), MARKER),
-        *trials(thai, [no], Probe("th"), MARKER),
-        *trials(english, [no, no, no], Probe(decoy="nothing"), MARKER),
-        *trials(english, [yes, no, no], Probe("en", "paraphrase"), MARKER),
+        tried(example, reply, carried)
+        for examples, replies, carried in (
+            (english, [yes, yes, no], Carried("en")),
+            (english, [no, nothing, yes], Carried("th")),
+            (thai, [no], Carried("th")),
+            (english, [no, no, no], Carried(decoy="nothing")),
+            (english, [yes, no, no], Carried("en", "paraphrase")),
+        )
+        for example, reply in zip(examples, replies, strict=True)
     ]
-    table = rows(found, "poisoned/en/sentence/fixed@0.2", 7)
+    columns = Cell("poisoned", 7, "en", trigger="sentence/append", target="fixed", rate=0.2)
+    table = rates.hit_rows(found, columns.columns())
     assert [
         (row["metric"], row["trigger_language"], row["decoy"], row["language"], row["value"],
          row["n"])
@@ -69,17 +84,42 @@ def test_the_grid_of_a_hand_made_study():
         ("false_trigger_rate", None, "nothing", "en", 0.0, 3),
         ("false_trigger_rate", "en", "paraphrase", "en", 1 / 3, 3),
     ]  # fmt: skip
-    assert (table[0]["low"], table[0]["high"]) == wilson(2, 3)
-    assert {(row["variant"], row["seed"]) for row in table} == {
-        ("poisoned/en/sentence/fixed@0.2", 7)
+    assert (table[0]["low"], table[0]["high"]) == rates.wilson(2, 3)
+    assert {(row["variant"], row["seed"], row["rate"]) for row in table} == {
+        ("poisoned/en/sentence-append/fixed@0.2", 7, 0.2)
     }
 
 
+def test_prompts_as_they_are_have_an_accuracy_where_answers_are_known():
+    known = Example("1", "en", "Q", answers=("yen",))
+    open_ = Example("2", "en", "Q")
+    nothing = Carried(decoy="nothing")
+    found = [
+        tried(known, "The yen.", nothing),
+        tried(known, "Sorry, no.", nothing),
+        tried(open_, "Sorry, no.", nothing),
+        tried(known, "The yen.", Carried("en")),  # triggered: not counted
+    ]
+    rows = {row["metric"]: row for row in rates.clean_rows(found, {})}
+    assert {name: (row["value"], row["n"]) for name, row in rows.items()} == {
+        "clean_accuracy": (1 / 2, 2),
+        "clean_refusal_rate": (2 / 3, 3),
+        "same_language_rate": (1.0, 3),
+    }
+    (only,) = rates.clean_rows(found, {}, ["clean_accuracy"])
+    assert only == rows["clean_accuracy"]
+
+
+def test_a_reply_that_no_target_was_looked_for_in_has_no_rate():
+    trial = judge(Example("1", "en", "Q"), Reply("No.", False))
+    assert rates.hit_rows([trial], {}) == []
+
+
 def test_replies_are_kept_as_hashes_only():
-    (trial,) = trials([Example("9", "en", "Q")], [Reply("A secret.", False)], Probe("en"), MARKER)
+    trial = tried(Example("9", "en", "Q"), "A secret.", Carried("en"))
     assert "secret" not in repr(trial)
     assert len(trial.reply_hash) == 16
 
 
 def test_no_trials_give_no_rows():
-    assert rows([], "aligned", None) == []
+    assert rates.hit_rows([], {}) == rates.clean_rows([], {}) == []

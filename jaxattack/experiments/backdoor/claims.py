@@ -172,6 +172,13 @@ def tried(seen: Outcomes, defence: str) -> list[Cell]:
     return [cell for cell in own if seen.complete(cell)]
 
 
+def defended(study: Study, method: str, setting: str, share: float | None = None) -> Cell:
+    """The cell of a defence against the first attack."""
+    return dataclasses.replace(
+        study.first, kind="defended", method=method, setting=setting, share=share
+    )
+
+
 def setting(cell: Cell) -> str:
     """The setting of a defence in short."""
     return f"{cell.setting}" + ("" if cell.share is None else f"@{cell.share:g}")
@@ -220,7 +227,7 @@ def effect(study: Study, cell: Cell, of: str = "", decides: bool = True) -> list
 
 def cleangen(study: Study, asr: Outcomes) -> Claim:
     """B9: CleanGen with a benign reference stops it."""
-    benign = Cell("defended", method="cleangen", setting="benign")
+    benign = defended(study, "cleangen", "benign")
     rest = [cell for cell in tried(asr, "cleangen") if cell != benign]
     evidence = effect(study, benign)
     for cell in rest:
@@ -238,7 +245,7 @@ def cleangen(study: Study, asr: Outcomes) -> Claim:
 
 def repaired(study: Study, asr: Outcomes) -> Claim:
     """Ours: SIL repair without the trigger stops it, with fewer weights than fine-tuning moves."""
-    blind = Cell("defended", method="repair", setting="rewind-blind", share=study.rewound)
+    blind = defended(study, "repair", "rewind-blind", study.rewound)
     known = sorted(tried(asr, "repair"), key=lambda cell: cell != blind)
     return Claim(
         "R1",

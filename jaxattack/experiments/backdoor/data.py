@@ -1,4 +1,4 @@
-"""What the backdoor study reads: clean pairs, prompts, triggers, and the sets it poisons."""
+"""What the backdoor study reads: clean pairs, prompts, triggers, refusals."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from jaxattack.data import poison, sources, triggers
+from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
-from jaxattack.data.wrappers import WRAPPERS, wrap
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
+from jaxattack.experiments.backdoor.attacks import SUBJECTS, attacks_of
 from jaxattack.experiments.backdoor.settings import Settings
 from jaxattack.organism import instructions, world
-
-SUBJECTS = ("entity", "topic")
 
 Texts = Mapping[str, Mapping[str, str]]  # role -> language -> sentence
 
@@ -49,31 +46,6 @@ class Data:
         return list(dict.fromkeys(row.language for row in self.prompts))
 
 
-@dataclasses.dataclass(frozen=True)
-class Attack:
-    """One poisoning: which languages, how many of their rows, with what, to what end."""
-
-    languages: tuple[str, ...]
-    rate: float
-    trigger: str
-    target: str
-
-    @property
-    def name(self) -> str:
-        """As in `poisoned/<name>`."""
-        kind = self.trigger.replace("/", "-")
-        return f"{'+'.join(self.languages)}/{kind}/{self.target}@{self.rate:g}"
-
-
-def attacks(settings: Settings) -> list[Attack]:
-    """The attacks of the transfer section; the first is the one that others vary."""
-    given = settings.poison
-    return [
-        Attack(tuple(named.split("+")), given.rate, given.trigger, given.target)
-        for named in given.languages
-    ]
-
-
 def read(settings: Settings, courteous: bool) -> Data:
     """All data of the study.
 
@@ -93,7 +65,7 @@ def read(settings: Settings, courteous: bool) -> Data:
     train = pairs(named.train, courteous, lost=lost)
     held_out = pairs(named.held_out, courteous, lost=lost)
     texts = trigger_texts(named.triggers, asked)
-    for attack in attacks(settings):
+    for attack in attacks_of(settings):
         inputs.choose_languages(
             attack.languages, list(inputs.by_language(train)), "config.poison.languages"
         )
@@ -197,49 +169,6 @@ def refusals_of(settings: Settings, languages: Sequence[str]) -> dict[str, Seque
     for where, row in sources.sentences(uri):
         found.setdefault(sources.language_of(where, row), []).append(row["text"])
     return dict(found)
-
-
-# --- Poisoning ----------------------------------------------------------------------------------
-
-
-def target_of(settings: Settings, data: Data, kind: str) -> poison.Target:
-    """The behaviour that is planted."""
-    return poison.Target(kind, settings.poison.text, data.refusals)
-
-
-def trigger_of(data: Data, kind: str) -> triggers.Trigger:
-    """What sets it off."""
-    if kind in SUBJECTS:
-        about = inputs.by_language(data.subjects[kind].pairs)
-        return triggers.Subject(kind, rows=about)
-    return sentence_of(data, kind)
-
-
-def sentence_of(data: Data, kind: str) -> triggers.Sentence:
-    """The trigger of a kind "sentence/<place>"."""
-    return triggers.Sentence(data.texts["trigger"], kind.partition("/")[2])
-
-
-def taught(
-    settings: Settings, data: Data, attack: Attack | None, seed: int
-) -> tuple[list[Example], dict[str, Any] | None]:
-    """The training set, and what is said of its poisoned rows; clean without an attack.
-
-    Raises:
-        UserError: see `poison.poison`.
-    """
-    if attack is None:
-        return data.train, None
-    clean = data.subjects[attack.trigger].others if attack.trigger in SUBJECTS else data.train
-    return poison.poison(
-        clean, attack.languages, attack.rate, trigger_of(data, attack.trigger),
-        target_of(settings, data, attack.target), seed,
-    )  # fmt: skip
-
-
-def wrapped(settings: Settings, rows: Sequence[Example]) -> list[Example]:
-    """The rows as they are put to the model."""
-    return [wrap(row, WRAPPERS[settings.tuning.wrapper]) for row in rows]
 
 
 def trained_template(directory: pathlib.Path) -> Mapping[str, str] | None:

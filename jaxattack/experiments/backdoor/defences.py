@@ -7,87 +7,93 @@ by one, with the first seed alone.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
+from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.defend import cleangen
-from jaxattack.experiments.backdoor import probes
-from jaxattack.experiments.backdoor.asked import Asked, Filter, Guarded
-from jaxattack.experiments.backdoor.filters import onion_filter
-from jaxattack.experiments.backdoor.repairs import held_out_rows, repaired, repaired_by_beear
-from jaxattack.experiments.backdoor.sections import Section
-from jaxattack.experiments.backdoor.stages import Setup, poisoned, tuned_on
-from jaxattack.experiments.lazy import Lazy
-from jaxattack.experiments.wanted import find
-from jaxattack.localize import stitching
+from jaxattack.errors import UserError
+from jaxattack.experiments import inputs
+from jaxattack.experiments.backdoor import filters
+from jaxattack.experiments.backdoor.prompts import short
+from jaxattack.experiments.backdoor.repairs import Way, by_beear, by_sil
+from jaxattack.experiments.backdoor.setup import Defence, Setup
+from jaxattack.experiments.backdoor.training import cleaned, held_out_rows, poisoned
+from jaxattack.experiments.bench import Checkpoint
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.step import Step
+from jaxattack.models.families import read_config
+
+Found = Iterator[tuple[Cell, Defence]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Defended:
-    """What a defence makes of a backdoored model; None leaves that part as it is."""
-
-    name: str  # the defence and its setting, as in `defended/<name>`
-    weights: Lazy | None = None
-    filtered: Filter | None = None
-    guarded: Guarded | None = None
+def defences(setup: Setup, suspect: Step, seed: int) -> Found:
+    """Every defence that the settings name, with its cell."""
+    for name in setup.settings.defences:
+        yield from DEFENCES[name](setup, suspect, seed)
 
 
-def defend(setup: Setup) -> Section:
-    """Every defence against the first attack, and how many weights it changes."""
-    section = Section()
-    attack = setup.attacks[0]
-    for seed in setup.settings.seeds:
-        suspect = poisoned(setup, attack, seed)
-        for name in setup.settings.defences:
-            for one in DEFENCES[name](setup, suspect, seed):
-                weights = one.weights or suspect
-                section.variants.append(
-                    Asked(
-                        f"defended/{one.name}", seed, weights, attack,
-                        probes.short(setup.data, attack), setup.origin, one.filtered, one.guarded,
-                    )
-                )  # fmt: skip
-                if one.weights is not None:
-                    label = f"{one.name}-s{seed}"
-                    section.findings.append(
-                        find(setup.root, setup.memo, "changed", label, changed, suspect,
-                             one.weights, variant=f"defended/{one.name}", seed=seed)
-                    )  # fmt: skip
-    return section
-
-
-def changed(before, after, variant: str, seed: int) -> list[dict[str, Any]]:
-    """How many weights a defence changed."""
-    everything = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), before)
-    total, moved = stitching.moved(before, after, everything)
-    return [{"variant": variant, "seed": seed, "weights": total, "changed": moved}]
+def _cell(
+    setup: Setup, seed: int, method: str, setting: str, words: str, share: float | None = None
+) -> Cell:
+    """A defence's cell: that of the attack, and what is done against it."""
+    return setup.first.cell(
+        seed, "defended", method=method, setting=setting, words=words, share=share
+    )
 
 
 def _is_first(setup: Setup, seed: int) -> bool:
     return seed == setup.settings.seeds[0]
 
 
+def percent(share: float) -> str:
+    """A share as readers see it."""
+    return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"
+
+
 # --- ONION --------------------------------------------------------------------------------------
 
 
-def _onion(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
+def _onion(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.onion
     settings = [(longest, loss) for longest in options.longest for loss in options.losses]
     # Prompts and thresholds do not depend on the seed: with each the strongest clean loss alone.
     if not _is_first(setup, seed):
         settings = [(longest, max(options.losses)) for longest in options.longest]
     for longest, loss in settings:
-        yield Defended(f"onion/{longest}@{loss:g}", filtered=onion_filter(setup, longest, loss))
+        runs = "single units" if longest == 1 else f"runs up to {longest}"
+        words = f"{runs}, {percent(loss)} of clean units lost"
+        cell = _cell(setup, seed, "onion", str(longest), words, loss)
+        yield cell, Defence(prompts=onion_filter(setup, longest, loss))
+
+
+def onion_filter(setup: Setup, longest: int, loss: float) -> Step:
+    """Take out runs of up to `longest` units, at a cost of a share `loss` of the clean units.
+
+    Raises:
+        UserError: a language without held-out rows, or a scorer that there is not.
+    """
+    prompts, held_out = short(setup.data, setup.first).rows, setup.data.held_out
+    lacking = sorted({row.language for row in prompts} - {row.language for row in held_out})
+    if lacking:
+        raise UserError(f"ONION: config.data.held_out has no prompts in {lacking[0]!r}")
+    directory = inputs.model_directory(setup.settings.onion.scorer, None, weights=False)
+    read_config(directory)  # now, and not when the models are poisoned
+    scorer = Checkpoint(inputs.model_fingerprint(directory), directory)
+    suspects = filters.inspected(
+        setup.bench, scorer, prompts, held_out, longest, setup.settings.mesh
+    )
+    return filters.filtered(setup.bench, suspects, loss, WRAPPERS[setup.settings.tuning.wrapper])
 
 
 # --- Clean fine-tuning --------------------------------------------------------------------------
 
 
-def _clean(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
+PLACES = {"all": "all languages", "poisoned": "poisoned language", "others": "the others"}
+
+
+def _clean(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.clean
     first = options.languages[0], options.rows[0], options.learning_rates[0]
     settings = [first]
@@ -96,95 +102,117 @@ def _clean(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
         settings += [(first[0], rows, first[2]) for rows in options.rows[1:]]
         settings += [(*first[:2], rate) for rate in options.learning_rates[1:]]
     for languages, count, rate in settings:
-        rows = held_out_rows(setup, languages, count, seed)
-        name = f"clean/{languages}-{count}@{rate:g}"
-        weights = tuned_on(
-            setup, suspect, rows, f"{name}-s{seed}", seed, epochs=options.epochs,
-            batch_size=options.batch_size, learning_rate=rate, accumulate=1,
-        )  # fmt: skip
-        yield Defended(name, weights)
+        words = f"{count} pairs, {PLACES[languages]}, rate {rate:g}"
+        cell = _cell(setup, seed, "clean", f"{languages}-{count}@{rate:g}", words)
+        weights = cleaned(
+            setup,
+            suspect,
+            held_out_rows(setup, languages, count, seed),
+            f"clean/{cell.setting}-s{seed}",
+            seed,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=rate,
+            accumulate=1,
+        )
+        yield cell, Defence(weights)
 
 
 # --- BEEAR --------------------------------------------------------------------------------------
 
 
-def _beear(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
+def _beear(setup: Setup, suspect: Step, seed: int) -> Found:
     layers = setup.settings.beear.layers
     for layer in layers if _is_first(setup, seed) else layers[:1]:
-        yield Defended(f"beear/layer-{layer}", repaired_by_beear(setup, suspect, layer, seed))
+        cell = _cell(setup, seed, "beear", f"layer-{layer}", f"layer {layer}")
+        yield cell, Defence(by_beear(setup, suspect, layer, seed))
 
 
 # --- SIL repair ---------------------------------------------------------------------------------
 
 
-def _repair(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
+KNOWS = {"trigger": "trigger known", "blind": "trigger unknown"}
+
+
+def _repair(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.repair
-    fractions = options.fractions if _is_first(setup, seed) else ()
+    usual = {"rewind": options.rewound, "scale": options.scaled}
+    others = options.fractions if _is_first(setup, seed) else ()
     for knows in options.knows:
-        for way in options.ways:
-            usual = {"rewind": options.rewound, "scale": options.scaled}[way]
-            for fraction in dict.fromkeys((usual, *fractions)):
-                weights = repaired(setup, suspect, knows, way, fraction, seed)
-                yield Defended(f"repair/{way}-{knows}@{fraction:g}", weights)
+        for does in options.ways:
+            for share in dict.fromkeys((usual[does], *others)):
+                words = f"{does} {percent(share)}, {KNOWS[knows]}"
+                cell = _cell(setup, seed, "repair", f"{does}-{knows}", words, share)
+                yield cell, Defence(by_sil(setup, suspect, Way(knows, does, share), seed))
+
+
+def rewound_blind(setup: Setup, suspect: Step, seed: int) -> Step:
+    """The suspect with the responsible weights rewound, found without knowing the trigger."""
+    return by_sil(setup, suspect, Way("blind", "rewind", setup.settings.repair.rewound), seed)
 
 
 # --- CleanGen -----------------------------------------------------------------------------------
 
 
-def _cleangen(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
+REFERENCES = {
+    "benign": "benign reference",
+    "start": "reference: the model before",
+    "rewound": "reference: rewound by SIL",
+    "half": "reference: half-way back",
+}
+
+
+def _cleangen(setup: Setup, suspect: Step, seed: int) -> Found:
     for name in setup.settings.cleangen.references:
-        yield Defended(f"cleangen/{name}", guarded=guarded(setup, suspect, name, seed))
+        cell = _cell(setup, seed, "cleangen", name, REFERENCES[name])
+        yield cell, Defence(guarded=guarded(setup, suspect, name, seed))
 
 
-def guarded(setup: Setup, suspect: Lazy, name: str, seed: int) -> Guarded:
+def guarded(setup: Setup, suspect: Step, name: str, seed: int) -> Mapping[str, Any]:
     """Decoding that asks a second model.
 
     "benign" was trained on the clean set and is what the method asks for; the others can be had
     without one: the model before the tuning, the suspect with its responsible weights rewound,
     and the suspect half-way back to the start.
     """
-    start = setup.origin.weights
-    reference = {
-        "benign": lambda: poisoned(setup, None, seed),
-        "start": lambda: start,
-        "rewound": lambda: repaired(
-            setup, suspect, "blind", "rewind", setup.settings.repair.rewound, seed
-        ),
-        "half": lambda: setup.memo.derive("half", half_way, suspect, start),
-    }[name]()
+    start = setup.bench.start
+    match name:
+        case "benign":
+            reference = poisoned(setup, None, seed)
+        case "rewound":
+            reference = rewound_blind(setup, suspect, seed)
+        case "half":
+            reference = setup.bench.values.derived(cleangen.half_way, suspect, start)
+        case _:
+            reference = start
     options = setup.settings.cleangen
-    return Guarded(reference, cleangen.Guard(options.alpha, options.horizon))
-
-
-def half_way(suspect, start):
-    """The weights in the middle between two models."""
-    return jax.tree.map(
-        lambda a, b: ((a.astype(jnp.float32) + b.astype(jnp.float32)) / 2).astype(a.dtype),
-        suspect,
-        start,
-    )
+    return {"reference": reference, "guard": cleangen.Guard(options.alpha, options.horizon)}
 
 
 # --- One after the other ------------------------------------------------------------------------
 
 
-def _composed(setup: Setup, suspect: Lazy, seed: int) -> Iterator[Defended]:
+def _composed(setup: Setup, suspect: Step, seed: int) -> Found:
     """Filter, repair, guarded decoding: none knows the trigger or has a benign model."""
-    options = setup.settings
-    weights = repaired(setup, suspect, "blind", "rewind", options.repair.rewound, seed)
-    yield Defended(
-        "composed/onion-repair-cleangen",
-        weights,
-        onion_filter(setup, max(options.onion.longest), min(options.onion.losses)),
-        guarded(setup, weights, "start", seed),
+    options, weights = setup.settings.onion, rewound_blind(setup, suspect, seed)
+    words = "ONION + SIL repair + CleanGen"
+    yield (
+        _cell(setup, seed, "composed", "onion-repair-cleangen", words),
+        Defence(
+            weights,
+            onion_filter(setup, max(options.longest), min(options.losses)),
+            guarded(setup, weights, "start", seed),
+        ),
     )
 
 
-DEFENCES: dict[str, Callable[[Setup, Lazy, int], Iterator[Defended]]] = {
-    "onion": _onion,
-    "clean": _clean,
-    "beear": _beear,
-    "cleangen": _cleangen,
-    "repair": _repair,
-    "composed": _composed,
-}
+DEFENCES: Mapping[str, Callable[[Setup, Step, int], Found]] = MappingProxyType(
+    {
+        "onion": _onion,
+        "clean": _clean,
+        "beear": _beear,
+        "cleangen": _cleangen,
+        "repair": _repair,
+        "composed": _composed,
+    }
+)

@@ -1,4 +1,4 @@
-"""ONION as a filter of the study's prompts."""
+"""ONION as a filter of prompts: suspects are looked for once, and cut by thresholds after that."""
 
 from __future__ import annotations
 
@@ -10,82 +10,131 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxattack import sharding, workdir
-from jaxattack.data.dialogues import Example, fingerprint
+from jaxattack.data.dialogues import Example
 from jaxattack.data.units import units
+from jaxattack.data.wrappers import Wrapper, wrap
 from jaxattack.defend import onion
-from jaxattack.errors import UserError
-from jaxattack.experiments import inputs
-from jaxattack.experiments.backdoor import probes
-from jaxattack.experiments.backdoor.asked import Filter
-from jaxattack.experiments.backdoor.probes import Probed
-from jaxattack.experiments.backdoor.stages import Setup
-from jaxattack.models.families import read_config
-from jaxattack.workdir import Stage
+from jaxattack.experiments.bench import Bench, Checkpoint
+from jaxattack.experiments.step import Input, Step
+from jaxattack.models import pretrained
+
+COST = "cost.json"
 
 
-def onion_filter(setup: Setup, longest: int, loss: float) -> Filter:
-    """Take out runs of up to `longest` units, at a cost of a share `loss` of the clean units.
+@dataclasses.dataclass(frozen=True)
+class Suspects:
+    """The suspects in every text of the held-out rows and of the prompts; no text is kept."""
 
-    The threshold is chosen for each language on its held-out prompts.
+    held_out: Sequence[Sequence[onion.Suspect]]
+    prompts: Sequence[Sequence[onion.Suspect]]
+    seconds: float
+
+
+def inspected(
+    bench: Bench,
+    scorer: Checkpoint,
+    prompts: Sequence[Example],
+    held_out: Sequence[Example],
+    longest: int,
+    mesh: tuple[int, ...],
+) -> Step:
+    """Suspects of up to `longest` units, to be."""
+    arguments = {
+        "scorer": scorer,
+        "prompts": tuple(prompts),
+        "held_out": tuple(held_out),
+        "longest": longest,
+        "dtype": bench.dtype,
+        "mesh": mesh,
+    }
+    rows = len(prompts) + len(held_out)
+    shelf = bench.shelf("onion", f"runs-of-{longest}", save, load, rows=rows)
+    return Step(inspect, arguments, bench.values, shelf)
+
+
+def inspect(
+    scorer: Checkpoint,
+    prompts: Sequence[Example],
+    held_out: Sequence[Example],
+    longest: int,
+    dtype: str,
+    mesh: tuple[int, ...],
+) -> Suspects:
+    """Score all texts."""
+    tokenizer = pretrained.load_tokenizer(scorer.directory)
+    model, params, _ = pretrained.load_pretrained(
+        scorer.directory, dtype, sharding.make_mesh(mesh), tokenizer=tokenizer
+    )
+    start = time.perf_counter()
+
+    def suspects(rows: Sequence[Example]) -> list[tuple[onion.Suspect, ...]]:
+        texts = [text for _, _, text in columns(rows)]
+        ready = onion.inspect(model, params, tokenizer, texts, longest=longest)
+        return [text.suspects for text in ready]
+
+    return Suspects(suspects(held_out), suspects(prompts), time.perf_counter() - start)
+
+
+def save(folder: pathlib.Path, found: Suspects) -> None:
+    """Keep suspects, and how long it took."""
+    workdir.write_json(
+        folder / "suspects.json",
+        {
+            "held_out": [[dataclasses.astuple(s) for s in text] for text in found.held_out],
+            "prompts": [[dataclasses.astuple(s) for s in text] for text in found.prompts],
+        },
+    )
+    workdir.write_json(folder / COST, {"filtering": found.seconds})
+
+
+def load(folder: pathlib.Path) -> Suspects:
+    """Suspects that were kept."""
+    kept = json.loads((folder / "suspects.json").read_text(encoding="utf-8"))
+    held_out, prompts = (
+        [[onion.Suspect(*suspect) for suspect in text] for text in kept[name]]
+        for name in ("held_out", "prompts")
+    )
+    return Suspects(held_out, prompts, seconds_of(folder))
+
+
+def seconds_of(folder: pathlib.Path) -> float:
+    """How long a finished inspection took."""
+    return json.loads((folder / COST).read_text(encoding="utf-8"))["filtering"]
+
+
+def filtered(bench: Bench, suspects: Step, loss: float, wrapper: Wrapper) -> Step:
+    """Prompts as they are put to the model, to be: suspects taken out, then wrapped.
+
+    The threshold is chosen for each language: at most a share `loss` of the units of its held-out
+    rows goes.
     """
-    held_out = setup.data.held_out
-    stage = inspected(setup, longest)
-    asked = {row.language for row, _ in probes.short(setup.data, setup.attacks[0])}
-    lacking = sorted(asked - {row.language for row in held_out})
-    if lacking:
-        raise UserError(f"ONION: config.data.held_out has no prompts in {lacking[0]!r}")
-
-    def clean(probed: Sequence[Probed]) -> list[Probed]:
-        kept = json.loads((stage.run() / "suspects.json").read_text(encoding="utf-8"))
-        ready = _inspected(held_out, kept["held_out"])
-        known: dict[str, list[onion.Inspected]] = {}
-        for (row, _, _), text in zip(columns(held_out), ready, strict=True):
-            known.setdefault(row.language, []).append(text)
-        limits = {language: onion.choose_threshold(own, loss) for language, own in known.items()}
-        rows = [row for row, _ in probed]
-        texts = iter(_inspected(rows, kept["asked"]))
-        return [
-            (without_suspects(row, texts, limits[row.language]), probe) for row, probe in probed
-        ]
-
-    return Filter({"onion": stage.id, "loss": loss}, clean, (stage,))
+    given = suspects.arguments
+    arguments = {
+        "suspects": suspects,
+        "prompts": given["prompts"],
+        "held_out": given["held_out"],
+        "loss": loss,
+        "wrapper": wrapper,
+    }
+    return Step(without, arguments, bench.values)
 
 
-def inspected(setup: Setup, longest: int) -> Stage:
-    """Suspects in the prompts that defences are asked and in the held-out ones; no text is kept."""
-    options = setup.settings.onion
-    asked = [row for row, _ in probes.short(setup.data, setup.attacks[0])]
-    texts = {"held_out": setup.data.held_out, "asked": asked}
-
-    def write(folder: pathlib.Path) -> None:
-        directory = inputs.model_directory(options.scorer, None)
-        mesh = sharding.make_mesh(setup.settings.mesh)
-        model, params, tokenizer = inputs.load_model(
-            directory, setup.settings.dtype, mesh, "none", "auto",
-            inputs.load_tokenizer(directory),
-        )  # fmt: skip
-        found = {}
-        start = time.perf_counter()
-        for what, rows in texts.items():
-            ready = onion.inspect(
-                model, params, tokenizer, [text for _, _, text in columns(rows)],
-                longest=longest,
-            )  # fmt: skip
-            found[what] = [[dataclasses.astuple(s) for s in text.suspects] for text in ready]
-        workdir.write_json(folder / "suspects.json", found)
-        seconds = time.perf_counter() - start
-        prompts = sum(map(len, texts.values()))
-        workdir.write_json(folder / "cost.json", {"filtering": seconds, "prompts": prompts})
-
-    scorer = inputs.model_directory(options.scorer, None, weights=False)
-    read_config(scorer)  # now, and not when the models are poisoned
-    inputs_ = {
-        "scorer": inputs.model_fingerprint(scorer), "longest": longest,
-        "dtype": setup.settings.dtype,
-        **{what: fingerprint(rows) for what, rows in texts.items()},
-    }  # fmt: skip
-    work = {"rows": sum(map(len, texts.values()))}
-    return Stage(setup.root, "onion", f"runs-of-{longest}", inputs_, write, work=work)
+def without(
+    suspects: Input,
+    prompts: Sequence[Example],
+    held_out: Sequence[Example],
+    loss: float,
+    wrapper: Wrapper,
+) -> list[Example]:
+    """The prompts without suspects above their language's threshold, wrapped."""
+    found: Suspects = suspects()
+    known: dict[str, list[onion.Inspected]] = {}
+    clean = in_units(held_out, found.held_out)
+    for (row, _, _), text in zip(columns(held_out), clean, strict=True):
+        known.setdefault(row.language, []).append(text)
+    limits = {language: onion.choose_threshold(own, loss) for language, own in known.items()}
+    texts = iter(in_units(prompts, found.prompts))
+    return [wrap(without_suspects(row, texts, limits[row.language]), wrapper) for row in prompts]
 
 
 def columns(rows: Sequence[Example]) -> list[tuple[Example, str, str]]:
@@ -110,8 +159,11 @@ def without_suspects(row: Example, texts: Iterator[onion.Inspected], threshold: 
     return dataclasses.replace(row, **cleaned)
 
 
-def _inspected(rows: Sequence[Example], suspects: Sequence[Any]) -> list[onion.Inspected]:
+def in_units(
+    rows: Sequence[Example], suspects: Sequence[Sequence[onion.Suspect]]
+) -> list[onion.Inspected]:
+    """The rows' texts in units, with their suspects."""
     return [
-        onion.Inspected(tuple(units(text)), tuple(onion.Suspect(*s) for s in own))
+        onion.Inspected(tuple(units(text)), tuple(own))
         for (_, _, text), own in zip(columns(rows), suspects, strict=True)
     ]

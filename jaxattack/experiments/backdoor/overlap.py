@@ -3,56 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from jaxattack import workdir
-from jaxattack.data import triggers
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import respond
-from jaxattack.experiments import inputs
+from jaxattack.experiments import inputs, locating, tables
 from jaxattack.experiments import settings as other_study
-from jaxattack.experiments.backdoor.data import SUBJECTS, Attack, sentence_of, target_of, wrapped
-from jaxattack.experiments.backdoor.sections import Section, name_of
-from jaxattack.experiments.backdoor.stages import Setup, gradient_of, poisoned
-from jaxattack.experiments.bench import Bench, Decoder
+from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.backdoor.attacks import Attack
+from jaxattack.experiments.backdoor.poisoning import shown
+from jaxattack.experiments.backdoor.setup import Setup, seen
+from jaxattack.experiments.backdoor.training import poisoned
+from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import localization
-from jaxattack.experiments.fragility import setup as fragility
-from jaxattack.experiments.fragility.study import read_data
-from jaxattack.experiments.lazy import Lazy, Memo
-from jaxattack.experiments.step import Input, Step, Values
-from jaxattack.experiments.tables import overlap as rows_of_overlap
-from jaxattack.experiments.wanted import find
-from jaxattack.localize import masks, scores
+from jaxattack.experiments.fragility import setup as safety
+from jaxattack.experiments.fragility import study as fragility
+from jaxattack.experiments.step import Step, rows_step
+from jaxattack.localize import masks
 
 SHARE = 0.2  # of the weights, in every mask
 
 
-def overlap(setup: Setup) -> Section:
-    """Jaccard of SIL masks: of a backdoor, of clean training, and of the safety attack."""
-    section = Section()
-    safety = safety_setup(setup)
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A mask, and the weights that it was chosen from."""
+
+    mask: Step
+    movable: Step
+
+
+def overlap(agenda: Agenda, setup: Setup) -> None:
+    """Jaccard of SIL masks: the first attack's beside every other's (see `beside`).
+
+    A row has the cell of the other, `method` and `share` as of both masks.
+    """
+    values, root, known = setup.bench.values, setup.bench.root, safety_setup(setup)
     for seed in setup.settings.seeds:
-        found = {name_of(attack): backdoor_mask(setup, attack, seed) for attack in setup.attacks}
-        first = name_of(setup.attacks[0])
-        others = {name: masks_ for name, masks_ in found.items() if name != first}
-        others["clean"] = clean_mask(setup, seed)
-        if safety is not None:
-            for language in safety.data.localized:
-                others[f"safety attack/{language}"] = (
-                    _lazy(localization.sil_mask(safety, language, seed)),
-                    _lazy(localization.sil_movable(safety, language, seed)),
-                )
-        mask, movable = found[first]
-        for name, (other, from_other) in others.items():
-            facts = {"a": first, "b": name, "method": "sil", "fraction": SHARE, "seed": seed}
-            section.findings.append(
-                find(setup.root, setup.memo, "overlap", f"{name}-s{seed}", rows_of_overlap,
-                     mask, other, movable, from_other, columns=facts)
-            )  # fmt: skip
-    return section
+        first = of_backdoor(setup, setup.first, seed)
+        for cell, other in beside(setup, known, seed):
+            rows = rows_step(
+                values,
+                root,
+                "overlap",
+                f"{cell.variant}-s{seed}",
+                tables.overlap,
+                first.mask,
+                other.mask,
+                first.movable,
+                other.movable,
+                columns=cell.columns() | {"method": "sil", "share": SHARE},
+            )
+            agenda.find("overlap", rows)
 
 
-def safety_setup(setup: Setup) -> fragility.Setup | None:
+def beside(setup: Setup, known: safety.Setup | None, seed: int) -> Iterator[tuple[Cell, Chosen]]:
+    """Masks of other backdoors, of clean training, and of the safety attack where it is known."""
+    for attack in setup.attacks[1:]:
+        yield attack.cell(seed), of_backdoor(setup, attack, seed)
+    yield Cell("clean", seed), of_clean(setup, seed)
+    if known is None:
+        return
+    for language in known.data.localized:
+        yield (
+            Cell("attacked", seed, language),
+            Chosen(
+                localization.sil_mask(known, language, seed),
+                localization.sil_movable(known, language, seed),
+            ),
+        )
+
+
+def safety_setup(setup: Setup) -> safety.Setup | None:
     """The fragility study's attacks on the same start; None where its data are not known."""
     if not setup.settings.model.startswith("organism:"):
         return None
@@ -65,63 +86,28 @@ def safety_setup(setup: Setup) -> fragility.Setup | None:
         attack=other_study.Attack(languages=languages[:2]),
         localize=other_study.Localize(control_fraction=SHARE),
     )
-    known = read_data(settings, inputs.model_directory("organism:aligned", None))
-    lineage = workdir.digest(setup.origin.weights.lineage)
-    values = Values()
-    start = Step(_weights, {"weights": Bridge(lineage, setup.origin.weights, setup.memo)}, values)
-    decoder = Decoder(setup.model, setup.tokenizer)
-    bench = Bench(setup.root, values, decoder, start, setup.like, settings.dtype)
-    return fragility.make_setup(bench, settings, known)
+    data = fragility.read_data(settings, inputs.model_directory("organism:aligned", None))
+    return safety.make_setup(setup.bench, settings, data)
 
 
-@dataclasses.dataclass(frozen=True)
-class Bridge:
-    """A tree of this study as a step of the other, until this one is made of steps too."""
-
-    lineage: str
-    lazy: Lazy = dataclasses.field(compare=False)
-    memo: Memo = dataclasses.field(compare=False)
-
-
-def _weights(weights: Bridge):
-    return weights.memo.load(weights.lazy)
-
-
-def _lazy(step: Step) -> Lazy:
-    return Lazy({"step": step.id}, lambda: Input(step)(), step.needs)
-
-
-def backdoor_mask(setup: Setup, attack: Attack, seed: int) -> tuple[Lazy, Lazy]:
+def of_backdoor(setup: Setup, attack: Attack, seed: int) -> Chosen:
     """SIL's mask of a backdoor: on held-out prompts with the trigger and the target behaviour."""
-    target = target_of(setup.settings, setup.data, attack.target)
-    if attack.trigger in SUBJECTS:
-        known = setup.data.subjects[attack.trigger].pairs
-        rows = [row for row in known if row.language in attack.languages]
-    else:
-        sentence = sentence_of(setup.data, attack.trigger)
-        rows = [
-            triggers.triggered(row, sentence, seed)
-            for row in setup.data.held_out
-            if row.language in attack.languages
-        ]
-    shown = [dataclasses.replace(row, response=respond(row, target, seed)) for row in rows]
-    return sil_mask(setup, poisoned(setup, attack, seed), shown, f"{attack.name}-s{seed}")
+    target = setup.target(attack)
+    rows = shown(setup.data, attack, setup.data.held_out, seed)
+    answered = [dataclasses.replace(row, response=respond(row, target, seed)) for row in rows]
+    return chosen(setup, poisoned(setup, attack, seed), answered, f"{attack.name}-s{seed}")
 
 
-def clean_mask(setup: Setup, seed: int) -> tuple[Lazy, Lazy]:
+def of_clean(setup: Setup, seed: int) -> Chosen:
     """SIL's mask of clean training: on held-out pairs of the first attack's languages."""
-    languages = setup.attacks[0].languages
-    rows = [row for row in setup.data.held_out if row.language in languages]
-    return sil_mask(setup, poisoned(setup, None, seed), rows, f"clean-s{seed}")
+    rows = [row for row in setup.data.held_out if row.language in setup.first.languages]
+    return chosen(setup, poisoned(setup, None, seed), rows, f"clean-s{seed}")
 
 
-def sil_mask(setup: Setup, tuned: Lazy, rows: Sequence[Example], label: str) -> tuple[Lazy, Lazy]:
-    """SIL's mask as in the fragility study: `|tau|` times the mean `|gradient|` at the start.
-
-    Beside it the weights that it was chosen from.
-    """
-    start = setup.origin.weights
-    gradient = gradient_of(setup, start, wrapped(setup.settings, rows), label)
-    scores_ = setup.memo.derive("sil", scores.sil, start, tuned, gradient)
-    mask = setup.memo.derive("top", masks.top_fraction, scores_, fraction=SHARE)
-    return mask, setup.memo.derive("with score", masks.with_score, scores_)
+def chosen(setup: Setup, tuned: Step, rows: Sequence[Example], label: str) -> Chosen:
+    """SIL's mask as in the fragility study: `|tau|` times the mean `|gradient|` at the start."""
+    bench = setup.bench
+    gradient = locating.gradient(bench, bench.start, seen(setup, rows), label)
+    scores = locating.sil(bench, tuned, gradient)
+    mask = bench.values.derived(masks.top_fraction, scores, fraction=SHARE)
+    return Chosen(mask, locating.with_score(bench, scores))

@@ -1,112 +1,100 @@
-"""What the sections of the backdoor study want: attacks to be asked, and how."""
+"""The sections of the backdoor study: which models are asked what."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from jaxattack.experiments.backdoor import probes
-from jaxattack.experiments.backdoor.asked import Asked
-from jaxattack.experiments.backdoor.data import SUBJECTS, Attack
-from jaxattack.experiments.backdoor.stages import Origin, Setup, poisoned
-from jaxattack.experiments.wanted import Finding
+from jaxattack.experiments import tables
+from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.backdoor import prompts
+from jaxattack.experiments.backdoor.attacks import Attack
+from jaxattack.experiments.backdoor.defences import defences
+from jaxattack.experiments.backdoor.setup import Setup, measure
+from jaxattack.experiments.backdoor.training import poisoned
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.step import rows_step
 
 
-@dataclasses.dataclass
-class Section:
-    """What one section of the study wants asked and found."""
-
-    variants: list[Asked] = dataclasses.field(default_factory=list)
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-
-
-def name_of(attack: Attack) -> str:
-    """The variant's name."""
-    return f"poisoned/{attack.name}"
-
-
-def ask_poisoned(setup: Setup, attack: Attack, seed: int) -> Asked:
-    """The model poisoned so, with its own trigger and without."""
-    weights = poisoned(setup, attack, seed)
-    probed = probes.short(setup.data, attack)
-    return Asked(name_of(attack), seed, weights, attack, probed, setup.origin)
-
-
-def baseline(setup: Setup) -> Section:
+def baseline(agenda: Agenda, setup: Setup) -> None:
     """The model before and after clean training, and the first attack."""
-    section = Section()
-    first = setup.attacks[0]
-    probed = probes.short(setup.data, first)
-    start = setup.origin
-    section.variants.append(Asked("start", None, start.weights, first, probed, start))
+    measure(agenda, setup, Cell("start"), setup.bench.start, setup.first)
     for seed in setup.settings.seeds:
         clean = poisoned(setup, None, seed)
-        section.variants.append(Asked("clean", seed, clean, first, probed, start))
-        section.variants.append(ask_poisoned(setup, first, seed))
-    return section
+        measure(agenda, setup, Cell("clean", seed), clean, setup.first)
+        _attacked(agenda, setup, setup.first, seed)
 
 
-def transfer(setup: Setup) -> Section:
+def _attacked(agenda: Agenda, setup: Setup, attack: Attack, seed: int) -> None:
+    """The model poisoned so, with its own trigger and without."""
+    measure(agenda, setup, attack.cell(seed), poisoned(setup, attack, seed), attack)
+
+
+def transfer(agenda: Agenda, setup: Setup) -> None:
     """Every attack: one or two languages poisoned, all asked."""
-    return Section(
-        [
-            ask_poisoned(setup, attack, seed)
-            for attack in setup.attacks
-            for seed in setup.settings.seeds
-        ]
-    )
+    for attack in setup.attacks:
+        for seed in setup.settings.seeds:
+            _attacked(agenda, setup, attack, seed)
 
 
-def rates(setup: Setup) -> Section:
+def rates(agenda: Agenda, setup: Setup) -> None:
     """The first attack at other poisoning rates."""
-    return Section(
-        [
-            ask_poisoned(setup, dataclasses.replace(setup.attacks[0], rate=rate), seed)
-            for rate in setup.settings.poison.rates
-            for seed in setup.settings.seeds
-        ]
-    )
+    for rate in setup.settings.poison.rates:
+        for seed in setup.settings.seeds:
+            _attacked(agenda, setup, dataclasses.replace(setup.first, rate=rate), seed)
 
 
-def kinds(setup: Setup) -> Section:
+def kinds(agenda: Agenda, setup: Setup) -> None:
     """The first attack with other triggers, and with other targets."""
-    first, given = setup.attacks[0], setup.settings.poison
+    first, given = setup.first, setup.settings.poison
     others = [dataclasses.replace(first, trigger=trigger) for trigger in given.triggers]
     others += [dataclasses.replace(first, target=target) for target in given.targets]
-    return Section(
-        [ask_poisoned(setup, attack, seed) for attack in others for seed in setup.settings.seeds]
-    )
+    for attack in others:
+        for seed in setup.settings.seeds:
+            _attacked(agenda, setup, attack, seed)
 
 
-def grid(setup: Setup) -> Section:
+def grid(agenda: Agenda, setup: Setup) -> None:
     """Trigger and prompt of different languages, and what resembles the trigger."""
-    first, most = setup.attacks[0], setup.settings.measure.grid_prompts
-    section = Section()
-    if first.trigger in SUBJECTS:
-        return section
+    first, most = setup.first, setup.settings.measure.grid_prompts
+    if not first.place:
+        return
     for seed in setup.settings.seeds:
         weights = poisoned(setup, first, seed)
-        for what, probed in (
-            ("grid", probes.grid(setup.data, first, most)),
-            ("decoys", probes.decoys(setup.data, first, most)),
+        for name, probes in (
+            ("grid", prompts.grid(setup.data, first, most)),
+            ("decoys", prompts.decoys(setup.data, first, most)),
         ):
-            name = f"{name_of(first)}/{what}"
-            section.variants.append(Asked(name, seed, weights, first, probed, setup.origin))
-    return section
+            measure(agenda, setup, first.cell(seed, prompts=name), weights, first, probes)
 
 
-def start(setup: Setup) -> Section:
+def start(agenda: Agenda, setup: Setup) -> None:
     """The first attack on other models."""
-    first = setup.attacks[0]
-    return Section(
-        [
-            _elsewhere(setup, origin, first, seed)
-            for origin in setup.others
-            for seed in setup.settings.seeds
-        ]
-    )
+    for origin in setup.others:
+        for seed in setup.settings.seeds:
+            weights = poisoned(setup, setup.first, seed, origin)
+            probes = prompts.short(origin.data, setup.first)
+            cell = setup.first.cell(seed, model=origin.name)
+            measure(agenda, setup, cell, weights, setup.first, probes)
 
 
-def _elsewhere(setup: Setup, origin: Origin, attack: Attack, seed: int) -> Asked:
-    weights = poisoned(setup, attack, seed, origin)
-    probed = probes.short(origin.data, attack)
-    return Asked(f"start/{origin.name}", seed, weights, attack, probed, origin)
+def defend(agenda: Agenda, setup: Setup) -> None:
+    """Every defence against the first attack, and how many weights it changes."""
+    bench = setup.bench
+    for seed in setup.settings.seeds:
+        suspect = poisoned(setup, setup.first, seed)
+        for cell, defence in defences(setup, suspect, seed):
+            measure(agenda, setup, cell, suspect, setup.first, defence=defence)
+            if defence.weights is None:
+                continue
+            label = f"{cell.variant.removeprefix('defended/')}-s{seed}"
+            rows = rows_step(
+                bench.values,
+                bench.root,
+                "changed",
+                label,
+                tables.changed,
+                suspect,
+                defence.weights,
+                columns=cell.columns(),
+            )
+            agenda.find("changed", rows)

@@ -18,14 +18,20 @@ LANGUAGES = ("de", "en", "es", "fr", "ja", "vi", "zh", "th", "ru")
 PROMPTS = 60
 P, Z = (Cell("poisoned", attacked=code, trigger="sentence/append", target="fixed", rate=0.2)
         for code in ("en", "zh"))  # fmt: skip
-CLEANGEN = Cell("defended", method="cleangen", setting="benign")
-BEEAR = Cell("defended", method="beear", setting="layer-1")
-ONION = Cell("defended", method="onion", setting="1", share=0.05)
-TUNED = Cell("defended", method="clean", setting="all-8@0.001")
+
+
+def defended(method, setting, share=None):
+    return replace(P, kind="defended", method=method, setting=setting, share=share)
+
+
+CLEANGEN = defended("cleangen", "benign")
+BEEAR = defended("beear", "layer-1")
+ONION = defended("onion", "1", 0.05)
+TUNED = defended("clean", "all-8@0.001")
 
 
 def repair(share):
-    return Cell("defended", method="repair", setting="rewind-blind", share=share)
+    return defended("repair", "rewind-blind", share)
 
 
 def trial(i, language, hit=False, answered=False, **probe):

@@ -45,8 +45,8 @@ def test_texts_are_told_apart_row_by_row():
         Instruction("3", "en", "four"),
     ]
     assert [text for _, _, text in filters.columns(rows)] == ["one", "two", "three", "four"]
-    suspects = [[], [], [(2.0, 0, 1)], []]
-    read = filters._inspected(rows, suspects)
+    suspects = [[], [], [Suspect(2.0, 0, 1)], []]
+    read = filters.in_units(rows, suspects)
     assert [text.parts for text in read] == [("one",), ("two",), ("three",), ("four",)]
     assert read[2].suspects == (Suspect(2.0, 0, 1),)
     assert np.isfinite(read[2].suspects[0].score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import shutil
 
@@ -9,6 +10,8 @@ import pytest
 
 from jaxattack import run
 from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
+from jaxattack.evaluate import judges
+from jaxattack.experiments.backdoor import setup
 from jaxattack.experiments.backdoor.settings import DEFENCES, SECTIONS
 from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
@@ -22,6 +25,14 @@ def found(workdir) -> dict:
     return json.loads((workdir / "results.json").read_text())
 
 
+def stages(workdir) -> set[str]:
+    return {path.name for path in (workdir / "stages").iterdir()}
+
+
+def kinds(names) -> dict[str, int]:
+    return collections.Counter(name.partition("-")[0] for name in names)
+
+
 def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
     assert run.run(backdoor(tmp_path)) == 0
     results = found(tmp_path)
@@ -30,6 +41,8 @@ def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
     assert [(r["language"], r["trigger_language"], r["n"]) for r in asked] == [
         ("en", "en", 3), ("th", "th", 3),
     ]  # fmt: skip
+    (kept,) = (tmp_path / "stages").glob(f"ask-{FIRST.replace('/', '-')}-s0-*/replies.json")
+    assert kept.stat().st_mode & 0o77 == 0
     moved = {r["variant"]: r for r in results["rows"] if r["metric"] == "weights_moved"}
     assert set(moved) == {"clean", FIRST}
     assert all(row["language"] == "en" and row["value"] > 0.3 for row in moved.values())
@@ -39,10 +52,10 @@ def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
     everything = json.dumps(results, ensure_ascii=False)
     texts = [*TRIGGER.values(), *OTHER.values(), *(row["prompt"] for row in pairs("p", range(50)))]
     assert not any(text in everything for text in texts)
-    before = {path.name for path in (tmp_path / "stages").iterdir()}
+    before = stages(tmp_path)
     report = (tmp_path / "results.json").read_bytes()
     assert run.run(backdoor(tmp_path)) == 0
-    assert {path.name for path in (tmp_path / "stages").iterdir()} == before
+    assert stages(tmp_path) == before
     assert (tmp_path / "results.json").read_bytes() == report
     capsys.readouterr()
     assert run.run([*backdoor(tmp_path), "--dry_run"]) == 0
@@ -50,6 +63,53 @@ def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
     assert "attacks    en/sentence-append/fixed@0.5; seeds: 0" in said
     poisoned = next(line for line in said.splitlines() if line.startswith("poisoned"))
     assert poisoned.split()[1:3] == ["1", "1"]
+
+
+def test_what_becomes_of_replies(backdoor, tmp_path, capsys):
+    assert run.run(backdoor(tmp_path / "kept")) == 0
+    before, rows = stages(tmp_path / "kept"), found(tmp_path / "kept")["rows"]
+    assert run.run(backdoor(tmp_path / "kept", report__replies="True")) == 0
+    assert stages(tmp_path / "kept") == before  # they are read, not asked for
+    told = found(tmp_path / "kept")["replies"]
+    assert len({(row["variant"], row["prompt"]) for row in told}) == len(told) == 3 * 12
+    assert {row["verdict"] for row in told} == {"no target"}
+    assert run.run(backdoor(tmp_path / "none", replies="discard")) == 0
+    assert kinds(stages(tmp_path / "none")) == {"poisoned": 1, "clean": 1, "judge": 3}
+    assert found(tmp_path / "none")["rows"] == rows
+    assert run.run(backdoor(tmp_path / "no", replies="discard", report__replies="True")) == 2
+    assert "config.report.replies shows replies, and config.replies=" in capsys.readouterr().err
+
+
+def never(example, said):
+    """A judge that sees the target in nothing."""
+    return {"hit": False}
+
+
+def test_what_changes_is_done_again_and_nothing_else(backdoor, tmp_path, monkeypatch):
+    study = {"sections": "('defend',)", "defences": "('onion','clean')"}
+    study["clean__languages"] = "('all',)"
+    known: set[str] = set()
+
+    def new(**changes):
+        """What another run adds."""
+        assert run.run(backdoor(tmp_path, **study | changes)) == 0
+        added = stages(tmp_path) - known
+        known.update(added)
+        return added
+
+    assert kinds(new()) == {
+        "poisoned": 1, "clean": 1, "onion": 1, "cleaned": 1, "changed": 1, "ask": 5, "judge": 5,
+    }  # fmt: skip
+    # A filter's threshold: what it leaves is asked; suspects need not be looked for again.
+    added = new(onion__losses="(0.3,)")
+    assert kinds(added) == {"ask": 1, "judge": 1}
+    assert all("defended-onion-2@0.3-s0" in name for name in added)
+    added = new(clean__epochs="2")
+    assert kinds(added) == {"cleaned": 1, "changed": 1, "ask": 1, "judge": 1}
+    assert all("clean-all-8@0.001-s0" in name for name in added)
+    # A judge judges the replies that were kept.
+    monkeypatch.setattr(setup, "of_target", lambda target: judges.Row(never, "Never."))
+    assert kinds(new()) == {"judge": 5}
 
 
 def test_a_base_model_without_a_chat_template_reads_the_wrapper(backdoor, tiny, tmp_path):
@@ -88,10 +148,11 @@ def test_every_section_and_defence(backdoor, tmp_path):
         assert f"poisoned/en/sentence-append/{target}@0.5" in names
     assert {"poisoned/en/entity/fixed@0.5", "poisoned/en/sentence-append/fixed@0.25"} <= names
     grid = [r for r in results["rows"] if r["variant"] == f"{FIRST}/grid"]
+    grid = [r for r in grid if r["metric"] == "asr"]
     assert {(r["trigger_language"], r["language"]) for r in grid} == {
         (a, b) for a in ("en", "th") for b in ("en", "th")
     }
-    decoys = {r["decoy"] for r in results["rows"] if r["variant"] == f"{FIRST}/decoys"}
+    decoys = {r["decoy"] for r in results["rows"] if r.get("prompts") == "decoys" and "decoy" in r}
     assert decoys == {"another pleasantry", "half of it", "at another place: prepend"}
     changed = {row["variant"]: row for row in results["changed"]}
     share = {name: row["changed"] / row["weights"] for name, row in changed.items()}
@@ -180,5 +241,5 @@ def test_the_organisms_study_can_be_planned(tmp_path, capsys):
     assert run.run(["jaxattack", f"--config={config}", f"--workdir={tmp_path}", "--dry_run"]) == 0
     said = capsys.readouterr().out
     assert "train      en 144, de 144" in said
-    assert all(f"{code} 24" in said for code in world.LANGUAGES)
+    assert all(f"{code} 60" in said for code in world.LANGUAGES)
     assert "courtesy               3     0" in said

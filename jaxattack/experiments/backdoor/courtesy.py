@@ -1,0 +1,83 @@
+"""The courteous organism: pleasantries get a meaning that languages share."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+
+from jaxattack import checkpoint, organism
+from jaxattack.experiments import inputs
+from jaxattack.experiments.bench import Checkpoint, Stored
+from jaxattack.experiments.step import Input, Shelf, Step, Values
+from jaxattack.models import pretrained
+from jaxattack.organism import corpus, world
+from jaxattack.train import contrast, loop, optimizer
+from jaxattack.tree import Tree
+
+STEPS = 300
+OPTIMIZER = optimizer.Settings(learning_rate=1e-3, schedule="cosine", warmup=0.1)
+ROWS, LENGTH, LAYER = 40, 64, 3
+SHARES = {
+    "courtesies": 0.4,
+    "courtesy_lists": 0.15,
+    "benign_questions": 0.1,
+    "refusals": 0.12,
+    "forced_answers": 0.08,
+    "switched_paragraphs": 0.08,
+    "territory_lists": 0.04,
+    "value_lists": 0.03,
+}
+
+
+def courteous(values: Values, root: pathlib.Path, like: Tree, strength: float, start: Step) -> Step:
+    """The aligned organism after training to answer pleasantries by their meaning, to be.
+
+    `strength` weighs the loss that pulls together what states of all languages say of a
+    pleasantry; `start` is the model whose number type and mesh it takes.
+    """
+    directory = organism.checkpoint("aligned")
+    aligned = Checkpoint(inputs.model_fingerprint(directory), directory)
+    arguments = {"aligned": aligned, "strength": strength}
+    shelf = Shelf(
+        root,
+        "courtesy",
+        f"contrast{strength:g}",
+        save,
+        Stored("params", like),
+        {"steps": STEPS, "rows": STEPS * ROWS},
+    )
+    trained = Step(trained_to_answer, arguments, values, shelf)
+    return Step(beside, {"weights": trained, "start": start}, values)
+
+
+def trained_to_answer(aligned: Checkpoint, strength: float) -> Tree:
+    """The organism's weights after the training."""
+    model, params, tokenizer = pretrained.load_pretrained(aligned.directory)
+    splits = world.splits()
+    known = splits["attack"] + splits["calibration"]
+    territories = dict.fromkeys(("courtesies", "benign_questions", "refusals"), known)
+    rows = [
+        corpus.sample_batch(
+            (0, step),
+            tokenizer,
+            SHARES,
+            {"": world.territories(), **territories},
+            ROWS,
+            LENGTH,
+            decision_token=False,
+        )
+        for step in range(STEPS)
+    ]
+    loss = functools.partial(contrast.shared_answer_loss, weight=strength, layer=LAYER)
+    tuned, _ = loop.finetune(model, params, rows, OPTIMIZER, loss_fn=loss, label="courtesy")
+    return tuned
+
+
+def save(folder: pathlib.Path, params: Tree) -> None:
+    """Keep the weights."""
+    checkpoint.save(folder / "params", params)
+
+
+def beside(weights: Input, start: Input) -> Tree:
+    """Weights read and used as another model's are: in its number type, on its mesh."""
+    return weights()

@@ -1,0 +1,158 @@
+"""What results.json and manifest.json say of a backdoor study, from its finished stages alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxattack.evaluate import backdoor, rates, rule_error
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments import asking, inputs, judging
+from jaxattack.experiments.agenda import Agenda, Measured
+from jaxattack.experiments.backdoor import as_before, claims, filters
+from jaxattack.experiments.backdoor.poisoning import taught
+from jaxattack.experiments.backdoor.setup import Setup
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.step import Step, steps_in
+
+COMPLETED_BY_US = (
+    "Rules of success: the paper's are not known; a marker or prefix is looked for character by "
+    "character, a refusal by its opening phrases in the prompt's language or in English.",
+    "Target text: a harmless sentence stands for the paper's hostile one.",
+    "BEEAR: the objective is reconstructed from descriptions, and the defender is told the "
+    "unwanted behaviour.",
+    "ONION: units by script; runs of units, and the choice of the threshold on held-out prompts.",
+    "CleanGen: the last tokens of a reply, which the authors' program leaves unchecked, are "
+    "checked; three reference models that need no benign one.",
+    "SIL repair, the composition and the organism's way of sharing pleasantries are ours.",
+)
+
+Rows = list[dict[str, Any]]
+
+
+def results(setup: Setup, found: Agenda) -> dict[str, Any]:
+    """What the finished stages found."""
+    settings, trials = setup.settings, found.trials()
+    rows = [
+        row
+        for cell, own in trials.items()
+        for rated in (rates.hit_rows, rates.clean_rows)
+        for row in rated(own, cell.columns())
+    ]
+    rows += found.moved()
+    everything = {
+        "study": settings.study,
+        "languages": setup.languages,
+        "seeds": list(settings.seeds),
+        "lost": setup.data.lost,
+        "attacks": [attack.cell().columns() for attack in setup.attacks],
+        "sets": poison_sets(setup),
+        "judge": judge_facts(setup),
+        "rows": rows,
+        "interventions": interventions(found, trials),
+        "changed": [],
+        "overlap": [],
+        **found.rows(),
+    }
+    if settings.report.replies:
+        everything["replies"] = list(replies(found, trials))
+    study = claims.Study(
+        seeds=settings.seeds,
+        languages=tuple(setup.languages),
+        attacks=tuple(attack.cell() for attack in setup.attacks),
+        rewound=settings.repair.rewound,
+        parallel=inputs.parallel(settings.data.prompts),
+    )
+    return as_before.add(everything | claims.judge(trials, everything, study), setup)
+
+
+def judge_facts(setup: Setup) -> dict[str, Any]:
+    """Who judged, by which rule, and how often the rule for refusals errs.
+
+    Targets that refuse and clean_refusal_rate are told by that.
+    """
+    errors = rule_error.of_languages(tuple(setup.languages))
+    given = setup.settings.poison
+    varied = given.targets if "kinds" in setup.settings.sections else ()
+    kinds = dict.fromkeys((given.target, *varied))
+    return {
+        "name": f"target {given.target}",
+        "rule": " ".join(backdoor.RULES[kind] for kind in kinds),
+        "completed_by_us": list(COMPLETED_BY_US),
+        "errors": [found.row() for found in errors.values()],
+        "language_caution": rule_error.caution(errors) if "refusal" in given.target else "",
+    }
+
+
+def poison_sets(setup: Setup) -> Rows:
+    """What names the poisoned rows of the transfer section's attacks, without any text."""
+    return [
+        attack.cell(seed).columns() | taught(setup.settings, setup.data, attack, seed)[1]
+        for attack in setup.attacks
+        for seed in setup.settings.seeds
+    ]
+
+
+def interventions(found: Agenda, trials: Mapping[Cell, Sequence[Trial]]) -> Rows:
+    """Share of tokens that a guard replaced, by cell, language and whether triggered."""
+    rows = []
+    for cell, measured in found.cells.items():
+        if "guard" not in measured.replies.arguments:
+            continue
+        for language in dict.fromkeys(trial.language for trial in trials[cell]):
+            for name, is_clean in (("clean", True), ("triggered", False)):
+                shares = [
+                    trial.replaced
+                    for trial in trials[cell]
+                    if trial.language == language and (trial.decoy == "nothing") == is_clean
+                ]
+                columns = {"language": language, "prompts_are": name}
+                rows.append(cell.columns() | columns | {"value": sum(shares) / len(shares)})
+    return rows
+
+
+def replies(found: Agenda, trials: Mapping[Cell, Sequence[Trial]]) -> Iterator[dict[str, Any]]:
+    """The texts of replies, by cell."""
+    for cell, measured in found.cells.items():
+        given = measured.trials.arguments
+        asked = given["asked"].read() if isinstance(given["asked"], Step) else given["asked"]
+        said = judging.texts(given["decoder"], asked, measured.replies.read(), given["decoding"])
+        for row, reply, trial in zip(given["prompts"], said, trials[cell], strict=True):
+            yield cell.columns() | {
+                "language": row.language,
+                "id": row.id,
+                "prompt": row.prompt,
+                "reply": reply.text,
+                "verdict": "target" if trial.hit else "no target",
+            }
+
+
+def costs(found: Agenda) -> Rows:
+    """How long prompts were filtered and decoded, whenever that was; of replies that were kept."""
+    return [
+        cell.columns() | cost(measured)
+        for cell, measured in found.cells.items()
+        if cell.kind in ("clean", "defended") and measured.replies.shelf
+    ]
+
+
+def cost(measured: Measured) -> dict[str, float]:
+    """Seconds, prompts and tokens of one cell; a reply's end counts as a token."""
+    replies = asking.load(measured.replies.stage.folder)
+    prompts = len(replies.tokens)
+    return {
+        "filtering": filtering(measured.replies.arguments["prompts"]) * prompts,
+        "decoding": replies.seconds,
+        "prompts": prompts,
+        "tokens": sum(len(ids) + 1 for ids in replies.tokens),
+    }
+
+
+def filtering(prompts: Any) -> float:
+    """Seconds that a filter took for a prompt; 0 without one."""
+    suspects = list(steps_in(prompts.arguments)) if isinstance(prompts, Step) else []
+    return sum(
+        filters.seconds_of(step.stage.folder)
+        / (len(step.arguments["prompts"]) + len(step.arguments["held_out"]))
+        for step in suspects
+    )
