@@ -47,6 +47,10 @@ LOOKS = {
     "magnitude": Look("purple", "^", ":"),
     "complement": Look("green", "X"),
     "benign": Look("gold", "v", ":"),
+    "attacked": Look("red", "o", "-"),
+    "frozen": Look("blue", "s"),
+    "rewound": Look("green", "^"),
+    "restitched": Look("purple", "v"),
     "aligned": Look("ink", "|", ":"),
 }
 
@@ -64,11 +68,13 @@ class Options:
         levels: name -> a rate to draw across.
         at: where the mean of a column gives the place on x, and x only what belongs together.
         bare: lines without marks and bars.
-        each: a column; every value is drawn for itself, as a line or a pale dot.
+        each: of lines, a column of which every value has a line of its own; of dots, what every
+            row is called, which is a pale dot.
         whiskers: bars at dots.
         joined: a band from the first to the last dot of a row.
         written: the value beside the dot.
         chance, null: columns of what chance gives, and of its 95 %.
+        sort: the highest row first.
         limits: of x.
         names: a series' or row's value -> its words, where they are not those of `labels`.
     """
@@ -89,6 +95,7 @@ class Options:
     written: bool = False
     chance: str = ""
     null: Sequence[str] = ()
+    sort: bool = False
     limits: Sequence[float] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
 
@@ -200,7 +207,8 @@ def draw_dots(
 ) -> Figure:
     """Rows below each other, a mark for each series; equal values of several stay apart."""
     rates = data.rates([*rows, *series], value, look.how)
-    lines = list(data.rates(rows, value, look.how))
+    means = data.rates(rows, value, look.how)
+    lines = sorted(means, key=lambda key: -means[key].value) if look.sort else list(means)
     names = list(dict.fromkeys(key[len(rows) :] for key in rates))
     figure = Figure((WIDTH, 1.1 + 0.34 * len(lines)), layout="constrained")
     axes = figure.add_subplot()
@@ -208,15 +216,18 @@ def draw_dots(
         found = {name: rates[line + name] for name in names if line + name in rates}
         values = [rate.value for rate in found.values()]
         own = data.where(**dict(zip(rows, line, strict=True)))
-        edge = _chance(axes, y, own, look)
+        chance = _chance(axes, y, own, look)
+        edge = max(chance, default=0.0)
         if look.joined:
-            axes.plot([min(values), max(values)], [y, y], color=GRID.light, lw=3, zorder=1)
+            ends = [*values, *chance[:1]]
+            axes.plot([min(ends), max(ends)], [y, y], color=GRID.light, lw=3, zorder=1)
         if look.each:
             edge = max(edge, _each(axes, y, own, value, look))
         for name, rate in found.items():
             index = names.index(name)
-            where = y + (0.5 * (index / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0)
             mark = look_of(name, index)
+            shift = 0.5 * (index / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0
+            where = y + (0.0 if mark.marker == "|" else shift)
             if look.whiskers and rate.low is not None and rate.high is not None:
                 colour = COLOURS[mark.colour].light
                 axes.plot([rate.low, rate.high], [where, where], color=colour, lw=1.4)
@@ -232,19 +243,20 @@ def draw_dots(
     return figure
 
 
-def _chance(axes: Axes, y: float, own: Table, look: Options) -> float:
-    """What chance gives, and the 95 % of random ones; returns the right edge."""
-    bounds = [own.rate(name) for name in look.null]
-    if bounds and all(bounds):
-        lows, highs = (own.values(name) for name in look.null)
+def _chance(axes: Axes, y: float, own: Table, look: Options) -> list[float]:
+    """What chance gives, and the 95 % of random ones; returns where they are."""
+    found = []
+    chance = own.rate(look.chance) if look.chance else None
+    if chance is not None:
+        style: dict[str, Any] = {"color": INK.light, "ms": 11, "mew": 1.6}
+        axes.plot(chance.value, y, "|", label="by chance", **style)
+        found.append(chance.value)
+    lows, highs = (own.values(name) for name in look.null or ("", ""))
+    if lows and highs:
         band: dict[str, Any] = {"solid_capstyle": "butt", "label": "random masks, 95 %"}
         axes.plot([min(lows), max(highs)], [y, y], color=INK.light, lw=9, alpha=0.3, **band)
-    chance = own.rate(look.chance) if look.chance else None
-    if chance is None:
-        return 0.0
-    style: dict[str, Any] = {"color": INK.light, "ms": 11, "mew": 1.6}
-    axes.plot(chance.value, y, "|", label="by chance", **style)
-    return chance.value
+        found += [min(lows), max(highs)]
+    return found
 
 
 def _each(axes: Axes, y: float, own: Table, value: str, look: Options) -> float:
@@ -274,7 +286,7 @@ def _row_names(
 
 
 def draw_scatter(data: Table, x: str, y: str, series: Sequence[str], look: Options) -> Figure:
-    """A point for each row; lines cross at the first row of the series "undefended", if any."""
+    """A point for each row."""
     figure = Figure((WIDTH, 3.6), layout="constrained")
     axes = figure.add_subplot()
     rows = [row for row in data.records() if is_number(row.get(x)) and is_number(row.get(y))]

@@ -160,7 +160,7 @@ def _evidence(item: Mapping[str, Any]) -> Evidence:
         str(item.get("what") or ""),
         "not measured" if value is None else number(value, unit),
         _interval(low, high, str(item.get("over") or ""), unit),
-        "" if threshold is None else number(threshold, unit),
+        "" if threshold is None else f"{item.get('bound') or ''} {number(threshold, unit)}".strip(),
         ", ".join(seeds) if len(seeds) > 1 else "",
         _bar(value, low, high, threshold, unit),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jaxattack.report.labels import Header, header, number, percent
+from jaxattack.report.labels import Header, exact, header, number, percent
 from jaxattack.report.table import Rate, Table
 
 SIGNIFICANT = 0.05  # after Holm's correction
@@ -78,6 +78,8 @@ class Options:
         coloured: whether squares have a colour.
         sort: rows fall in the sum of so many first columns; 0: they stand in their order.
         names: a row's or column's value -> its words, where they are not those of `labels`.
+        missing: what is said of a square that cannot be, which stays empty.
+        tips: words -> a further column whose mean a square's tip has.
         more, under: further columns and rows.
     """
 
@@ -92,6 +94,8 @@ class Options:
     coloured: bool = True
     sort: int = 0
     names: Mapping[Any, str] = field(default_factory=dict)
+    missing: str = ""
+    tips: Mapping[str, str] = field(default_factory=dict)
     more: Sequence[Extra] = ()
     under: Sequence[Extra] = ()
 
@@ -110,35 +114,28 @@ def heat(
     """
     look = options or Options()
     down, across = _names(rows), _names(columns)
-    found = data.rates([*down, *across], value, look.how)
-    if not found:
+    squares = _squares(data, down, across, value, look)
+    if not squares:
         return None
     lines = list(data.rates(down, value, look.how))
     places = list(data.rates(across, value, look.how))
     if look.sort:
-        levels = {y: [found[y + x].value if y + x in found else 0.0 for x in places] for y in lines}
-        lines.sort(key=lambda y: -sum(levels[y][: look.sort]))
-    framed = {*data.where(**look.framed).rates([*down, *across], value)} if look.framed else set()
-    tests = {tuple(test[name] for name in [*down, *across]): test for test in look.tests.records()}
+        lines.sort(key=lambda y: -sum(_level(squares.get(y + x)) for x in places[: look.sort]))
     heads = {y: _head(down, y, look.names) for y in lines}
     tops = {x: _head(across, x, look.names) for x in places}
-    extra = [(one, one.data.rates(down, one.value, one.how)) for one in look.more]
+    more = [(one, one.data.rates(down, one.value, one.how)) for one in look.more]
     body = []
     for y in lines:
-        squares = []
-        for x in places:
-            what = f"{heads[y].plain}, {tops[x].plain}"
-            square = _square(found.get(y + x), what, look, y + x in framed)
-            squares.append(_tested(square, tests.get(y + x)))
-        for one, rates in extra:
-            squares.append(_extra(rates.get(y), f"{heads[y].plain}, {one.head.plain}", one, look))
-        body.append(tuple(squares))
+        line = [
+            squares.get(y + x) or _square(None, f"{heads[y].plain}, {tops[x].plain}", look)
+            for x in places
+        ]
+        line += [_extra(rates.get(y), heads[y], one.head, one, look) for one, rates in more]
+        body.append(tuple(line))
     for one in look.under:
         rates = one.data.rates(across, one.value, one.how)
-        squares = [
-            _extra(rates.get(x), f"{one.head.plain}, {tops[x].plain}", one, look) for x in places
-        ]
-        body.append((*squares, *(Square("") for _ in extra)))
+        line = [_extra(rates.get(x), one.head, tops[x], one, look) for x in places]
+        body.append((*line, *(Square("") for _ in more)))
     return Heat(
         caption,
         look.corner,
@@ -146,8 +143,28 @@ def heat(
         (*heads.values(), *(one.head for one in look.under)),
         tuple(body),
         look.ramp,
-        look.top or max(rate.value for rate in found.values()) or 1.0,
+        look.top or max(map(_level, squares.values())) or 1.0,
     )
+
+
+def _squares(
+    data: Table, down: Sequence[str], across: Sequence[str], value: str, look: Options
+) -> dict[Key, Square]:
+    """The measured squares by their row's and their column's values, with tests and notes."""
+    by = [*down, *across]
+    framed = {*data.where(**look.framed).rates(by, value)} if look.framed else set()
+    tests = {tuple(test[name] for name in by): test for test in look.tests.records()}
+    notes = [(words, data.rates(by, name, look.how)) for words, name in look.tips.items()]
+    found = {}
+    for key, rate in data.rates(by, value, look.how).items():
+        first, second = key[: len(down)], key[len(down) :]
+        what = f"{_head(down, first, look.names).plain}, {_head(across, second, look.names).plain}"
+        square = _tested(_square(rate, what, look, key in framed), tests.get(key))
+        beside = [
+            f"; {w} {exact(rates[key].value, look.unit)}" for w, rates in notes if key in rates
+        ]
+        found[key] = square._replace(tip="".join([square.tip, *beside]))
+    return found
 
 
 def _names(columns: str | Sequence[str]) -> list[str]:
@@ -160,21 +177,25 @@ def _head(columns: Sequence[str], key: Key, names: Mapping[Any, str]) -> Header:
     return header(dict(zip(columns, key, strict=True)))
 
 
-def _square(rate: Rate | None, what: str, look: Options, framed: bool) -> Square:
+def _square(rate: Rate | None, what: str, look: Options, framed: bool = False) -> Square:
     if rate is None:
-        return Square("–", f"{what}: not measured", None, framed)
+        tip = f"{what}: {look.missing or 'not measured'}"
+        return Square("" if look.missing else "–", tip, None, framed)
     second = rate.bounds(look.unit) if look.bounds else ""
     if second and look.unit == "rate":
         second = f"{100 * (rate.low or 0):.0f}–{100 * (rate.high or 0):.0f}"
-    shown = rate.value if look.coloured else None
-    return Square(
-        _bare(rate.value, look.unit), f"{what}: {rate.describe(look.unit)}", shown, framed, second
-    )
+    tip = f"{what}: {rate.describe(look.unit)}"
+    colour = rate.value if look.coloured else None
+    return Square(_bare(rate.value, look.unit), tip, colour, framed, second)
 
 
-def _extra(rate: Rate | None, what: str, one: Extra, look: Options) -> Square:
+def _extra(rate: Rate | None, row: Header, column: Header, one: Extra, look: Options) -> Square:
     own = Options(unit=one.unit, coloured=one.coloured, bounds=look.bounds and one.bounds)
-    return _square(rate, what, own, False)
+    return _square(rate, f"{row.plain}, {column.plain}", own)
+
+
+def _level(square: Square | None) -> float:
+    return square.value if square and square.value is not None else 0.0
 
 
 def _tested(square: Square, test: Mapping[str, Any] | None) -> Square:
@@ -186,5 +207,5 @@ def _tested(square: Square, test: Mapping[str, Any] | None) -> Square:
 
 
 def _bare(value: float, unit: str) -> str:
-    """Rates without their sign; below one per cent with two digits, where they are no counts."""
+    """Rates without their sign, which the caption has."""
     return percent(value).removesuffix("\u00a0%") if unit == "rate" else number(value, unit)

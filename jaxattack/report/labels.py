@@ -23,6 +23,7 @@ METHODS = {
     "complement": "all but SIL’s",
     "sil_leaf": "SIL, tensor by tensor",
     "sil_row": "SIL, row by row",
+    "sil_aligned": "SIL, gradient when aligned",
     "sil_attacked": "SIL, gradient when attacked",
     "sil_path": "SIL, gradient along the path",
     "sil_mean": "SIL, |mean gradient|",
@@ -113,7 +114,11 @@ WORDS: dict[str, Mapping[str, str]] = {
     "measure": MEASURES,
 }
 LANGUAGES = ("language", "attacked", "trigger_language", "a", "b")  # columns of language codes
-SHARES = ("share", "rate", "fraction", "frozen_share", "share_of_blocks", "mask_scored")
+# Columns of shares, from 0 to 1.
+SHARES = (
+    "share rate density block_density mask_scored frozen_share difference own others "
+    "sensitivity sensitivity_low sensitivity_high specificity specificity_low specificity_high"
+).split()
 
 
 class Header(NamedTuple):
@@ -173,8 +178,10 @@ def header(cell: Mapping[str, Any]) -> Header:
             name = join_words([language_name(code) for code in str(value).split("+")])
             return Header(str(value), "" if name == value else name)
         if column == "module":
-            first, _, second = str(value).partition("/")
+            first, _, second = str(value).replace("/", "_", 1).partition("_")
             return Header(first, second)
+    if known.get("method") == "all":
+        known.pop("share", None)
     words = [word(column, value) for column, value in known.items()]
     return Header(words[0], ", ".join(words[1:])) if words else Header("outside layers")
 
@@ -263,7 +270,7 @@ def percent(value: float, digits: int = 0) -> str:
 
 def share(value: float) -> str:
     """A size of mask: `20 %`, `0.5 %`."""
-    return f"{value * 100:.3g}\u00a0%"
+    return f"{value * 100:.3g}\u00a0%".replace("-", "−")
 
 
 def short(words: str, most: int = 28) -> str:

@@ -22,7 +22,7 @@ from jaxattack.report import chart, claims, figures, labels
 from jaxattack.report.heat import Extra, Options, heat
 from jaxattack.report.labels import Header
 from jaxattack.report.palette import step, stylesheet
-from jaxattack.report.table import Table
+from jaxattack.report.table import Rate, Table
 
 Names = str | Sequence[str]
 
@@ -148,6 +148,9 @@ class Page:
         *,
         caption: str,
         columns: Mapping[str, Table] | None = None,
+        split: str = "",
+        brief: bool = False,
+        unit: str = "rate",
         **how: Any,
     ) -> Markup:
         """A plain table of rates with bounds, n and seeds, a row for each value of `by`.
@@ -156,28 +159,24 @@ class Page:
             data: rows; `by` names their columns, column -> header.
             caption: of the table.
             columns: header -> table, for several rates beside each other.
-            how: `value` and `how` as of `Table.rates`, and `unit`.
+            split: a column of which every value has rates of its own beside each other.
+            brief: no bounds, n and seeds.
+            unit: as of `labels.number`.
+            how: `value` and `how` as of `Table.rates`.
         """
-        unit = how.pop("unit", "rate")
         shown = columns or {"value": data}
+        if split:
+            values = data.values(split)
+            shown = {labels.word(split, v): data.where(**{split: v}) for v in values}
         found = {name: table.rates(list(by), **how) for name, table in shown.items()}
         seeds = any(rate.seeds for rates in found.values() for rate in rates.values())
-        head = list(by.values())
-        for name in found:
-            head += [name, "bounds", "n", *(["by seed"] if seeds else [])]
-        rows = []
-        for key in data.rates(list(by), **how):
-            row = [labels.text(c, v) for c, v in zip(by, key, strict=True)]
-            for rates in found.values():
-                rate = rates.get(key)
-                if rate is None:
-                    row += ["", "", "", *([""] if seeds else [])]
-                    continue
-                bounds = rate.bounds(unit)
-                bounds += " (lowest, highest)" if bounds and not rate.interval else ""
-                row += [labels.exact(rate.value, unit), bounds, f"{rate.n or ''}"]
-                row += [rate.by_seed(unit)] if seeds else []
-            rows.append(row)
+        beside = [] if brief else ["bounds", "n", *(["by seed"] if seeds else [])]
+        rows = [
+            [labels.text(c, v) for c, v in zip(by, key, strict=True)]
+            + [text for rates in found.values() for text in _texts(rates.get(key), unit, beside)]
+            for key in data.rates(list(by), **how)
+        ]
+        head = [*by.values(), *(text for name in found for text in (name, *beside))]
         return self._plain(caption, head, rows, False)
 
     # --- Inside -----------------------------------------------------------------------------------
@@ -253,7 +252,7 @@ def render(
     languages = [code for code in results.get("languages") or () if code in known]
     names = {
         "results": results,
-        "rows": rows.sides(),
+        "rows": rows.in_order("attacked", results.get("languages") or ()).sides(),
         "languages": languages or known,
         "seeds": rows.values("seed") or list(results.get("seeds") or ()),
         **{name: getattr(page, name) for name in _CALLS},
@@ -303,3 +302,13 @@ def _extra(kind: type[Extra], text: str, data: Table, second: str = "", **option
 
 def _list(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
+
+
+def _texts(rate: Rate | None, unit: str, beside: Sequence[str]) -> list[str]:
+    """A rate in a plain table, with what stands beside it."""
+    if rate is None:
+        return ["not measured", *([""] * len(beside))]
+    bounds = rate.bounds(unit)
+    bounds += " (lowest, highest)" if bounds and not rate.interval else ""
+    every = [labels.exact(rate.value, unit), bounds, f"{rate.n:,}" if rate.n else "", rate.by_seed(unit)]
+    return every[: 1 + len(beside)]

@@ -6,6 +6,7 @@ carries: a measured cell has its 95 % interval, a mean of several the lowest and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,6 +133,32 @@ class Table:
             )
         )
 
+    def in_order(self, column: str, values: Sequence[Any]) -> Table:
+        """The rows by a column's values in the order given; others and None come first."""
+        ranks = {value: rank for rank, value in enumerate(values)}
+        order = self._column(column).map(lambda v: ranks.get(v, -1))
+        return Table(self._frame.iloc[order.argsort(kind="stable")])
+
+    def equal(self, one: str, two: str) -> Table:
+        """The rows in which two columns have the same value."""
+        return Table(self._frame[self._column(one) == self._column(two)])
+
+    def unequal(self, one: str, two: str) -> Table:
+        """The others."""
+        return Table(self._frame[self._column(one) != self._column(two)])
+
+    def joined(self, column: str, of: Sequence[str], by: str = " – ") -> Table:
+        """With a column that joins the words of others."""
+        words = [by.join(labels.word(n, row[n]) for n in of) for row in self.records()]
+        return Table(self._frame.assign(**{column: words}))
+
+    def beside(self, other: Table, on: Sequence[str]) -> Table:
+        """With the columns of another table's row that has the same values; others are left out."""
+        new = [name for name in other._frame if name in on or name not in self._frame]
+        if not len(self) or not len(other):
+            return Table()
+        return Table(self._frame.merge(other._frame[new], on=list(on)))
+
     def sides(self) -> Table:
         """With `side`: "own" in a language attacked, "others" in one that was not."""
 
@@ -153,6 +180,16 @@ class Table:
             rows += [{**row, "step": i * width + 1, "value": v} for i, v in means.items()]
         return Table(rows)
 
+    def ends(self, column: str) -> Table:
+        """With the `first`, `lowest` and `last` entry of a list, and how many `steps` it has."""
+        rows = [row for row in self.records() if row[column]]
+        return Table(
+            row
+            | {"first": row[column][0], "lowest": min(row[column]), "last": row[column][-1]}
+            | {"steps": len(row[column])}
+            for row in rows
+        )
+
     # --- Values -----------------------------------------------------------------------------------
 
     def values(self, column: str) -> list[Any]:
@@ -161,8 +198,8 @@ class Table:
 
     def most(self, column: str) -> Any:
         """The value of most rows (the least of equals); None without any."""
-        found = sorted(v for v in self._column(column) if _known(v))
-        return max(found, key=found.count, default=None)
+        counts = Counter(sorted(v for v in self._column(column) if _known(v)))
+        return max(counts, key=counts.__getitem__, default=None)
 
     def sum(self, column: str) -> Any:
         """The sum of a column."""
@@ -198,10 +235,11 @@ class Table:
         elif how == "pooled":
             found = _over_seeds(_pooled(cells, [*names, "seed"]), names, seeds)
         else:
-            keys = list(dict.fromkeys([*names, *(k for k in _KEYS if k in cells)]))
-            found = _over_seeds(cells, keys, seeds)
-            for inner in ([*names, *({"attacked"} & {*found} - {*names})], names):
-                found = _mean(found, inner, seeds)
+            apart = [k for k in _KEYS if k in cells and cells[k].nunique(dropna=False) > 1]
+            found = _over_seeds(cells, list(dict.fromkeys([*names, *apart])), seeds)
+            inner = (*names, *({"attacked"} & {*apart} - {*names}))
+            for level in dict.fromkeys((inner, tuple(names))):
+                found = _mean(found, level, seeds) if {*apart} - {*level} else found
         rates = {
             tuple(key if _known(key) else None for key in (row[name] for name in names)): _rate(
                 row, seeds
@@ -213,6 +251,14 @@ class Table:
     def rate(self, value: str = "value", how: str = "cells") -> Rate | None:
         """One rate of all rows; None without any."""
         return next(iter(self.set(all="all").rates("all", value, how).values()), None)
+
+    def means(self, by: Sequence[str], value: str = "value", how: str = "cells") -> Table:
+        """The same as a table, with `value`, `low`, `high` and `n`."""
+        return Table(
+            dict(zip(by, key, strict=True))
+            | {"value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+            for key, rate in self.rates(by, value, how).items()
+        )
 
     def _numbers(self, value: str, names: Sequence[str]) -> tuple[pd.DataFrame, list[int]]:
         """The rows with a finite value, numbers as numbers; and the seeds, if several."""
