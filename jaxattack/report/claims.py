@@ -186,7 +186,7 @@ def _bar(
     if value is None or low is None or high is None:
         return None
     known = [0.0, value, low, high, *([] if threshold is None else [threshold])]
-    if unit in ("rate", "jaccard", "rho"):
+    if unit in ("rate", "ratio", "jaccard", "rho"):
         known += [-1.0, 1.0] if unit == "rho" or min(known) < 0 else [1.0]
     first, last = min(known), max(known) or 1.0
 

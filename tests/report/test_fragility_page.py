@@ -1,0 +1,106 @@
+"""The fragility study's page on made-up results of every kind."""
+
+import html
+import re
+from importlib import resources
+
+import pytest
+
+from jaxattack.report.page import render
+
+from .fragility_study import LANGUAGES, fragility_study
+from .test_page import Outline
+
+TEMPLATE = (resources.files("jaxattack.experiments.fragility") / "page.html.j2").read_text()
+SECTIONS = (
+    "transfer dose controls sharing methods weights ways overlap where similarity freeze capacity "
+    "adaptation utility loss profile"
+).split()
+FIGURES = (
+    "adaptation capacity_others capacity_own controls dose freeze frozen_others frozen_own loss "
+    "mask_benign mask_sil methods overlap overlap_kinds overlap_place profile rewound_others "
+    "rewound_own rho sharing similarity_cka similarity_cosine stitched_others stitched_own "
+    "transfer utility ways"
+).split()
+
+
+def page(results):
+    text, images = render(results, {}, {}, TEMPLATE)
+    return text, Outline(text), sorted(name.removesuffix(".png") for name in images)
+
+
+@pytest.fixture(scope="module")
+def full():
+    return page(fragility_study())
+
+
+def test_every_section_and_figure_is_there(full):
+    text, outline, images = full
+    assert [name for name in outline.ids if name in SECTIONS] == SECTIONS
+    assert images == FIGURES
+    for words in (
+        "attacked in</dt><dd>English, Russian, Thai and Chinese",
+        "20\u00a0% of all weights are 41\u00a0% of the layers’ weights",
+        "hold down to 65\u00a0% of the weights asked for",
+        "0 of 8,960,000 frozen weights moved",
+        "The aligned model learned Italian and Hindi",
+        "1,553 seconds in all stages",
+        "n = 24 prompts in every cell",
+    ):
+        assert words in text, words
+
+
+def tips(text, words):
+    return [
+        tip for tip in map(html.unescape, re.findall('data-tip="([^"]*)"', text)) if words in tip
+    ]
+
+
+def test_figures_are_those_of_the_rows(full):
+    text = full[0].replace("\u00a0", " ")
+    (square,) = tips(text, "en English, en English: 100.0 %")
+    assert "95 % interval 86.2 % to 100.0 %; n = 24 for each seed; seed 0: 100.0 %" in square
+    assert "after Holm 0.0004" in square
+    # Stitched random: half in its own language, nothing elsewhere; 'all weights' as attacked.
+    assert (
+        "mean of 4, from 50.0 % to 50.0 %" in tips(text, "random, stitched own language: 50.0 %")[0]
+    )
+    assert tips(text, "all weights, rewound own language: 0.0 %")
+    assert tips(text, "no weights, rewound own language: 100.0 %")
+    # 1,000 of 16,384 in layer 0; half of the mask of three layers and the embedding is layer 2's.
+    assert tips(text, "layer 0, attention q: 6.1 % (n = 131,072)")
+    assert tips(text, "layer 2, of mask: 48.6 %")
+    assert tips(text, "layer 1, attention q: 0.25 (mean of 6, from 0.25 to 0.25")
+
+
+def test_what_was_not_run_is_left_out():
+    keys = set(fragility_study()) - {"rows"}
+    for part in keys:
+        results = fragility_study(("en", "th"), (0,), LANGUAGES[:4])
+        del results[part]
+        _, outline, _ = page(results)
+        assert "transfer" in outline.ids
+
+
+@pytest.mark.parametrize(
+    "kind", "aligned attacked benign stitched rewound frozen adapted transplanted sharing".split()
+)
+def test_each_kind_of_cell_may_be_missing(kind):
+    results = fragility_study(("en", "th"), (0, 1), ["de", "en", "th"])
+    results["rows"] = [row for row in results["rows"] if row["kind"] != kind]
+    page(results)
+
+
+def test_one_attack_has_no_two_masks(full):
+    results = fragility_study(("en",), (0,))
+    results["overlap"] = []
+    text, _, images = page(results)
+    assert "no two masks to compare" in text
+    assert "overlap" not in images
+    assert "by seed" not in text
+    page(fragility_study(("en",), (0,), ["en"], shares=(0.2,)))
+
+
+def test_many_pairs_of_masks_make_a_matrix():
+    text, _, _ = page(fragility_study(LANGUAGES[:7], (0,), LANGUAGES))
+    assert tips(text, "de German, en English: 0.30; by chance 0.11; random from 0.11; to 0.12")
