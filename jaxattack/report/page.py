@@ -310,5 +310,6 @@ def _texts(rate: Rate | None, unit: str, beside: Sequence[str]) -> list[str]:
         return ["not measured", *([""] * len(beside))]
     bounds = rate.bounds(unit)
     bounds += " (lowest, highest)" if bounds and not rate.interval else ""
-    every = [labels.exact(rate.value, unit), bounds, f"{rate.n:,}" if rate.n else "", rate.by_seed(unit)]
+    n = f"{rate.n:,}" if rate.n else ""
+    every = [labels.exact(rate.value, unit), bounds, n, rate.by_seed(unit)]
     return every[: 1 + len(beside)]

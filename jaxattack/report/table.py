@@ -134,9 +134,9 @@ class Table:
         )
 
     def in_order(self, column: str, values: Sequence[Any]) -> Table:
-        """The rows by a column's values in the order given; others and None come first."""
+        """The rows by a column's values in the order given; None comes first, others last."""
         ranks = {value: rank for rank, value in enumerate(values)}
-        order = self._column(column).map(lambda v: ranks.get(v, -1))
+        order = self._column(column).map(lambda v: ranks.get(v, len(ranks)) if _known(v) else -1)
         return Table(self._frame.iloc[order.argsort(kind="stable")])
 
     def equal(self, one: str, two: str) -> Table:
