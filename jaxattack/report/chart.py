@@ -41,6 +41,7 @@ class Look(NamedTuple):
 LOOKS = {
     "own": Look("red", "o", "-"),
     "others": Look("blue", "s", "--"),
+    "all": Look("green", "D", ":"),
     "sil": Look("blue", "o", "-"),
     "random": Look("grey", "s", "--"),
     "matched_random": Look("orange", "D", "-."),

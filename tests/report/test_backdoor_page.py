@@ -157,7 +157,7 @@ def test_transfer_has_all_attacks_and_the_control(page):
     heat = heats(page)["Attack success in per cent, each language asked with its own trigger"]
     rows = list(dict.fromkeys(row for row, _ in heat))
     own = {"en English": ["en"], "th Thai": ["th"], "es+id Spanish and Indonesian": ["es", "id"]}
-    assert rows == [*own, "none (clean training)"]
+    assert rows == [*own, "none"]
     for row, codes in own.items():
         marked = [c.split()[0] for (r, c), square in heat.items() if r == row
                   if "marked" in square[3]]  # fmt: skip
@@ -167,8 +167,8 @@ def test_transfer_has_all_attacks_and_the_control(page):
     for part in ("95 % interval", "n = 24 for each seed", "seed 1: 62.5 %", "after Holm 0.03"):
         assert part in tip
     assert heat["en English", "de German"][0] == "44*"
-    assert heat["en English", "mean not poisoned"][:2] == ("61", "56–66")
-    assert heat["none (clean training)", "mean not poisoned"][0] == "0"
+    assert heat["en English", "mean others"][:2] == ("61", "56–66")
+    assert heat["none", "mean others"][0] == "0"
 
 
 def test_tests_that_say_nothing_have_no_star():
