@@ -17,6 +17,8 @@ def add(tables: dict[str, Any]) -> dict[str, Any]:
         row["fraction"] = row["share"]
     for row in tables.get("capacity", ()):
         row["language"] = row["attacked"]
+    for row in tables.get("tests", ()):
+        row["attack"] = row["attacked"]
     for row in tables.get("adaptation", ()):
         row["how"] = row["model"]
     return tables

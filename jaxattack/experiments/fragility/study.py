@@ -14,7 +14,7 @@ from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
 from jaxattack.evaluate.judges import JUDGES
-from jaxattack.experiments import agenda, inputs, judging, named, plan, tuning, writing
+from jaxattack.experiments import agenda, inputs, judging, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
 from jaxattack.experiments.cell import Cell
@@ -309,8 +309,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         localized=data.localized,
         share=setup.share,
     )
-    judged = named.with_names(claims.judge(trials, everything, about))
-    return as_before.add(everything | judged)
+    return as_before.add(everything | claims.judge(trials, everything, about))
 
 
 def rule_errors(
