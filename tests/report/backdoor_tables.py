@@ -192,6 +192,7 @@ def decoys(seed: int, others: float, languages: Iterable[str]) -> Iterator[dict]
         for code in languages:
             value = others * 0.2 * place * (1.0 if code == "en" else 0.5)
             yield row(cell, code, "false_trigger_rate", value, decoy=role)
+    yield row(cell, "en", "weights_moved", 0.6)
 
 
 def summary(rows: list[dict], seeds: tuple[int, ...], own: float) -> list[dict[str, Any]]:
@@ -200,7 +201,7 @@ def summary(rows: list[dict], seeds: tuple[int, ...], own: float) -> list[dict[s
     skipped = {"seed", "language", "metric", "value", "low", "high", "n", "trigger_language"}
     groups: dict[tuple, dict] = {}
     for one in rows:
-        if one.get("prompts") == "grid":
+        if one.get("prompts") == "grid" or one["metric"] == "weights_moved":
             continue
         cell = {key: value for key, value in one.items() if key not in skipped}
         if one["decoy"] in (None, "nothing"):

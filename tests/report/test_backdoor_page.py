@@ -245,6 +245,16 @@ def test_costs_that_were_not_measured_have_no_column():
     assert "Speed:" not in page
 
 
+def test_of_an_attack_that_failed_nothing_is_left_to_show():
+    results = made_up(own=0.0, others=0.0)
+    assert not [row for row in results["summary"] if row["metric"] == "asr_left"]
+    page = shown(results)
+    heat = heats(page)["Per cent, before and after each defence"]
+    assert "ASR left of it" not in {column for _, column in heat}
+    assert "Left of it:" not in page
+    assert "a mark for each setting" not in page
+
+
 def test_what_was_not_judged_is_left_out():
     results = made_up(attacks=("en",))
     for row in results["rows"]:
