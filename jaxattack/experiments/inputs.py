@@ -8,7 +8,7 @@ import hashlib
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -112,23 +112,6 @@ _PIECE = 1 << 26  # bytes hashed at a time, by each of the threads
 _HASHERS = 4
 
 
-def weights_again(
-    params: Tree, directory: pathlib.Path, settings: Any, mesh: Mesh
-) -> Callable[[], Tree]:
-    """Gives the weights that were loaded; when asked again it loads them again.
-
-    So nobody needs to hold them for the time in between.
-    """
-    loaded = [params]
-
-    def load() -> Tree:
-        if loaded:
-            return loaded.pop()
-        return load_model(directory, settings.dtype, mesh, settings.remat, settings.attention)[1]
-
-    return load
-
-
 def model_fingerprint(directory: pathlib.Path) -> str:
     """A hash of every byte of a checkpoint's weights, config, tokenizer and template files.
 
@@ -159,26 +142,6 @@ def device_lines(mesh: Any) -> list[str]:
     if mesh.size <= here:
         return []
     return [f"devices    config.mesh needs {mesh.size}; here are {here}"]
-
-
-def lineage(directory: pathlib.Path, settings: Any, mesh: Any) -> dict[str, Any]:
-    """What decides the numbers that a checkpoint's weights give: all that is derived inherits it.
-
-    Args:
-        directory: the checkpoint's.
-        settings: of any study: tokenizer, number type, attention, rematerialisation.
-        mesh: the devices' axes, their sizes resolved.
-    """
-    named = settings.tokenizer
-    tokenizer = {"tokenizer": model_fingerprint(tokenizer_directory(named))} if named else {}
-    return {
-        "model": model_fingerprint(directory),
-        **tokenizer,
-        "dtype": settings.dtype,
-        "attention": settings.attention,
-        "remat": settings.remat,
-        "mesh": dict(mesh.shape),
-    }
 
 
 def checkpoint(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from jax.sharding import AbstractMesh
 
 from jaxattack import sharding, tree
-from jaxattack.experiments.stages import CALIBRATION_BATCH
+from jaxattack.experiments.locating import CALIBRATION_BATCH
 from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
 from jaxattack.tree import Tree

@@ -59,22 +59,3 @@ def test_a_model_adapted_elsewhere_gets_the_attack_vector(study, tiny, tmp_path)
             for metric in ("violation_rate", "valid_reply_rate"):
                 found = rates[f"transplanted/{code}/{name}-all@1", language, metric]
                 assert found == rates[f"attacked/{code}", language, metric]
-
-
-def test_variants_of_equal_weights_are_measured_once(tmp_path):
-    from types import SimpleNamespace
-
-    from jaxattack.experiments import wanted
-    from jaxattack.experiments.lazy import Lazy
-    from jaxattack.experiments.settings import Settings
-
-    subject = SimpleNamespace(prompts=[], asked="x")
-    setup = SimpleNamespace(root=tmp_path, settings=Settings())
-    names = {"a": "w", "b": "w", "c": "v"}
-    variants = [
-        wanted.Variant(name, 0, Lazy({"model": weights}, dict), subject)
-        for name, weights in names.items()
-    ]
-    found = wanted.measured_once(setup, variants)
-    assert found["a", 0] is found["b", 0]
-    assert found["a", 0].id != found["c", 0].id

@@ -11,9 +11,13 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.templates import PLAIN
 from jaxattack.data.tokens import prompt_text, prompt_tokens
 from jaxattack.errors import UserError
-from jaxattack.experiments import stages, writing
-from jaxattack.experiments.lazy import Lazy, Memo
+from jaxattack.experiments import writing
+from jaxattack.experiments.asking import Decoding, replies
+from jaxattack.experiments.bench import Bench, Decoder
+from jaxattack.experiments.locating import Seen, gradient
 from jaxattack.experiments.settings import Settings, WrappedTemplate
+from jaxattack.experiments.step import Step, Values
+from jaxattack.experiments.tuning import Course, recipe_of, tuned
 from jaxattack.models.transformer import abstract_params
 
 DATED = (
@@ -89,34 +93,35 @@ def test_a_wrapper_serves_a_base_model(small_tokenizer, tmp_path, wrapper, text)
 
 
 def test_training_and_asking_know_how_they_were_written(tiny, dated, tmp_path):
-    def setup(tokenizer, **changed):
-        subject = stages.Subject(tiny.model, tokenizer, PAIRS)
-        like = abstract_params(tiny.model)
-        settings = Settings(**changed)
-        known = {"restricted": {"en": PAIRS}, "benign": {}}
-        nothing = {"restricted": None, "benign": None}
-        return stages.Setup(tmp_path, settings, subject, Lazy({}, lambda: like), like, known,
-                            nothing, ("en",), ("en",), Memo())  # fmt: skip
+    def ids(tokenizer):
+        values, like = Values(), abstract_params(tiny.model)
+        decoder, start = Decoder(tiny.model, tokenizer), Step(abstract_params, {}, values)
+        bench = Bench(tmp_path, values, decoder, start, like, "float32")
+        course = Course(tuple(PAIRS), recipe_of(Settings().attack, "max_length"), 0, ("en",))
+        seen = Seen(tuple(PAIRS), 64)
+        return (
+            tuned(bench, course, "attack", "en").id,
+            gradient(bench, start, seen, "en").id,
+            replies(bench, start, decoder, PAIRS, Decoding(4, 8), "en").id,
+        )
 
-    found = []
-    for options in (
-        WrappedTemplate(date="2026-01-02"), WrappedTemplate(date="2026-01-03"),
-        WrappedTemplate(date="2026-01-02", arguments='{"loud": true}'),
-        WrappedTemplate(date="2026-01-02"),
-    ):  # fmt: skip
-        one = setup(writing.writer(options, dated, tmp_path))
-        attack = stages.attack(one, ["en"], 0)
-        gradient = stages.gradient(one, one.aligned, PAIRS)
-        found.append((attack.lineage["stage"], gradient.lineage["stage"], one.subject.asked))
+    found = [
+        ids(writing.writer(options, dated, tmp_path))
+        for options in (
+            WrappedTemplate(date="2026-01-02"),
+            WrappedTemplate(date="2026-01-03"),
+            WrappedTemplate(date="2026-01-02", arguments='{"loud": true}'),
+            WrappedTemplate(date="2026-01-02"),
+        )
+    ]
     assert found[3] == found[0]
-    for i in range(3):
-        assert len({ids[i] for ids in found}) == 3
+    for own in zip(*found, strict=True):
+        assert len(set(own)) == 3
     # A checkpoint whose template asks for no day does not change with it.
     plain = [
-        stages.attack(setup(writing.writer(WrappedTemplate(date=day), tiny.tokenizer, tmp_path)),
-                      ["en"], 0).lineage["stage"]
+        ids(writing.writer(WrappedTemplate(date=day), tiny.tokenizer, tmp_path))
         for day in ("2026-01-02", "2026-01-03")
-    ]  # fmt: skip
+    ]
     assert plain[0] == plain[1]
 
 
