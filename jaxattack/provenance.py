@@ -117,8 +117,12 @@ def source_of(module: str) -> str:
             (path,) if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         ):
             whole.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0")
-            whole.update(hashlib.sha256(file.read_bytes()).digest())
+            whole.update(hashlib.sha256(_content(file)).digest())
     return whole.hexdigest()[:12]
+
+
+def _content(file: pathlib.Path) -> bytes:
+    return file.read_bytes()
 
 
 def _closure(module: str) -> set[pathlib.Path]:
@@ -146,8 +150,9 @@ def _beneath(path: pathlib.Path) -> tuple[frozenset[pathlib.Path], frozenset[pat
             imported |= {file for alias in node.names if (file := _file_of(alias.name))}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts.add(node.value)
-    beside = (place for place in path.parent.iterdir() if place.suffix not in (".py", ".pyc"))
-    return frozenset(imported), frozenset(place for place in beside if place.name in texts)
+    beside = (place for place in path.parent.iterdir() if place.name in texts)
+    data = (place for place in beside if not (place / "__init__.py").exists())
+    return frozenset(imported), frozenset(place for place in data if place.suffix != ".py")
 
 
 def _file_of(name: str) -> pathlib.Path | None:

@@ -21,7 +21,7 @@ from jaxattack.errors import UserError
 from jaxattack.localize import masks, scores
 from jaxattack.models.transformer import Transformer
 from jaxattack.train import losses
-from jaxattack.train.loop import LossFn
+from jaxattack.train.losses import LossFn
 from jaxattack.tree import Tree
 
 

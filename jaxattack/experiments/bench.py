@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxattack import checkpoint, sharding, tree
+from jaxattack.data.dialogues import Example, fingerprint
 from jaxattack.experiments.step import Input, Shelf, Step, Values
 from jaxattack.models import pretrained
 from jaxattack.models.transformer import Transformer
@@ -127,3 +128,8 @@ def weights_of(checkpoint: Checkpoint, dtype: str, attention: str, remat: str, m
     return pretrained.load_pretrained(
         checkpoint.directory, dtype, mesh, remat=remat, attention=attention
     )[1]
+
+
+def ids(examples: Sequence[Example]) -> list[dict[str, str]]:
+    """What names examples without their text."""
+    return [{"id": e.id, "language": e.language, "hash": fingerprint([e])} for e in examples]

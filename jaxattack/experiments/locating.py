@@ -15,9 +15,8 @@ from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Arrays, Example, encode_pairs
 from jaxattack.errors import UserError
-from jaxattack.experiments.bench import Bench, Decoder, Stored, rounded
+from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, rounded
 from jaxattack.experiments.step import Input, Step
-from jaxattack.experiments.tuning import ids
 from jaxattack.localize import importance, masks, scores
 from jaxattack.localize.storage import load_mask, save_mask
 from jaxattack.train import losses

@@ -190,7 +190,7 @@ def run_leg(
     """
     phase: Phase = getattr(settings, name)
     sharing = settings.sharing
-    loss_fn: loop.LossFn = losses.answer_loss
+    loss_fn: losses.LossFn = losses.answer_loss
     if sharing.contrast:
         loss_fn = functools.partial(
             contrast.shared_answer_loss, weight=sharing.contrast, layer=sharing.layer

@@ -15,7 +15,7 @@ import numpy as np
 from jaxattack import checkpoint, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
-from jaxattack.experiments.bench import Bench, Decoder, Stored, kept_type
+from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, kept_type
 from jaxattack.experiments.step import Input, Step
 from jaxattack.localize import masks
 from jaxattack.train import loop, optimizer
@@ -189,11 +189,6 @@ def moved_of(weights: Step) -> dict[str, Any] | None:
 def key_of(own: Any) -> jax.Array:
     """The key of what a step does at random: its own, as what determines the step is."""
     return jax.random.key(int(workdir.digest(own)[:7], 16))
-
-
-def ids(examples: Sequence[Example]) -> list[dict[str, str]]:
-    """What names examples without their text."""
-    return [{"id": e.id, "language": e.language, "hash": fingerprint([e])} for e in examples]
 
 
 def chosen(

@@ -20,7 +20,7 @@ from jaxattack.models.moments import MOMENTS
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.train import losses
-from jaxattack.train.loop import LossFn
+from jaxattack.train.losses import LossFn
 from jaxattack.tree import Tree
 
 SPARE = 1 << 28  # bytes of activations on a device that are kept without a thought

@@ -20,11 +20,10 @@ from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.train import losses
+from jaxattack.train.losses import LossFn
 from jaxattack.train.optimizer import Settings, make_optimizer
 from jaxattack.tree import Tree
 
-# (model, params, batch) -> mean over the batch's answer tokens; with a `base` it comes fourth.
-LossFn = Callable[..., jax.Array]
 Types = tuple[str, ...]  # of a tree's leaves
 GROWTH = 1e3  # of the largest weight, beyond which training has destroyed a model
 

@@ -23,7 +23,7 @@ from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.transformer import Transformer
 from jaxattack.train import loop, losses
-from jaxattack.train.loop import LossFn
+from jaxattack.train.losses import LossFn
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
 

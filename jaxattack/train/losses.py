@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from jaxattack.models.transformer import Transformer, head, hidden_states, look_up
 from jaxattack.train.cross_entropy import cross_entropy
 from jaxattack.tree import Tree
+
+# (model, params, batch) -> mean over the batch's answer tokens; with a `base` it comes fourth.
+LossFn = Callable[..., jax.Array]
 
 
 def predicted(batch: Tree) -> jax.Array:
