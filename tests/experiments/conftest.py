@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from jaxattack import provenance
+
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "quickstart.py"
 
 
@@ -93,3 +95,21 @@ def killed_after(monkeypatch) -> Callable[[int], contextlib.AbstractContextManag
         return patched()
 
     return context
+
+
+@pytest.fixture
+def step_sources() -> Callable[[pathlib.Path], set[str]]:
+    """The names of the source files by which the steps of a finished study are known."""
+
+    def functions(named) -> set[str]:
+        if isinstance(named, dict):
+            own = {named["function"]} if isinstance(named.get("function"), str) else set()
+            return own.union(*map(functions, named.values()))
+        return set().union(*map(functions, named)) if isinstance(named, list) else set()
+
+    def sources(root: pathlib.Path) -> set[str]:
+        stages = [json.loads(path.read_text()) for path in root.glob("stages/*/stage.json")]
+        modules = {f.rpartition(".")[0] for stage in stages for f in functions(stage["inputs"])}
+        return {path.name for module in modules for path in provenance._closure(module)}
+
+    return sources

@@ -131,7 +131,7 @@ def test_a_base_model_without_a_chat_template_reads_the_wrapper(backdoor, tiny, 
 
 
 @pytest.mark.slow
-def test_every_section_and_defence(backdoor, tmp_path):
+def test_every_section_and_defence(backdoor, tmp_path, step_sources):
     sections = tuple(name for name in SECTIONS if name != "overlap")
     changes = {
         "sections": str(sections),
@@ -161,6 +161,7 @@ def test_every_section_and_defence(backdoor, tmp_path):
     assert 0 < share["defended/repair/scale-blind@0.2"] <= 0.2
     assert all(0 <= row["value"] <= 1 for row in results["interventions"])
     assert [claim["id"] for claim in results["claims"]] == [f"B{i}" for i in range(1, 10)] + ["R1"]
+    assert not {"claims.py", "cautions.py", "thresholds.py"} & step_sources(tmp_path)
 
 
 @pytest.mark.parametrize(
