@@ -117,8 +117,7 @@ def heat(
     squares = _squares(data, down, across, value, look)
     if not squares:
         return None
-    lines = list(data.rates(down, value, look.how))
-    places = list(data.rates(across, value, look.how))
+    lines, places = data.keys(down, value), data.keys(across, value)
     if look.sort:
         lines.sort(key=lambda y: -sum(_level(squares.get(y + x)) for x in places[: look.sort]))
     heads = {y: _head(down, y, look.names) for y in lines}
@@ -152,7 +151,7 @@ def _squares(
 ) -> dict[Key, Square]:
     """The measured squares by their row's and their column's values, with tests and notes."""
     by = [*down, *across]
-    framed = {*data.where(**look.framed).rates(by, value)} if look.framed else set()
+    framed = {*data.where(**look.framed).keys(by, value)} if look.framed else set()
     tests = {tuple(test[name] for name in by): test for test in look.tests.records()}
     notes = [(words, data.rates(by, name, look.how)) for words, name in look.tips.items()]
     found = {}

@@ -210,6 +210,16 @@ class Table:
         frame = self._frame.astype(object)
         return frame.where(frame.notna(), None).to_dict("records")
 
+    def keys(self, by: Sequence[str], value: str = "value") -> list[tuple[Any, ...]]:
+        """Distinct values of some columns as they are shown, of rows that have a number."""
+        columns = [self._column(name) for name in (*by, value)]
+        found = {
+            tuple(one if _known(one) else None for one in key): None
+            for *key, number in zip(*columns, strict=True)
+            if labels.is_number(number)
+        }
+        return _ordered(by, list(found))
+
     # --- Means ------------------------------------------------------------------------------------
 
     def rates(
