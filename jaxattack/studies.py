@@ -9,6 +9,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -85,10 +86,11 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
         workdir.write_json(root / "results.json", results)
         workdir.write_json(root / "manifest.json", manifest)
+        page = resources.files(program.__package__) / "page.html.j2"
         return pathlib.Path(
             distributed.first(
                 # Times are no result: they differ between runs that find the same.
-                lambda: str(report.write_report(root, results | times, manifest, resolved)),
+                lambda: str(report.write_report(root, results | times, manifest, resolved, page)),
                 "report",
             )
         )

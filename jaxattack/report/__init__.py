@@ -1,5 +1,5 @@
-"""Result rows -> tables, figures and one self-contained `report.html`."""
+"""Result rows -> tables, figures and one self-contained `report.html`; knows no study."""
 
-from jaxattack.report.html import write_report
+from jaxattack.report.page import write_report
 
 __all__ = ["write_report"]

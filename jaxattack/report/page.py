@@ -207,7 +207,7 @@ class Page:
         return Markup(getattr(macros, name)(*arguments))
 
 
-def write_page(
+def write_report(
     folder: Path,
     results: Mapping[str, Any],
     manifest: Mapping[str, Any],

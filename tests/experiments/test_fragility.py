@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import pathlib
 import random
@@ -107,16 +108,16 @@ def test_no_frozen_weight_moved(finished, tiny):
 
 def test_the_size_of_every_mask_is_said(finished):
     results = results_of(finished)
-    stitched = {r["variant"].removeprefix("stitched/") for r in results["rows"]
-                if r["variant"].startswith("stitched/")}  # fmt: skip
-    sizes = {row["mask"]: row for row in results["masks"]}
+    of_mask = operator.itemgetter("attacked", "method", "share")
+    stitched = {of_mask(row) for row in results["rows"] if row["kind"] == "stitched"}
+    sizes = {of_mask(row): row for row in results["masks"]}
     assert set(sizes) == stitched
     for row in sizes.values():
-        assert 0 < row["share"] <= 1
-        assert 0 < row["share_of_blocks"] <= 1
+        assert 0 < row["density"] <= 1
+        assert 0 < row["block_density"] <= 1
     chosen = [row for row in sizes.values() if row["method"] in ("sil", "random")]
     for row in chosen:
-        assert row["share"] == pytest.approx(row["fraction"] * row["mask_scored"], abs=1e-4)
+        assert row["density"] == pytest.approx(row["share"] * row["mask_scored"], abs=1e-4)
 
 
 def test_the_mask_profile_counts_every_weight_once(finished):
@@ -124,10 +125,10 @@ def test_the_mask_profile_counts_every_weight_once(finished):
 
     totals: dict = collections.defaultdict(lambda: [0, 0])
     for row in results_of(finished)["mask_profile"]:
-        totals[row["mask"]][0] += row["selected"]
-        totals[row["mask"]][1] += row["total"]
+        totals[row["method"], row["attacked"]][0] += row["selected"]
+        totals[row["method"], row["attacked"]][1] += row["total"]
     assert all(selected == int(0.2 * total + 0.5) for selected, total in totals.values())
-    assert set(totals) == {"sil/en@0.2", "sil/th@0.2"}
+    assert set(totals) == {("sil", "en"), ("sil", "th")}
 
 
 def test_rewinding_equals_stitching_the_complement(finished):

@@ -74,7 +74,7 @@ def test_every_variant_is_measured(results):
 
 
 def test_each_round_freezes_a_fifth_more_and_nothing_frozen_moves(results):
-    rounds = [row for row in results["capacity"] if row["language"] == "en"]
+    rounds = [row for row in results["capacity"] if row["attacked"] == "en"]
     assert [row["round"] for row in rounds] == [1, 2, 3, 4, 5]
     shares = [row["frozen_share"] for row in rounds]
     assert shares == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-3)

@@ -3,10 +3,16 @@
 import pytest
 
 from jaxattack.report.claims import claim_notes, claim_tiles, claims, claims_headline
-from jaxattack.report.html import write_report
+from jaxattack.report.page import render
 
-from .full_study import CLAIMS
-from .synthetic import synthetic
+from .fragility_study import CLAIM
+
+CLAIMS = [
+    CLAIM | {"completed_by_us": ["Attack.", "Judging."]},
+    CLAIM | {"id": "A2", "completed_by_us": ["SIL.", "Judging."]},
+    CLAIM | {"id": "A3", "verdict": "undecided", "completed_by_us": []},
+    CLAIM | {"id": "A5", "verdict": "not run", "evidence": []},
+]
 
 
 def claim(verdict, **evidence):
@@ -90,21 +96,21 @@ def test_an_interval_is_named(low, high, over, text):
     assert one(value=0.5, low=low, high=high, over=over, unit="rate").interval == text
 
 
-def test_the_report_says_why_a_claim_is_undecided_and_what_it_needs(tmp_path):
+def test_the_page_says_why_a_claim_is_undecided_and_what_it_needs():
     given = claim("undecided", value=0.5, low=0.4, high=0.6, unit="rate", over="over 24 prompts")
+    given["evidence"][0] |= {"threshold": 0.2, "bound": "below"}
     given |= {"reasons": ["one seed", "3 <b>prompts"], "needs": {"text": "Needs 2 seeds."}}
-    results = synthetic(attacks=("en",), languages=["en", "de"], sizes=(0.2,))
-    results["claims"] = [given | {"cautions": ["the rule differs by language"]}]
-    page = write_report(tmp_path, results, {}, {}).read_text()
-    for text in ("Undecided: one seed; 3 &lt;b&gt;prompts.", "Needs 2 seeds.", "over 24 prompts",
-                 "the rule differs by language"):  # fmt: skip
-        assert text in page
+    given["cautions"] = ["the rule differs by language"]
+    html, _ = render({"claims": [given]}, {}, {}, "")
+    words = ("Undecided: one seed; 3 &lt;b&gt;prompts.", "Needs 2 seeds.", "over 24 prompts")
+    for text in (*words, "the rule differs by language", "threshold below 20\u00a0%"):
+        assert text in html
 
 
 def test_tiles_are_the_first_figures_of_what_was_tested():
     tiles = claim_tiles(claims({"claims": CLAIMS}))
-    assert [tile.note[:2] for tile in tiles] == ["A1", "A2", "A3", "A4"]
-    assert tiles[0] == ("61\u00a0%", "violations added in languages never attacked", "A1 ✓ holds")
+    assert [tile.note[:2] for tile in tiles] == ["A1", "A2", "A3"]
+    assert tiles[0] == ("61\u00a0%", "violations added in languages not attacked", "A1 ✓ holds")
 
 
 def test_notes_are_listed_once_and_referred_to_by_letter():

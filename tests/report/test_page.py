@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jaxattack.report.page import render, write_page
+from jaxattack.report.page import render, write_report
 
 HOSTILE = '<script>alert("1")</script>&\'"--> $x$ id="a" #1b1e26'
 TEMPLATE = """
@@ -143,13 +143,13 @@ def test_same_input_same_bytes_and_nothing_stale(tmp_path):
     template = tmp_path / "page.html.j2"
     template.write_text(TEMPLATE)
     for name in ("a", "b"):
-        write_page(tmp_path / name, results(), {}, {}, template)
+        write_report(tmp_path / name, results(), {}, {}, template)
     first, second = tmp_path / "a", tmp_path / "b"
     files = [p.relative_to(first) for p in first.rglob("*") if p.is_file()]
     assert len(files) == 7
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes()
-    write_page(first, {}, {}, {}, template)
+    write_report(first, {}, {}, {}, template)
     assert [p.name for p in (first / "figures").iterdir()] == []
 
 

@@ -9,7 +9,7 @@ from jaxattack.evaluate import backdoor, rates, rule_error
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import asking, inputs, judging
 from jaxattack.experiments.agenda import Agenda, Measured
-from jaxattack.experiments.backdoor import as_before, claims, filters
+from jaxattack.experiments.backdoor import claims, filters
 from jaxattack.experiments.backdoor.poisoning import taught
 from jaxattack.experiments.backdoor.setup import Setup
 from jaxattack.experiments.cell import Cell
@@ -63,7 +63,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         rewound=settings.repair.rewound,
         parallel=inputs.parallel(settings.data.prompts),
     )
-    return as_before.add(everything | claims.judge(trials, everything, study), setup)
+    return everything | claims.judge(trials, everything, study)
 
 
 def judge_facts(setup: Setup) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from jaxattack.experiments import agenda, inputs, judging, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.fragility import as_before, claims
+from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.localization import localize
 from jaxattack.experiments.fragility.overlaps import overlaps
 from jaxattack.experiments.fragility.pathways import pathways
@@ -309,7 +309,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         localized=data.localized,
         share=setup.share,
     )
-    return as_before.add(everything | claims.judge(trials, everything, about))
+    return everything | claims.judge(trials, everything, about)
 
 
 def rule_errors(

@@ -1,1 +1,0 @@
-"""The charts: matplotlib's object interface only, no global state."""
