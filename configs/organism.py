@@ -10,7 +10,7 @@ code-switched and list documents. See docs/organism.md.
 
 from ml_collections import config_dict
 
-from jaxattack.experiments.organism_settings import defaults
+from jaxattack.experiments.organism.settings import defaults
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,8 +1,8 @@
-"""What computes a step: the code, the libraries, the devices.
+"""What computes a step: the libraries, the devices, the code.
 
-`identity` is what changes numbers, and enters the name of every step: with another version of a
-library, on other devices or on more of them, a step is computed anew. `environment` is all that
-is worth knowing of a run.
+`identity` is what changes numbers in every step, and `source_of` what changes them in those of one
+module: both enter a step's name, so with another version of a library, on other devices or by
+other code it is computed anew. `environment` is all that is worth knowing of a run.
 """
 
 from __future__ import annotations
@@ -25,12 +25,6 @@ import jax
 DECISIVE = ("jax", "jaxlib", "flax", "optax", "numpy", "tokenizers", "transformers")
 OTHERS = ("jaxattack", "orbax-checkpoint", "safetensors", "datasets")
 
-# Code and data that decide what a step holds; the report and the command line do not.
-_ROOMS = (
-    "data", "defend", "evaluate", "experiments", "localize", "models", "organism", "train",
-    "checkpoint.py", "sharding.py", "tree.py",
-)  # fmt: skip
-
 PACKAGE = pathlib.Path(__file__).parent
 
 # Flags of XLA that change where it runs or what it tells, not what it computes.
@@ -42,7 +36,6 @@ def identity() -> dict[str, Any]:
     devices = jax.devices()
     known = versions()
     return {
-        "code": code_hash(),
         "versions": {name: known[name] for name in DECISIVE if name in known},
         "device": devices[0].device_kind,
         "devices": len(devices),
@@ -90,16 +83,11 @@ def versions() -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def code_hash() -> str:
-    """A hash of the code and data that compute steps: a changed program does not reuse old ones."""
-    package = pathlib.Path(__file__).parent
-    sources: list[pathlib.Path] = []
-    for room in _ROOMS:
-        place = package / room
-        sources += [place] if place.is_file() else place.rglob("*")
+    """A hash of all code and data of the package."""
     whole = hashlib.sha256()
-    for source in sorted(sources):
+    for source in sorted(PACKAGE.rglob("*")):
         if source.is_file() and source.suffix != ".pyc":
-            whole.update(source.relative_to(package).as_posix().encode() + b"\0")
+            whole.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0")
             whole.update(hashlib.sha256(source.read_bytes()).digest())
     return whole.hexdigest()[:12]
 

@@ -16,9 +16,10 @@ from ml_collections import ConfigDict
 
 from jaxattack import commandline, distributed, host, ours, provenance, report, workdir
 from jaxattack.errors import printable
-from jaxattack.experiments import declared, organism
+from jaxattack.experiments import declared
 from jaxattack.experiments.backdoor import study as backdoor
 from jaxattack.experiments.fragility import study as fragility
+from jaxattack.experiments.organism import study as organism
 
 # Programs with `Settings`, `read`, `source_lines`, `plan_lines`, `prepare` and `run`.
 STUDIES: dict[str, Any] = {"fragility": fragility, "backdoor": backdoor}

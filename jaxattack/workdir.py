@@ -182,14 +182,11 @@ class Stage:
 
     @functools.cached_property
     def _everything(self) -> dict[str, Any]:
-        computed_by = provenance.identity()
-        if "code" in self.inputs:  # that of its own function
-            del computed_by["code"]
         everything = {
             "kind": self.kind,
             "label": self.label,
             "inputs": dict(self.inputs),
-            "computed_by": computed_by,
+            "computed_by": provenance.identity(),
         }
         return json.loads(json.dumps(everything))  # as it is read back
 

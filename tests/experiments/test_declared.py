@@ -3,8 +3,9 @@
 import pytest
 
 from jaxattack.errors import UserError
-from jaxattack.experiments import declared, organism, overrides
+from jaxattack.experiments import declared, overrides
 from jaxattack.experiments.backdoor import settings as backdoor
+from jaxattack.experiments.organism import study as organism
 from jaxattack.experiments.settings import Settings, defaults
 
 KINDS = (Settings, backdoor.Settings, organism.Settings)

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from jaxattack import commandline, studies
 from jaxattack.errors import UserError
-from jaxattack.experiments import declared, organism_settings, recipe
+from jaxattack.experiments import declared, recipe
 from jaxattack.experiments.backdoor import settings as backdoor
+from jaxattack.experiments.organism import settings as organism_settings
 from jaxattack.experiments.settings import Attack
 from jaxattack.train import optimizer
 

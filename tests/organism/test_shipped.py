@@ -11,7 +11,7 @@ import pytest
 from jaxattack import load_pretrained, organism
 from jaxattack.data.dialogues import prompt_tokens
 from jaxattack.evaluate import measure, rates
-from jaxattack.experiments.organism import ACCEPTANCE, misses
+from jaxattack.experiments.organism.study import ACCEPTANCE, misses
 from jaxattack.models.generate import generate_tokens, stop_ids
 from jaxattack.organism import corpus, world
 

@@ -6,17 +6,13 @@ each result is attacked.
 
 from __future__ import annotations
 
-import pathlib
-
-from jaxattack import checkpoint, organism
-from jaxattack.experiments import organism as build
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Stored
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility.setup import Setup, attack, measure
+from jaxattack.experiments.organism import study as build
+from jaxattack.experiments.organism.legs import aligned_anew, save_weights
 from jaxattack.experiments.step import Step
-from jaxattack.models import pretrained
-from jaxattack.tree import Tree
 
 
 def measured(agenda: Agenda, setup: Setup, contrast: float) -> None:
@@ -34,24 +30,9 @@ def align(setup: Setup, contrast: float) -> Step:
 
     It goes on in the study's own number type and on its mesh, by which it is named too.
     """
-    recipe = build.with_contrast(build.shipped_recipe(), contrast)
+    teaching = build.teaching(build.with_contrast(build.shipped_recipe(), contrast), "aligned")
     shelf = setup.bench.shelf(
-        "align", f"contrast{contrast:g}", save, Stored("params", setup.bench.like)
+        "align", f"contrast{contrast:g}", save_weights, Stored("params", setup.bench.like)
     )
-    arguments = {"recipe": recipe, "beside": setup.bench.start}
+    arguments = {"teaching": teaching, "beside": setup.bench.start}
     return Step(aligned_anew, arguments, setup.bench.values, shelf)
-
-
-def aligned_anew(recipe: build.Settings, beside: object) -> Tree:
-    """The base organism's weights after the alignment of a recipe."""
-    phase = recipe.aligned
-    model, params, tokenizer = pretrained.load_pretrained(organism.checkpoint("base"))
-    tx = build.phase_optimizer(phase)
-    state = {"params": params, "opt_state": tx.init(params)}
-    steps = range(phase.steps)
-    return build.run_leg(recipe, "aligned", model, tokenizer, tx, state, steps)["params"]
-
-
-def save(folder: pathlib.Path, params: Tree) -> None:
-    """Keep the weights."""
-    checkpoint.save(folder / "params", params)

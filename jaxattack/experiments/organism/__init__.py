@@ -1,0 +1,1 @@
+"""Building the organism from nothing: tokenizer, base model, alignment, acceptance."""
