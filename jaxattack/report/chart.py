@@ -118,6 +118,7 @@ def draw_lines(data: Table, x: str, series: Sequence[str], value: str, look: Opt
     room = ConstrainedLayoutEngine(rect=(0, 0, 0.86 if look.levels else 1, 1))
     figure = Figure((WIDTH, 3.4), layout=room)
     axes = figure.add_subplot()
+    looks = looks_of(names)
     for index, name in enumerate(names):
         # On a log axis a constant factor keeps equal values of two lines apart.
         apart = 1.05 ** (index - len(names) / 2) if look.log and not look.bare else 1.0
@@ -127,7 +128,7 @@ def draw_lines(data: Table, x: str, series: Sequence[str], value: str, look: Opt
                 (means[key].value if look.at else places[key[-1]] * apart, rate)
                 for key, rate in found.items()
             ]
-            _line(axes, _words(series, name, look.names), points, look_of(name, index), look.bare)
+            _line(axes, _words(series, name, look.names), points, looks[name], look.bare)
     _levels(axes, look.levels)
     _number_axis(axes, x, places, look)
     axes.set_ylabel(look.ylabel)
@@ -136,13 +137,18 @@ def draw_lines(data: Table, x: str, series: Sequence[str], value: str, look: Opt
     return figure
 
 
-def look_of(name: Sequence[Any], index: int) -> Look:
-    """The look of a series: its own, or that of its place among many of equal rank."""
-    if len(name) == 1 and name[0] in LOOKS:
-        return LOOKS[name[0]]
-    colours = list(SERIES)
-    line = "-" if len(name) < 2 or index % 2 == 0 else "--"
-    return Look(colours[index % len(colours)], _MARKERS[index % len(_MARKERS)], line)
+def looks_of(names: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Look]:
+    """The look of each series: its own, or one of many of equal rank.
+
+    Of series that two values tell apart, the first decides on the colour, the second on the line.
+    """
+    colours, found = list(SERIES), {}
+    firsts, seconds = (list(dict.fromkeys(name[at : at + 1] for name in names)) for at in (0, 1))
+    for name in names:
+        index, line = firsts.index(name[:1]), "--" if seconds.index(name[1:2]) else "-"
+        look = Look(colours[index % len(colours)], _MARKERS[index % len(_MARKERS)], line)
+        found[name] = LOOKS.get(name[0], look) if len(name) == 1 else look
+    return found
 
 
 def _line(
@@ -211,6 +217,7 @@ def draw_dots(
     means = data.rates(rows, value, look.how)
     lines = sorted(means, key=lambda key: -means[key].value) if look.sort else list(means)
     names = list(dict.fromkeys(key[len(rows) :] for key in rates))
+    looks = looks_of(names)
     figure = Figure((WIDTH, 1.1 + 0.34 * len(lines)), layout="constrained")
     axes = figure.add_subplot()
     for y, line in enumerate(lines):
@@ -225,8 +232,7 @@ def draw_dots(
         if look.each:
             edge = max(edge, _each(axes, y, own, value, look))
         for name, rate in found.items():
-            index = names.index(name)
-            mark = look_of(name, index)
+            index, mark = names.index(name), looks[name]
             shift = 0.5 * (index / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0
             where = y + (0.0 if mark.marker == "|" else shift)
             if look.whiskers and rate.low is not None and rate.high is not None:
@@ -277,7 +283,8 @@ def _row_names(
         same = len(line) > 1 and index > 0 and lines[index - 1][0] == line[0]
         if len(line) > 1 and not same and index > 0 and lines[-1][0] != lines[0][0]:
             axes.axhline(index - 0.5, color=GRID.light, lw=0.8)
-        written.append(short(_words(rows[1:] if same else rows, line[1:] if same else line, names)))
+        words = _words(rows[1:] if same else rows, line[1:] if same else line, names)
+        written.append("\n".join(short(part) for part in words.split("\n")))
     axes.set_yticks(range(len(written)), written)
     axes.set_ylim(len(written) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -291,10 +298,10 @@ def draw_scatter(data: Table, x: str, y: str, series: Sequence[str], look: Optio
     figure = Figure((WIDTH, 3.6), layout="constrained")
     axes = figure.add_subplot()
     rows = [row for row in data.records() if is_number(row.get(x)) and is_number(row.get(y))]
-    names = list(dict.fromkeys(tuple(row.get(name) for name in series) for row in rows))
+    looks = looks_of(list(dict.fromkeys(tuple(row.get(name) for name in series) for row in rows)))
     for row in rows:
         name = tuple(row.get(key) for key in series)
-        style = _mark(look_of(name, names.index(name))) | {"alpha": 0.7, "ms": 6}
+        style = _mark(looks[name]) | {"alpha": 0.7, "ms": 6}
         axes.plot(row[x], row[y], label=_words(series, name, look.names), **style)
     for level in look.levels.values():
         if level:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jaxattack.report.labels import Header, exact, header, number, percent
 from jaxattack.report.table import Rate, Table
@@ -12,6 +12,7 @@ from jaxattack.report.table import Rate, Table
 SIGNIFICANT = 0.05  # after Holm's correction
 
 Key = tuple[Any, ...]
+T = TypeVar("T")
 
 
 class Square(NamedTuple):
@@ -81,6 +82,7 @@ class Options:
         missing: what is said of a square that cannot be, which stays empty.
         tips: words -> a further column whose mean a square's tip has.
         more, under: further columns and rows.
+        more_first: whether those columns stand before the others.
     """
 
     corner: str = ""
@@ -98,6 +100,7 @@ class Options:
     tips: Mapping[str, str] = field(default_factory=dict)
     more: Sequence[Extra] = ()
     under: Sequence[Extra] = ()
+    more_first: bool = False
 
 
 def heat(
@@ -129,16 +132,16 @@ def heat(
             squares.get(y + x) or _square(None, f"{heads[y].plain}, {tops[x].plain}", look)
             for x in places
         ]
-        line += [_extra(rates.get(y), heads[y], one.head, one, look) for one, rates in more]
-        body.append(tuple(line))
+        beside = [_extra(rates.get(y), heads[y], one.head, one, look) for one, rates in more]
+        body.append(_in_order(line, beside, look))
     for one in look.under:
         rates = one.data.rates(across, one.value, one.how)
         line = [_extra(rates.get(x), one.head, tops[x], one, look) for x in places]
-        body.append((*line, *(Square("") for _ in more)))
+        body.append(_in_order(line, [Square("") for _ in more], look))
     return Heat(
         caption,
         look.corner,
-        (*tops.values(), *(one.head for one in look.more)),
+        _in_order([*tops.values()], [one.head for one in look.more], look),
         (*heads.values(), *(one.head for one in look.under)),
         tuple(body),
         look.ramp,
@@ -164,6 +167,10 @@ def _squares(
         ]
         found[key] = square._replace(tip="".join([square.tip, *beside]))
     return found
+
+
+def _in_order(own: list[T], more: list[T], look: Options) -> tuple[T, ...]:
+    return tuple(more + own if look.more_first else own + more)
 
 
 def _names(columns: str | Sequence[str]) -> list[str]:
