@@ -92,8 +92,7 @@ def lacking(needs: Needs, seen: Outcomes, facts: Facts, trained: Sequence[Cell] 
 
 def _few_seeds(needs: Needs, seen: Outcomes) -> list[str]:
     runs = [cell for cell in seen.cells if cell not in seen.untrained]
-    counts = [int((~np.isnan(seen.of(cell))).any((1, 2)).sum()) for cell in runs]
-    found = min(counts, default=needs.seeds)
+    found = min((len(seen.seeds_of(cell)) for cell in runs), default=needs.seeds)
     if found >= needs.seeds:
         return []
     if found == 1:

@@ -58,9 +58,10 @@ class Outcomes:
         """Whether all of these were measured."""
         return set(cells) <= set(self.cells)
 
-    def complete(self, cell: Cell) -> bool:
-        """Whether it was measured with every seed."""
-        return self.has(cell) and bool((~np.isnan(self.of(cell))).any((1, 2)).all())
+    def seeds_of(self, cell: Cell) -> tuple[int, ...]:
+        """The seeds with which it was measured; all of them if it has none."""
+        there: np.ndarray = np.any(~np.isnan(self.of(cell)), axis=(1, 2))
+        return tuple(seed for seed, is_there in zip(self.seeds, there, strict=True) if is_there)
 
     def of(self, cell: Cell) -> Floats:
         """Hits of one cell, `[seeds, prompts, languages]`."""
@@ -70,6 +71,11 @@ class Outcomes:
         """These cells, in this order."""
         at = [self.cells.index(cell) for cell in cells]
         return dataclasses.replace(self, cells=tuple(cells), values=self.values[at])
+
+    def under(self, seeds: Sequence[int]) -> Outcomes:
+        """The same with these seeds."""
+        at = [self.seeds.index(seed) for seed in seeds]
+        return dataclasses.replace(self, seeds=tuple(seeds), values=self.values[:, at])
 
     @property
     def common(self) -> tuple[str, ...]:

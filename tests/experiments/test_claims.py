@@ -353,7 +353,8 @@ def test_what_was_not_measured_is_nan():
     assert np.isnan(seen.values[1, 0]).all()
     assert np.isnan(seen.values[1, 1, :, 1:]).all()
     assert not np.isnan(seen.values[1, 1, :, 0]).any()
-    assert not seen.complete(A)
+    assert (seen.seeds_of(A), seen.seeds_of(B)) == ((0,), (1,))
+    np.testing.assert_array_equal(seen.under((1,)).values, seen.values[:, 1:])
 
 
 # --- Beside the claims --------------------------------------------------------------------------

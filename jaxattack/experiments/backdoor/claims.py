@@ -10,8 +10,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from jaxattack.experiments import comparisons
 from jaxattack.experiments.backdoor.cautions import cautions
 from jaxattack.experiments.backdoor.premises import TRAINED_CLEAN, Study, hits, poisoned
@@ -169,7 +167,7 @@ def poorly(study: Study, asr: Outcomes) -> Claim:
 def tried(seen: Outcomes, defence: str) -> list[Cell]:
     """Settings of a defence that were run with every seed."""
     own = [cell for cell in seen.cells if (cell.kind, cell.method) == ("defended", defence)]
-    return [cell for cell in own if seen.complete(cell)]
+    return [cell for cell in own if seen.seeds_of(cell) == seen.seeds]
 
 
 def defended(study: Study, method: str, setting: str, share: float | None = None) -> Cell:
@@ -291,9 +289,7 @@ def mean_of(cell: Cell, metric: str, side: str, figure: Figure) -> dict[str, Any
 
 def left(asr: Outcomes, first: Cell, cell: Cell) -> Figure:
     """Share of the first attack's ASR that a defence leaves, of the seeds it was run with."""
-    ran = ~np.isnan(asr.of(cell)).all((1, 2))
-    same = dataclasses.replace(asr.only([first, cell]), seeds=tuple(np.array(asr.seeds)[ran]))
-    same = dataclasses.replace(same, values=same.values[:, ran])
+    same = asr.only([first, cell]).under(asr.seeds_of(cell))
     figure = (hits(cell) / hits(first)).figure({ASR: same})
     found = dict(zip(same.seeds, figure.seeds, strict=True))
     return dataclasses.replace(figure, seeds=tuple(map(found.get, asr.seeds)))
