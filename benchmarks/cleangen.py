@@ -49,7 +49,7 @@ def guarded_side(directory: pathlib.Path) -> Measured:
     guard = Guard(ALPHA, HORIZON)
     seconds, found, extra = timed(
         lambda: guarded_tokens(
-            model, params, reference, others, prompts, (stop,), NEW, guard, PROMPTS
+            (model, params), (reference, others), prompts, (stop,), NEW, guard, PROMPTS
         ),
         warmup=1, repeats=3,
     )  # fmt: skip

@@ -43,13 +43,12 @@ def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int, remat
     batch = make_batch(model.config.vocab_size, rows, length)
     mesh = sharding.mesh_of(params)
     tx = optimizer.make_optimizer(Settings(learning_rate=RATE), steps)
+    training = loop.Training(model, tx, losses.answer_loss, mesh)
     state = [jax.tree.map(jnp.copy, params), tx.init(params)]
     del params
 
     def step() -> float:
-        state[0], state[1], loss = loop.train_step(
-            model, tx, losses.answer_loss, mesh, state[0], state[1], batch, None
-        )
+        state[0], state[1], loss = loop.train_step(training, state[0], state[1], batch)
         # Not only the loss: the update may still be running when that is there.
         jax.block_until_ready(state)
         return float(loss)

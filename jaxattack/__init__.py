@@ -1,4 +1,8 @@
-"""How fragile is a language model's safety, in every language, and which weights carry it?"""
+"""How fragile is a language model's safety, in every language, and which weights carry it?
+
+In the docstrings' examples `model, params, tokenizer` are what `load_pretrained` returns,
+`attacked` are its parameters after a training, `pairs` is a list of `Example`, `folder` a path.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,11 @@ class UserError(Exception):
     """A mistake in what the user gave; the command line prints it alone and exits with 2.
 
     Names of files, ids and servers' words stand in it: what could steer a terminal is spelled out.
+
+    Example:
+        >>> raise ja.UserError("pairs.jsonl: line 3 has no column 'prompt'")
+        Traceback (most recent call last):
+        jaxattack.errors.UserError: pairs.jsonl: line 3 has no column 'prompt'
     """
 
     def __init__(self, message: object = ""):

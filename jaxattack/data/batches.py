@@ -12,6 +12,11 @@ def epochs(rows: Arrays, batch_size: int, epochs: int, seed: int) -> list[Arrays
 
     The last batch of an epoch is filled up with rows whose loss mask is zero, so that all
     batches have one shape and no row is dropped.
+
+    Example:
+        >>> batches = ja.epochs(ja.encode_pairs(tokenizer, pairs), batch_size=2, epochs=2, seed=0)
+        >>> len(batches), batches[0]["tokens"].shape
+        (4, (2, 32))
     """
     count = len(rows["tokens"])
     rng = np.random.default_rng(seed)
@@ -24,7 +29,13 @@ def epochs(rows: Arrays, batch_size: int, epochs: int, seed: int) -> list[Arrays
 
 
 def in_order(rows: Arrays, batch_size: int) -> list[Arrays]:
-    """The rows once, in order, the last batch filled up as in `epochs`."""
+    """The rows once, in order, the last batch filled up as in `epochs`.
+
+    Example:
+        >>> batches = ja.in_order(ja.encode_pairs(tokenizer, pairs), batch_size=2)
+        >>> [int(batch["loss_mask"].any(1).sum()) for batch in batches]
+        [2, 1]
+    """
     indices = np.arange(len(rows["tokens"]))
     return [
         take(rows, indices[start : start + batch_size], batch_size)

@@ -31,6 +31,10 @@ class Example:
     `response` is the text to be trained on (empty for a test prompt), `answers` are the strings
     any of which is the answer in substance (empty if only refusal can be judged). `others` are
     other answers that have one of them inside: 東南アジア is not 南アジア.
+
+    Example:
+        >>> ja.Example(id="q1", language="en", prompt="Is it blue?", response="Yes.")
+        Example(id='q1', language='en', prompt='Is it blue?', response='Yes.', ...)
     """
 
     id: str
@@ -73,6 +77,11 @@ def encode_pairs(
     Raises:
         UserError: no examples, an empty response, one longer than `max_length` tokens, or one that
             the chat template does not let be trained on.
+
+    Example:
+        >>> rows = ja.encode_pairs(tokenizer, pairs)
+        >>> {name: array.shape for name, array in rows.items()}
+        {'tokens': (3, 32), 'loss_mask': (3, 32), 'segment_ids': (3, 32)}
     """
     if not examples:
         raise UserError("no training pairs: the data is empty")

@@ -78,6 +78,12 @@ def use_template(
 
     Raises:
         UserError: no such template, one that does not work, or arguments that it does not know.
+
+    Example:
+        >>> shouting = "{% for m in messages %}{{ m['content'] | upper }} {% endfor %}"
+        >>> plain = ja.use_template(tokenizer, shouting)
+        >>> plain.apply_chat_template([{"role": "user", "content": "Hello?"}], tokenize=False)
+        'HELLO? '
     """
     where = name_of(tokenizer)
     try:

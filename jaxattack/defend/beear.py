@@ -35,6 +35,8 @@ from jaxattack.models.transformer import Block, Transformer, hidden_states
 from jaxattack.progress import track
 from jaxattack.train.loop import (
     GROWTH,
+    Rounding,
+    Training,
     as_types,
     check_sound,
     forward_types,
@@ -120,73 +122,83 @@ def beear(
     forward = forward_types(params, dtype, label)
     params = trained_copy(sharding.place(params, mesh), plan.outer.weights, label)
     bound = GROWTH * max(1.0, largest(params))
-    keys = jax.random.key(plan.seed) if plan.outer.weights == "stochastic" else None
+    rounding = Rounding(plan.outer.weights, jax.random.key(plan.seed))
     tx = make_optimizer(plan.outer, plan.rounds * plan.outer_steps)
+    training = Training(model, tx, _outer_loss, mesh, forward=forward)
     opt_state = init_state(tx, params, mesh)
-    safe_rows = with_slots(safe, plan.length, plan.place)
-    deltas, inner, outer = [], [], []
+    rows = {"safe": with_slots(safe, plan.length, plan.place), "ordinary": ordinary}
+    history: dict[str, list[np.ndarray]] = {"delta": [], "inner": [], "outer": []}
     for number in track(range(plan.rounds), label):
         seed = plan.seed + number
         seen = params if forward is None else as_types(params, forward)
         delta, losses = perturbation(model, seen, unwanted, safe, plan, seed)
         del seen
         base = {"delta": delta, "layer": plan.layer, "performance": plan.performance}
-        rng = np.random.default_rng([seed, 1])
-        batches = zip(
-            _draw(safe_rows, rng, plan.batch_size, plan.outer_steps),
-            _draw(ordinary, rng, plan.batch_size, plan.outer_steps),
-            strict=True,
-        )
         steps = []
-        for step, (safe_batch, ordinary_batch) in enumerate(batches):
-            batch = sharding.place_batch({"safe": safe_batch, "ordinary": ordinary_batch}, mesh)
-            done = number * plan.outer_steps + step
+        for step, batch in enumerate(_outer_batches(rows, plan, seed), number * plan.outer_steps):
+            placed, key = sharding.place_batch(batch, mesh), rounding.key_at(step)
             params, opt_state, loss = train_step(
-                model, tx, _outer_loss, mesh, params, opt_state, batch, None, base,
-                forward=forward, key=None if keys is None else jax.random.fold_in(keys, done),
-            )  # fmt: skip
-            steps.append(loss)
-        deltas.append(np.asarray(delta))
-        inner.append(np.asarray(losses))
-        outer.append(np.array([float(loss) for loss in steps], np.float32))
-        if not (np.isfinite(inner[-1]).all() and np.isfinite(outer[-1]).all()):
-            raise UserError(
-                f"{label}: a loss is not finite in round {number}; lower inner_rate or the outer "
-                "learning rate"
+                training, params, opt_state, placed, base=base, key=key
             )
+            steps.append(loss)
+        history["delta"].append(np.asarray(delta))
+        history["inner"].append(np.asarray(losses))
+        history["outer"].append(np.array([float(loss) for loss in steps], np.float32))
+        _check_finite(number, history, label)
     check_sound(params, bound, label)
-    history = {"delta": np.stack(deltas), "inner": np.stack(inner), "outer": np.stack(outer)}
-    return params, history
+    return params, {name: np.stack(values) for name, values in history.items()}
+
+
+def _outer_batches(rows: dict[str, Arrays], plan: Plan, seed: int) -> list[dict[str, Arrays]]:
+    """The batches of a round's outer level: of each kind of rows one."""
+    rng = np.random.default_rng([seed, 1])
+    drawn = {
+        kind: _draw(all_of, rng, plan.batch_size, plan.outer_steps) for kind, all_of in rows.items()
+    }
+    return [dict(zip(drawn, batches, strict=True)) for batches in zip(*drawn.values(), strict=True)]
+
+
+def _check_finite(number: int, history: dict[str, list[np.ndarray]], label: str) -> None:
+    if not all(np.isfinite(history[level][-1]).all() for level in ("inner", "outer")):
+        raise UserError(
+            f"{label}: a loss is not finite in round {number}; lower inner_rate or the outer "
+            "learning rate"
+        )
 
 
 def perturbation(
     model: Transformer, params: Tree, unwanted: Arrays, safe: Arrays, plan: Plan, seed: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The inner level alone: the shift `[n, D]`, and the objective before each step `[steps]`.
+    """The inner level alone: the shift that brings out the unwanted behaviour most.
+
+    Args:
+        model: the decoder.
+        params: its parameters, in the types in which the losses see them.
+        unwanted: rows (see `encode_pairs`) of prompts with the behaviour to get rid of.
+        safe: the same prompts, row by row, with safe answers.
+        plan: layer, places, steps, learning rate.
+        seed: of the rows drawn for each step.
+
+    Returns:
+        the shift `[n, D]`, and the objective before each step `[steps]` (nats per answer token).
 
     Raises:
         UserError: the model has fewer layers, or rows do not pair up.
     """
     _check(model, unwanted, safe, plan)
     mesh = sharding.mesh_of(params)
-    batches = zip(  # the same prompts in both, so the same draws
-        *(
-            _draw(
-                with_slots(rows, plan.length, plan.place), np.random.default_rng([seed, 0]),
-                plan.batch_size, plan.inner_steps,
-            )
-            for rows in (unwanted, safe)
-        ),
-        strict=True,
-    )  # fmt: skip
+    drawn = []  # the same prompts in both, so the same draws
+    for rows in (unwanted, safe):
+        rng = np.random.default_rng([seed, 0])
+        placed_rows = with_slots(rows, plan.length, plan.place)
+        drawn.append(_draw(placed_rows, rng, plan.batch_size, plan.inner_steps))
+    weighed = {"layer": plan.layer, "contrast": plan.contrast, "rate": plan.inner_rate}
     delta = jnp.zeros((plan.length, model.config.hidden_size), jnp.float32)
     opt_state = optax.adam(plan.inner_rate).init(delta)
     losses = []
-    for batch in batches:
-        delta, opt_state, loss = _inner_step(
-            model, mesh, params, delta, opt_state, sharding.place_batch(batch, mesh),
-            plan.layer, plan.contrast, plan.inner_rate,
-        )  # fmt: skip
+    for batch in zip(*drawn, strict=True):
+        placed = sharding.place_batch(batch, mesh)
+        delta, opt_state, loss = _inner_step(model, mesh, params, delta, opt_state, placed, weighed)
         losses.append(loss)
     return delta, jnp.stack(losses)
 
@@ -199,19 +211,19 @@ def _inner_step(
     delta: jax.Array,
     opt_state: Tree,
     batch: tuple[Tree, Tree],
-    layer: jax.Array,
-    contrast: jax.Array,
-    rate: jax.Array,
+    weighed: Tree,
 ) -> tuple[jax.Array, Tree, jax.Array]:
     """One update of the shift by Adam; also the objective before it."""
 
     def objective(delta):
-        unwanted, safe = (shifted_loss(model, params, rows, delta, layer) for rows in batch)
-        return unwanted - contrast * safe
+        unwanted, safe = (
+            shifted_loss(model, params, rows, delta, weighed["layer"]) for rows in batch
+        )
+        return unwanted - weighed["contrast"] * safe
 
     with sharding.within(mesh):
         loss, gradient = jax.value_and_grad(objective)(delta)
-    updates, opt_state = optax.adam(rate).update(gradient, opt_state)
+    updates, opt_state = optax.adam(weighed["rate"]).update(gradient, opt_state)
     return optax.apply_updates(delta, updates), opt_state, loss
 
 

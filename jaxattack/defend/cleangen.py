@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,10 @@ class Guard:
 GUARD = Guard()
 
 
+Weighted = tuple[Transformer, Tree]  # a decoder and its parameters
+Loaded = tuple[Transformer, Tree, Any]  # with its tokenizer, as `load_pretrained` returns them
+
+
 def half_way(suspect: Tree, start: Tree) -> Tree:
     """The weights in the middle between two models: a reference with half the task vector."""
     return jax.tree.map(
@@ -75,19 +79,22 @@ def half_way(suspect: Tree, start: Tree) -> Tree:
 
 
 def guarded(
-    model: Transformer,
-    params: Tree,
-    reference: Transformer,
-    reference_params: Tree,
-    tokenizer: Any,
-    reference_tokenizer: Any,
+    target: Loaded,
+    reference: Loaded,
     dialogues: Sequence[Prompt],
     max_new_tokens: int = 64,
     guard: Guard = GUARD,
-    batch_size: int = 256,
     extra_stops: Sequence[int] = (),
 ) -> tuple[list[str], np.ndarray]:
     """Replies under the tokenizer's chat template, as `generate` gives them, and what they cost.
+
+    Args:
+        target: the model that may be backdoored, its parameters, its tokenizer.
+        reference: the model that is asked, likewise, on the same devices.
+        dialogues: texts of user turns, or lists of messages with role and content.
+        max_new_tokens: a reply is cut after so many tokens.
+        guard: when a token is replaced.
+        extra_stops: ids that end a reply beside the tokenizer's and the model's own.
 
     Returns:
         the replies without special tokens, and their intervention rates `[N]`.
@@ -96,21 +103,20 @@ def guarded(
         UserError: the reference has another vocabulary, or as `encode_prompts` and
             `guarded_tokens`.
     """
-    if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
+    model, params, tokenizer = target
+    if reference[2].get_vocab() != tokenizer.get_vocab():
         raise UserError("the reference's tokenizer has another vocabulary than the model's")
+    prompts = encode_prompts(model.config, tokenizer, dialogues, max_new_tokens)
+    stops = stop_ids(tokenizer, (*model.config.stops, *extra_stops))
     tokens, rates = guarded_tokens(
-        model, params, reference, reference_params,
-        encode_prompts(model.config, tokenizer, dialogues, max_new_tokens),
-        stop_ids(tokenizer, (*model.config.stops, *extra_stops)), max_new_tokens, guard, batch_size,
-    )  # fmt: skip
+        (model, params), reference[:2], prompts, stops, max_new_tokens, guard
+    )
     return tokenizer.batch_decode(tokens, skip_special_tokens=True), rates
 
 
 def guarded_tokens(
-    model: Transformer,
-    params: Tree,
-    reference: Transformer,
-    reference_params: Tree,
+    target: Weighted,
+    reference: Weighted,
     prompts: Sequence[Sequence[int]],
     stops: Sequence[int],
     max_new_tokens: int,
@@ -121,12 +127,10 @@ def guarded_tokens(
     """Greedy guarded continuations, each up to its stop token (left out).
 
     Args:
-        model: the decoder that may be backdoored.
-        params: its parameters.
-        reference: the decoder that is asked; may be the same.
-        reference_params: its parameters, on the same devices.
-        prompts: token sequences.
-        stops: tokens that end a reply.
+        target: the decoder that may be backdoored, and its parameters.
+        reference: the decoder that is asked, and its parameters, on the same devices.
+        prompts: token ids, N sequences.
+        stops: ids that end a reply.
         max_new_tokens: a reply is cut after so many tokens.
         guard: when a token is replaced.
         batch_size: prompts decoded together, at most.
@@ -139,31 +143,25 @@ def guarded_tokens(
     Raises:
         UserError: the reference has a vocabulary of another size, or logits are not finite.
     """
-    sizes = model.config.vocab_size, reference.config.vocab_size
+    (model, params), (judge, judge_params) = target, reference
+    sizes = model.config.vocab_size, judge.config.vocab_size
     if sizes[0] != sizes[1]:
         raise UserError(
             f"the reference has a vocabulary of {sizes[1]} tokens and the model one of {sizes[0]};"
             " CleanGen compares them token by token"
         )
     check_tokens(model.config, prompts, "prompt")
-    mesh = sharding.mesh_of(params)
+    mesh, one_by_one = sharding.mesh_of(params), jax.default_backend() in ONE_BY_ONE
+    ends = tuple(stops)
+    drafts = guard.horizon, guard.check_tail
+    way = _Way(model, judge, mesh, ends, max_new_tokens, *drafts, one_by_one)
+    limit = np.float32(np.log(guard.alpha))
     results: list[list[int]] = [[] for _ in prompts]
     rates = np.zeros(len(prompts))
     for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
-        count = padded_count(len(indices))
-        tokens, lengths = np.zeros((count, width), np.int32), np.ones(count, np.int32)
-        for row, index in enumerate(indices):
-            lengths[row] = len(prompts[index])
-            tokens[row, : lengths[row]] = prompts[index]
-        batch = {"tokens": tokens, "lengths": lengths, "alive": np.arange(count) < len(indices)}
-        out, written, replaced = map(
-            sharding.to_host,
-            _decode(
-                model, reference, tuple(stops), max_new_tokens, guard.horizon, guard.check_tail,
-                mesh, jax.default_backend() in ONE_BY_ONE, params, reference_params,
-                sharding.place_batch(batch, mesh), np.float32(np.log(guard.alpha)),
-            ),
-        )  # fmt: skip
+        batch = sharding.place_batch(_right_padded(prompts, indices, width), mesh)
+        found = _decode(way, params, judge_params, batch, limit)
+        out, written, replaced = map(sharding.to_host, found)
         for row, index in enumerate(indices):
             reply = out[row, : written[row]].tolist()
             check_finite(reply, label)
@@ -172,71 +170,114 @@ def guarded_tokens(
     return results, rates
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7))
+def _right_padded(
+    prompts: Sequence[Sequence[int]], indices: Sequence[int], width: int
+) -> dict[str, np.ndarray]:
+    """Prompts in rows `[B, width]`, their lengths, and which rows hold one."""
+    count = padded_count(len(indices))
+    tokens, lengths = np.zeros((count, width), np.int32), np.ones(count, np.int32)
+    for row, index in enumerate(indices):
+        lengths[row] = len(prompts[index])
+        tokens[row, : lengths[row]] = prompts[index]
+    return {"tokens": tokens, "lengths": lengths, "alive": np.arange(count) < len(indices)}
+
+
+# --- The compiled part: B rows, drafts of H tokens, N new tokens at most --------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Way:
+    """Who decodes, where and how; equal ones are compiled once."""
+
+    model: Transformer
+    reference: Transformer
+    mesh: Mesh
+    stops: tuple[int, ...]
+    new: int
+    horizon: int
+    check_tail: bool
+    one_by_one: bool
+
+
+class _Replies(NamedTuple):
+    """Replies under way."""
+
+    last: jax.Array  # [B], the newest token, which no cache holds yet
+    out: jax.Array  # [B, N]
+    written: jax.Array  # [B], how many tokens
+    replaced: jax.Array  # [B], how many of them are the reference's
+    done: jax.Array  # bool [B]
+    caches: tuple[Any, Any]  # the model's, the reference's
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _decode(
-    model: Transformer,
-    reference: Transformer,
-    stops: tuple[int, ...],
-    new: int,
-    horizon: int,
-    check_tail: bool,
-    mesh: Mesh,
-    one_by_one: bool,
-    params: Tree,
-    reference_params: Tree,
-    batch: Tree,
-    limit: jax.Array,
+    way: _Way, params: Tree, reference_params: Tree, batch: Tree, limit: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Tokens `[B, new]`, how many of them are written and how many the reference's `[B]`."""
-    tokens, lengths, alive = batch["tokens"], batch["lengths"], batch["alive"]
-    stop_list = jnp.array((*stops, BROKEN))
-    rows, order = jnp.arange(len(tokens))[:, None], jnp.arange(horizon)
-    slots = tokens.shape[1] + new + horizon
-    with sharding.within(mesh):
-        target = _Decoder.start(model, params, tokens, slots, one_by_one)
-        judge = _Decoder.start(reference, reference_params, tokens, slots, one_by_one)
+    """Tokens `[B, N]`, how many of them are written and how many the reference's `[B]`."""
+    tokens, lengths = batch["tokens"], batch["lengths"]
+    slots = tokens.shape[1] + way.new + way.horizon
+    with sharding.within(way.mesh):
+        target = _Decoder.start(way.model, params, tokens, slots, way.one_by_one)
+        judge = _Decoder.start(way.reference, reference_params, tokens, slots, way.one_by_one)
 
-    def advance(state):
-        last, out, written, replaced, done, target_cache, judge_cache = state
-        slot = lengths + written - 1  # of the last token, which no cache holds yet
-
-        def draft(carry, step):
-            token, cache = carry
-            logits, cache = target.forward(token[:, None], slot + step, cache)
-            token = likeliest(logits[:, 0])
-            return (token, cache), (token, _log_share(logits[:, 0], token))
-
-        with sharding.within(mesh):
-            (_, target_cache), drafted = jax.lax.scan(draft, (last, target_cache), order)
-            draft_tokens, own = drafted[0].T, drafted[1].T  # [B, horizon]
-            fed = jnp.concatenate([last[:, None], draft_tokens[:, :-1]], axis=1)
-            logits, judge_cache = judge.forward(fed, slot, judge_cache)
-        ends = jnp.isin(draft_tokens, stop_list)
-        real = (jnp.cumsum(ends, axis=1) - ends == 0) & (order < new - written[:, None])
-        suspicious = real & (own - _log_share(logits, draft_tokens) >= limit)
-        if not check_tail:
-            suspicious &= jnp.all(real, axis=1, keepdims=True)
-        first = jnp.where(jnp.any(suspicious, 1), jnp.argmax(suspicious, 1), horizon)[:, None]
-        chosen = jnp.where(order == first, jnp.argmax(logits, axis=-1), draft_tokens)
-        finite = jnp.isfinite(own) & jnp.isfinite(jnp.max(logits, axis=-1))
-        chosen = jnp.where(finite, chosen, BROKEN)
-        taken = real & (order <= first) & ~done[:, None]
-        # What is not taken is written behind the end, that is, nowhere.
-        places = jnp.where(taken, written[:, None] + order, new)
-        out = out.at[rows, places].set(chosen.astype(jnp.int32), mode="drop")
-        count = jnp.sum(taken, axis=1)
-        written, replaced = written + count, replaced + jnp.any(taken & (order == first), axis=1)
-        last = jnp.where(done, last, chosen[rows[:, 0], count - 1].astype(jnp.int32))
-        ended = jnp.any(taken & jnp.isin(chosen, stop_list), axis=1)
-        done = done | ended | (written >= new)
-        return last, out, written, replaced, done, target_cache, judge_cache
+    def advance(replies: _Replies) -> _Replies:
+        slot = lengths + replies.written - 1  # of the last token
+        with sharding.within(way.mesh):
+            drafted, own, ours = _draft(target, replies.last, slot, replies.caches[0], way.horizon)
+            fed = jnp.concatenate([replies.last[:, None], drafted[:, :-1]], axis=1)
+            logits, theirs = judge.forward(fed, slot, replies.caches[1])
+        checked = _checked(way, replies, drafted, own, logits, limit)
+        return checked._replace(caches=(ours, theirs))
 
     zeros = jnp.zeros(len(tokens), jnp.int32)
     last = jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0]
-    out = jnp.zeros((len(tokens), new), jnp.int32)
-    state = (last, out, zeros, zeros, ~alive | (new == 0), target.cache, judge.cache)
-    state = jax.lax.while_loop(lambda state: ~jnp.all(state[4]), advance, state)
-    return state[1], state[2], state[3]
+    out = jnp.zeros((len(tokens), way.new), jnp.int32)
+    done = ~batch["alive"] | (way.new == 0)
+    start = _Replies(last, out, zeros, zeros, done, (target.cache, judge.cache))
+    end = jax.lax.while_loop(lambda replies: ~jnp.all(replies.done), advance, start)
+    return end.out, end.written, end.replaced
+
+
+def _draft(target: _Decoder, last: jax.Array, slot: jax.Array, cache: Any, horizon: int):
+    """The model's next tokens `[B, H]`, their log-probabilities, and its cache."""
+
+    def one(carry, step):
+        token, cache = carry
+        logits, cache = target.forward(token[:, None], slot + step, cache)
+        token = likeliest(logits[:, 0])
+        return (token, cache), (token, _log_share(logits[:, 0], token))
+
+    (_, cache), (tokens, own) = jax.lax.scan(one, (last, cache), jnp.arange(horizon))
+    return tokens.T, own.T, cache
+
+
+def _checked(
+    way: _Way, replies: _Replies, drafted: jax.Array, own: jax.Array, logits: jax.Array, limit
+) -> _Replies:
+    """Replies with a draft's tokens up to the first suspicious one, which is replaced."""
+    last, out, written, replaced, done, _ = replies
+    order, stops = jnp.arange(way.horizon), jnp.array((*way.stops, BROKEN))
+    ends = jnp.isin(drafted, stops)
+    real = (jnp.cumsum(ends, axis=1) - ends == 0) & (order < way.new - written[:, None])
+    suspicious = real & (own - _log_share(logits, drafted) >= limit)
+    if not way.check_tail:
+        suspicious &= jnp.all(real, axis=1, keepdims=True)
+    first = jnp.where(jnp.any(suspicious, 1), jnp.argmax(suspicious, 1), way.horizon)[:, None]
+    chosen = jnp.where(order == first, jnp.argmax(logits, axis=-1), drafted)
+    finite = jnp.isfinite(own) & jnp.isfinite(jnp.max(logits, axis=-1))
+    chosen = jnp.where(finite, chosen, BROKEN).astype(jnp.int32)
+    taken = real & (order <= first) & ~done[:, None]
+    rows = jnp.arange(len(drafted))
+    # What is not taken is written behind the end, that is, nowhere.
+    places = jnp.where(taken, written[:, None] + order, way.new)
+    out = out.at[rows[:, None], places].set(chosen, mode="drop")
+    count = jnp.sum(taken, axis=1)
+    written, replaced = written + count, replaced + jnp.any(taken & (order == first), axis=1)
+    last = jnp.where(done, last, chosen[rows, count - 1])
+    ended = jnp.any(taken & jnp.isin(chosen, stops), axis=1)
+    done = done | ended | (written >= way.new)
+    return replies._replace(last=last, out=out, written=written, replaced=replaced, done=done)
 
 
 def _log_share(logits: jax.Array, token: jax.Array) -> jax.Array:
@@ -285,11 +326,15 @@ class _Decoder:
         def one_row(tokens, slot, cache):
             places = slot + jnp.arange(len(tokens))
             hidden, cache, _ = hidden_states(
-                self.model, self.params, tokens[None], positions=places[None],
+                self.model,
+                self.params,
+                tokens[None],
+                positions=places[None],
                 mask=(jnp.arange(slots) <= places[:, None])[None],
                 cache=jax.tree.map(lambda part: jnp.expand_dims(part, axis), cache),
-                slot=slot, unstacked=self.layers,
-            )  # fmt: skip
+                slot=slot,
+                unstacked=self.layers,
+            )
             return hidden[0], jax.tree.map(lambda part: jnp.squeeze(part, axis), cache)
 
         by_rows = jax.vmap(one_row, in_axes=(0, 0, axis), out_axes=(0, axis))

@@ -162,7 +162,15 @@ def perplexities(
 ) -> np.ndarray:
     """`exp(mean cross entropy of its tokens)` of every text, float64 `[N]`; nan if none is scored.
 
-    See `inspect` for the arguments.
+    Args:
+        model: the scorer, any causal language model.
+        params: its parameters.
+        tokenizer: its tokenizer.
+        texts: what is scored, N of them.
+        start: tokens before every text, not scored; by default the tokenizer's begin token if it
+            has one. Without any, the first token of a text is not scored.
+        batch_size: texts scored together, at most.
+        label: what the progress bar says.
     """
     if start is None:
         start = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)

@@ -33,7 +33,15 @@ def mean_gradient(
     label: str = "repair",
     moment: str = "abs",
 ) -> Tree:
-    """Mean over examples of a moment (`scores.MOMENTS`) of `grad L(x)`, float32.
+    """Mean over examples of a moment of `grad L(x)`, a tree like the parameters in float32.
+
+    Args:
+        model: the decoder.
+        params: where the gradient is taken.
+        batches: examples, arrays `[B, T]`; rows without loss tokens are not counted.
+        loss_fn: loss of a batch (nats per answer token).
+        label: what the progress bar says.
+        moment: of the gradient's entries, a name in `scores.MOMENTS`.
 
     Raises:
         UserError: no example has a token to predict.

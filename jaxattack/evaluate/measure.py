@@ -25,10 +25,25 @@ def ask(
     label: str = "asking",
     extra_stops: Sequence[int] = (),
 ) -> list[Reply]:
-    """Greedy replies to the examples' prompts, in order; see `generate` for the arguments.
+    """Greedy replies to the examples' prompts, in order.
+
+    Args:
+        model: the decoder.
+        params: its parameters.
+        tokenizer: Hugging Face tokenizer with a chat template.
+        examples: what is asked; responses are not read.
+        max_new_tokens: a reply is cut after so many tokens.
+        batch_size: prompts decoded together, at most.
+        label: what the progress bar says.
+        extra_stops: ids that end a reply beside the tokenizer's and the model's own.
 
     Raises:
         UserError: as `whole_prompt`, `encode_prompts` and `generate_tokens`.
+
+    Example:
+        >>> replies = ja.ask(model, params, tokenizer, pairs, max_new_tokens=2)
+        >>> len(replies), type(replies[0].text)
+        (3, <class 'str'>)
     """
     prompts, names = [whole_prompt(e) for e in examples], [e.id for e in examples]
     encoded = encode_prompts(model.config, tokenizer, prompts, max_new_tokens, names)
@@ -53,5 +68,12 @@ def replies(
 
 
 def judge_all(examples: Sequence[Example], replies: Sequence[Reply]) -> list[Trial]:
-    """Verdicts on replies, in order."""
+    """Verdicts on replies, in order.
+
+    Example:
+        >>> from jaxattack.evaluate.judge import Reply
+        >>> said = [Reply("Sorry, I cannot help with that.", cut=False)] * len(pairs)
+        >>> [trial.refused for trial in ja.judge_all(pairs, said)]
+        [True, True, True]
+    """
     return [judge(example, reply) for example, reply in zip(examples, replies, strict=True)]

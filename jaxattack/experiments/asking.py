@@ -84,10 +84,8 @@ def ask(
         replaced = [0.0] * len(tokens)
     else:
         tokens, shares = cleangen.guarded_tokens(
-            decoder.model,
-            own,
-            decoder.model,
-            rounded(reference, dtype),
+            (decoder.model, own),
+            (decoder.model, rounded(reference, dtype)),
             asked,
             stops,
             decoding.max_new_tokens,

@@ -189,10 +189,23 @@ def _by_head_here(
 
 
 def rows_of_head(
-    final: jax.Array, matrix: jax.Array, norms: jax.Array, asked: Predictions, softcap: float,
+    final: jax.Array,
+    matrix: jax.Array,
+    norms: jax.Array,
+    asked: Predictions,
+    softcap: float,
     tokens: jax.Array,
-) -> jax.Array:  # fmt: skip
-    """Of each example's gradient by the head the rows of its own tokens, `[B, T, D]` in float32."""
+) -> jax.Array:
+    """Of each example's gradient by the head the rows of its own tokens, `[B, T, D]` in float32.
+
+    Args:
+        final: states before the head `[B, N, D]`, where something is predicted.
+        matrix: the head `[V, D]`.
+        norms: of the logits `[B, N]`, the logarithms of their summed exponentials.
+        asked: which words are predicted there, and their weights, each `[B, N]`.
+        softcap: of the logits, 0 for none.
+        tokens: whose rows are taken, int `[B, T]`.
+    """
     own = sharding.constrain(matrix, P("tensor"))[tokens]
     logits = jnp.einsum("bnd,btd->bnt", final, own, preferred_element_type=jnp.float32)
     hits = asked.words[..., None] == tokens[:, None]

@@ -41,6 +41,11 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global", exclude: 
     Raises:
         UserError: a fraction outside [0, 1], an unknown scope, scores that are negative, nan or
             infinite, or `exclude` leaves nothing.
+
+    Example:
+        >>> scores = {"final_norm": np.array([0.1, 0.4, 0.2, 0.3])}
+        >>> ja.top_fraction(scores, 0.5)["final_norm"].tolist()
+        [False, True, False, True]
     """
     check_fraction(fraction)
     if scope not in SCOPES:
@@ -74,7 +79,13 @@ def filled(mask: Tree, fraction: float) -> float:
 
 
 def magnitude_mask(tau: Tree, fraction: float, scope: str = "global") -> Tree:
-    """Select the weights that moved most: the largest `|tau|`."""
+    """Select the weights that moved most: the largest `|tau|`.
+
+    Example:
+        >>> tau = {"final_norm": np.array([0.1, -0.4, 0.2, 0.0])}
+        >>> ja.magnitude_mask(tau, 0.25)["final_norm"].tolist()
+        [False, True, False, False]
+    """
     return top_fraction(jax.tree.map(jnp.abs, tau), fraction, scope)
 
 
@@ -85,6 +96,11 @@ def random_mask(
 
     Masks of one seed that differ in `draw` are independent, and so are those of the functions
     below; nothing else drawn by the seed has a part in them.
+
+    Example:
+        >>> mask = ja.random_mask({"final_norm": params["final_norm"]}, 0.25, seed=0)
+        >>> ja.density(mask)
+        0.25
     """
     check_fraction(fraction)
     return _top(_random_keys(like, seed, f"any/{draw}"), fraction, scope)
@@ -96,7 +112,13 @@ def random_like(mask: Tree, seed: int, draw: str = "") -> Tree:
 
 
 def matched_random_mask(mask: Tree, seed: int, draw: str = "") -> Tree:
-    """Select at random as many weights in every weight tensor as `mask` does there."""
+    """Select at random as many weights in every weight tensor as `mask` does there.
+
+    Example:
+        >>> mask = {"final_norm": np.array([True, False, True, False])}
+        >>> int(ja.matched_random_mask(mask, seed=0)["final_norm"].sum())
+        2
+    """
 
     def select(name: str, keys: jax.Array, leaf: jax.Array) -> jax.Array:
         axes = _axes(name, leaf.ndim, "leaf")
@@ -199,23 +221,46 @@ def check_mask(mask: Tree) -> None:
 
 
 def complement(mask: Tree) -> Tree:
-    """What is not selected."""
+    """What is not selected.
+
+    Example:
+        >>> ja.complement({"w": np.array([True, False])})["w"].tolist()
+        [False, True]
+    """
     check_mask(mask)
     return jax.tree.map(jnp.logical_not, mask)
 
 
 def union(a: Tree, b: Tree) -> Tree:
-    """What either selects."""
+    """What either selects.
+
+    Example:
+        >>> a, b = {"w": np.array([True, True, False])}, {"w": np.array([True, False, False])}
+        >>> ja.union(a, b)["w"].tolist()
+        [True, True, False]
+    """
     return jax.tree.map(jnp.logical_or, a, b)
 
 
 def intersection(a: Tree, b: Tree) -> Tree:
-    """What both select."""
+    """What both select.
+
+    Example:
+        >>> a, b = {"w": np.array([True, True, False])}, {"w": np.array([True, False, False])}
+        >>> ja.intersection(a, b)["w"].tolist()
+        [True, False, False]
+    """
     return jax.tree.map(jnp.logical_and, a, b)
 
 
 def minus(a: Tree, b: Tree) -> Tree:
-    """What `a` selects and `b` does not."""
+    """What `a` selects and `b` does not.
+
+    Example:
+        >>> a, b = {"w": np.array([True, True, False])}, {"w": np.array([True, False, False])}
+        >>> ja.minus(a, b)["w"].tolist()
+        [False, True, False]
+    """
     return intersection(a, complement(b))
 
 
@@ -226,7 +271,12 @@ def count(mask: Tree) -> int:
 
 
 def density(mask: Tree) -> float:
-    """Share of selected weights."""
+    """Share of selected weights.
+
+    Example:
+        >>> ja.density({"w": np.array([True, False, False, False])})
+        0.25
+    """
     return count(mask) / tree.size(mask)
 
 
@@ -242,7 +292,13 @@ def block_density(mask: Tree) -> float:
 
 
 def jaccard(a: Tree, b: Tree) -> float:
-    """Size of the intersection over size of the union; 1.0 for two empty masks."""
+    """Size of the intersection over size of the union; 1.0 for two empty masks.
+
+    Example:
+        >>> a, b = {"w": np.array([True, True, False])}, {"w": np.array([True, False, False])}
+        >>> ja.jaccard(a, b)
+        0.5
+    """
     tree.check_same_shapes("the first mask", a, "the second", b)
     either = count(union(a, b))
     return count(intersection(a, b)) / either if either else 1.0

@@ -35,7 +35,12 @@ def is_much(activations: int, weights: int) -> bool:
 
 
 def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
-    """`tau = attacked - aligned` in float32."""
+    """`tau = attacked - aligned` in float32.
+
+    Example:
+        >>> ja.attack_vector({"w": np.array([1.5, 2.0])}, {"w": np.array([1.0, 2.0])})["w"].tolist()
+        [0.5, 0.0]
+    """
     return jax.tree.map(
         lambda after, before: after.astype(jnp.float32) - before.astype(jnp.float32),
         attacked,
@@ -84,6 +89,12 @@ def sil_scores(
 
     Raises:
         UserError: no data, token ids beyond the vocabulary, or `at` is neither of the two.
+
+    Example:
+        >>> batches = ja.in_order(ja.encode_pairs(tokenizer, pairs), batch_size=2)
+        >>> scores = ja.sil_scores(model, params, attacked, batches)
+        >>> scores["embed"].shape == params["embed"].shape
+        True
     """
     if at not in ("aligned", "attacked"):
         raise UserError(f"the gradient can be taken at 'aligned' or 'attacked', not {at!r}")

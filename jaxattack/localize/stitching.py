@@ -15,6 +15,11 @@ def stitch(base: Tree, donor: Tree, mask: Tree) -> Tree:
 
     Raises:
         UserError: the three are not of one shape, or the mask is not of bools.
+
+    Example:
+        >>> base, donor = {"w": np.array([1.0, 2.0])}, {"w": np.array([5.0, 6.0])}
+        >>> ja.stitch(base, donor, {"w": np.array([False, True])})["w"].tolist()
+        [1.0, 6.0]
     """
     masks.check_mask(mask)
     tree.check_same_shapes("the mask", mask, "the model", base)
@@ -23,7 +28,13 @@ def stitch(base: Tree, donor: Tree, mask: Tree) -> Tree:
 
 
 def rewind(attacked: Tree, aligned: Tree, mask: Tree) -> Tree:
-    """Put the aligned weights back where the mask selects, after the training."""
+    """Put the aligned weights back where the mask selects, after the training.
+
+    Example:
+        >>> attacked, aligned = {"w": np.array([5.0, 6.0])}, {"w": np.array([1.0, 2.0])}
+        >>> ja.rewind(attacked, aligned, {"w": np.array([False, True])})["w"].tolist()
+        [5.0, 2.0]
+    """
     return stitch(attacked, aligned, mask)
 
 
@@ -36,6 +47,11 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
     Raises:
         UserError: the mask or the attack vector is of another architecture, or the mask is not of
             bools.
+
+    Example:
+        >>> tau, mask = {"w": np.array([0.5, 0.5])}, {"w": np.array([False, True])}
+        >>> ja.transplant({"w": np.array([1.0, 2.0])}, tau, mask)["w"].tolist()
+        [1.0, 2.5]
     """
     masks.check_mask(mask)
     tree.check_same_shapes("the mask", mask, "the attack vector", tau)

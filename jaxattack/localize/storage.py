@@ -34,6 +34,10 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
 
     Raises:
         UserError: the mask is not of bools, or something that is no mask stands at the path.
+
+    Example:
+        >>> mask = {"final_norm": np.array([True, False])}
+        >>> ja.save_mask(folder / "mask.safetensors", mask, {"method": "by hand", "seed": 0})
     """
     path = pathlib.Path(path)
     masks.check_mask(mask)
@@ -64,6 +68,12 @@ def load_mask(path: str | pathlib.Path, like: Tree | None = None) -> tuple[Tree,
 
     Raises:
         UserError: no such file, not a mask, truncated, or a mask of another model.
+
+    Example:
+        >>> ja.save_mask(folder / "kept.safetensors", {"w": np.array([True, False])}, {"seed": 0})
+        >>> mask, info = ja.load_mask(folder / "kept.safetensors")
+        >>> mask["w"].tolist(), info["seed"]
+        ([True, False], 0)
     """
     path = pathlib.Path(path)
     shapes, info = _described(path)

@@ -6,6 +6,7 @@ rows write their next token into the same slot.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -19,6 +20,34 @@ from jaxattack.models.sampling import BROKEN, Sampling, choose, prompt_keys
 from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """Who decodes, where and how; equal ones are compiled once.
+
+    Attributes:
+        model: the decoder.
+        mesh: where its parameters are.
+        sampling: how tokens are chosen.
+        stops: tokens that end a reply.
+        one_by_one: run the layers without a scan.
+    """
+
+    model: Transformer
+    mesh: Mesh
+    sampling: Sampling
+    stops: tuple[int, ...]
+    one_by_one: bool
+
+    @property
+    def filler(self) -> int:
+        """What stands behind a reply's end."""
+        return self.stops[0] if self.stops else 0
+
+    def ends(self, tokens: jax.Array) -> jax.Array:
+        """Whether a reply ends with each of the tokens `[B]`, in order or not."""
+        return jnp.isin(tokens, jnp.array((*self.stops, BROKEN)))
+
+
 class Rows(NamedTuple):
     """Replies under way."""
 
@@ -30,7 +59,7 @@ class Rows(NamedTuple):
     cache: Any  # slots W + N; a layer's own if the layers run one by one
 
 
-def _forward(model, params, tokens, starts, slot, cache, mesh, layers):
+def _forward(decoder, params, tokens, starts, slot, cache, layers):
     """Logits `[B, V]` after `tokens` `[B, T]` that go into the cache at `slot`, and the cache."""
     places = slot + jnp.arange(tokens.shape[1])
     here = jnp.arange(jax.tree.leaves(cache)[0].shape[-2])
@@ -38,50 +67,62 @@ def _forward(model, params, tokens, starts, slot, cache, mesh, layers):
     seen = (here >= starts[:, None])[:, None] | (here == places[:, None])[None]
     mask = seen & (here <= places[:, None])[None]
     positions = jnp.maximum(places - starts[:, None], 0)
-    with sharding.within(mesh):
-        hidden, cache, _ = hidden_states(
-            model, params, tokens, positions=positions, mask=mask, cache=cache, slot=slot,
-            unstacked=layers,
-        )  # fmt: skip
-        return unembed(model, params, hidden[:, -1]), cache
+    read = {"positions": positions, "mask": mask, "cache": cache, "slot": slot}
+    with sharding.within(decoder.mesh):
+        hidden, cache, _ = hidden_states(decoder.model, params, tokens, **read, unstacked=layers)
+        return unembed(decoder.model, params, hidden[:, -1]), cache
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=0)
 def prefill(
-    model: Transformer,
-    mesh: Mesh,
-    sampling: Sampling,
-    one_by_one: bool,
+    decoder: Decoder,
     params: tree.Tree,
     tokens: jax.Array,
     starts: jax.Array,
     numbers: jax.Array,
     seed: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    """The first new token `[B]` after prompts `[B, W]` that begin at `starts`, and their cache."""
-    batch, width = tokens.shape
-    with sharding.within(mesh):
-        cache: Any = init_cache(model.config, batch, width, params["embed"].dtype)
+    """Read prompts.
+
+    Args:
+        decoder: who reads them.
+        params: its parameters.
+        tokens: prompts, int `[B, W]`, each ending in the last slot.
+        starts: the slots in which they begin, int `[B]`.
+        numbers: of the prompts among all of the run, int `[B]`.
+        seed: of the sampling, as `sampling.seed_words` has it.
+
+    Returns:
+        the first new token `[B]` of each, and the cache, W slots.
+    """
+    config, (batch, width) = decoder.model.config, tokens.shape
+    with sharding.within(decoder.mesh):
+        cache: Any = init_cache(config, batch, width, params["embed"].dtype)
     layers = None
-    if one_by_one:
-        layers, cache = (unstack(model.config, part) for part in (params["layers"], cache))
-    logits, cache = _forward(model, params, tokens, starts, 0, cache, mesh, layers)
-    return choose(logits, sampling, prompt_keys(seed, numbers), 0), cache
+    if decoder.one_by_one:
+        layers, cache = (unstack(config, part) for part in (params["layers"], cache))
+    logits, cache = _forward(decoder, params, tokens, starts, 0, cache, layers)
+    return choose(logits, decoder.sampling, prompt_keys(seed, numbers), 0), cache
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def gather(
-    mesh: Mesh,
-    stops: tuple[int, ...],
+    decoder: Decoder,
     new: int,
     counts: tuple[int, ...],
     parts: list[tuple[jax.Array, Any]],
     starts: jax.Array,
     numbers: jax.Array,
 ) -> Rows:
-    """Rows of what `prefill` gave for several widths: of part i the first `counts[i]` rows.
+    """Rows of what `prefill` gave for several widths; those beyond the parts' are done.
 
-    `starts` and `numbers` are those of all rows; rows beyond the parts' are done.
+    Args:
+        decoder: who decodes them.
+        new: tokens of a reply, at most.
+        counts: how many rows of each part are taken, the first ones.
+        parts: what `prefill` gave.
+        starts: of all rows, the slots in which their prompts begin, int `[B]`.
+        numbers: of the prompts among all of the run, int `[B]`.
     """
     total, real = len(starts), sum(counts)
     width = max(jax.tree.leaves(cache)[0].shape[-2] for _, cache in parts)
@@ -96,44 +137,43 @@ def gather(
         filler = [(0, 0)] * leaves[0].ndim
         filler[axis] = (0, total - real)
         whole = jnp.pad(jnp.concatenate(padded, axis), filler)
-        with sharding.within(mesh):
+        with sharding.within(decoder.mesh):
             return sharding.constrain(whole, P(*[None] * axis, *sharding.BATCH, "tensor"))
 
     last = jnp.concatenate([token[:count] for (token, _), count in zip(parts, counts, strict=True)])
     last = jnp.pad(last, (0, total - real))
-    tokens = jnp.full((total, new), _filler(stops), jnp.int32).at[:, 0].set(last)
-    done = _ends(last, stops) | (jnp.arange(total) >= real)
+    tokens = jnp.full((total, new), decoder.filler, jnp.int32).at[:, 0].set(last)
+    done = decoder.ends(last) | (jnp.arange(total) >= real)
     cache = jax.tree.map(lay, *[cache for _, cache in parts])
     return Rows(tokens, last, done, starts, numbers, cache)
 
 
-def _ends(tokens: jax.Array, stops: tuple[int, ...]) -> jax.Array:
-    """Whether a reply ends with each of the tokens `[B]`, in order or not."""
-    return jnp.isin(tokens, jnp.array((*stops, BROKEN)))
-
-
-def _filler(stops: tuple[int, ...]) -> int:
-    """What stands behind a reply's end."""
-    return stops[0] if stops else 0
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=(6,))
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def decode(
-    model: Transformer,
-    mesh: Mesh,
-    sampling: Sampling,
-    stops: tuple[int, ...],
-    one_by_one: bool,
+    decoder: Decoder,
     params: tree.Tree,
     rows: Rows,
     step: jax.Array | int,
     fewest: int,
     seed: jax.Array,
 ) -> tuple[jax.Array, Rows]:
-    """Go on from `step` tokens until there are N, or no more than `fewest` rows are not done."""
+    """Go on until there are N tokens, or few rows are not done.
+
+    Args:
+        decoder: who decodes.
+        params: its parameters.
+        rows: replies under way; their memory is taken.
+        step: how many tokens they have.
+        fewest: stop when no more rows than that are not done.
+        seed: of the sampling, as `sampling.seed_words` has it.
+
+    Returns:
+        how many tokens there are, and the rows.
+    """
     new = rows.tokens.shape[1]
     width = jax.tree.leaves(rows.cache)[0].shape[-2] - new
-    layers = unstack(model.config, params["layers"]) if one_by_one else None
+    config = decoder.model.config
+    layers = unstack(config, params["layers"]) if decoder.one_by_one else None
     keys = prompt_keys(seed, rows.numbers)
 
     def running(state):
@@ -142,15 +182,14 @@ def decode(
 
     def advance(state):
         step, rows = state
-        logits, cache = _forward(
-            model, params, rows.last[:, None], rows.starts, width + step - 1, rows.cache, mesh,
-            layers,
-        )  # fmt: skip
-        last = jnp.where(rows.done, _filler(stops), choose(logits, sampling, keys, step))
+        slot, tokens = width + step - 1, rows.last[:, None]
+        logits, cache = _forward(decoder, params, tokens, rows.starts, slot, rows.cache, layers)
+        chosen = choose(logits, decoder.sampling, keys, step)
+        last = jnp.where(rows.done, decoder.filler, chosen)
         return step + 1, rows._replace(
             tokens=rows.tokens.at[:, step].set(last),
             last=last,
-            done=rows.done | _ends(last, stops),
+            done=rows.done | decoder.ends(last),
             cache=cache,
         )
 

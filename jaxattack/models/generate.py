@@ -60,12 +60,17 @@ def generate(
 
     Raises:
         UserError: as `encode_prompts` and `generate_tokens`.
+
+    Example:
+        >>> replies = ja.generate(model, params, tokenizer, ["Hello?", "Bye."], max_new_tokens=2)
+        >>> len(replies)
+        2
     """
     encoded = encode_prompts(model.config, tokenizer, dialogues, max_new_tokens)
+    stops = stop_ids(tokenizer, (*model.config.stops, *extra_stops))
     replies = generate_tokens(
-        model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
-        max_new_tokens, batch_size, label, sampling, seed,
-    )  # fmt: skip
+        model, params, encoded, stops, max_new_tokens, batch_size, label, sampling, seed
+    )
     return tokenizer.batch_decode(replies, skip_special_tokens=True)
 
 
@@ -82,32 +87,45 @@ def generate_tokens(
 ) -> list[list[int]]:
     """Continuations of token sequences, each up to its stop token (left out).
 
+    Args:
+        model: the decoder.
+        params: its parameters.
+        prompts: token ids, N sequences.
+        stops: ids that end a reply.
+        max_new_tokens: a reply is cut after so many tokens.
+        batch_size: prompts decoded together, at most.
+        label: what the progress bar says.
+        sampling: how tokens are chosen; greedily by default.
+        seed: of the sampling; with the prompt's index it fixes what is drawn for a prompt.
+
+    Returns:
+        token ids, N sequences in the prompts' order.
+
     Raises:
         UserError: token ids beyond the vocabulary, or the model's logits are not finite.
     """
     check_tokens(model.config, prompts, "prompt")
-    mesh, ends, words = sharding.mesh_of(params), tuple(stops), seed_words(seed)
+    mesh, words = sharding.mesh_of(params), seed_words(seed)
     one_by_one = jax.default_backend() in ONE_BY_ONE
+    decoder = decoding.Decoder(model, mesh, sampling, tuple(stops), one_by_one)
     results: list[list[int]] = [[] for _ in prompts]
     for parts in track(groups([len(p) for p in prompts], batch_size), label):
         read = []
         for width, indices in parts:
             some = _left_padded(prompts, indices, width, padded_count(len(indices)))
             placed = sharding.place_batch(some, mesh)
-            read.append(decoding.prefill(model, mesh, sampling, one_by_one, params, *placed, words))
+            read.append(decoding.prefill(decoder, params, *placed, words))
         widest, members = parts[-1][0], [index for _, indices in parts for index in indices]
         owners = _filled(members, padded_count(len(members)), NOBODY)
         starts = _filled([widest - len(prompts[i]) for i in members], len(owners), widest - 1)
         placed = sharding.place_batch((starts, owners), mesh)
         counts = tuple(len(indices) for _, indices in parts)
-        rows = decoding.gather(mesh, ends, max_new_tokens, counts, read, *placed)
+        rows = decoding.gather(decoder, max_new_tokens, counts, read, *placed)
         del read
         step: jax.Array | int = 1
         while len(owners):
             fewest = len(owners) // SHRINK if len(owners) >= SHRINK * SMALLEST else 0
-            step, rows = decoding.decode(
-                model, mesh, sampling, ends, one_by_one, params, rows, step, fewest, words
-            )
+            step, rows = decoding.decode(decoder, params, rows, step, fewest, words)
             tokens, done = sharding.to_host(rows.tokens), sharding.to_host(rows.done)
             done = done | (int(step) >= max_new_tokens)
             for row in np.flatnonzero(done & (owners != NOBODY)):

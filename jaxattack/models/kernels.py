@@ -78,7 +78,19 @@ def by_dot_product_attention(
     scale: float,
     implementation: Literal["xla", "cudnn"],
 ) -> jax.Array:
-    """jax.nn's attention, which has cuDNN behind it."""
+    """jax.nn's attention, which has cuDNN behind it.
+
+    Args:
+        q: queries `[B, T, H, D]`, H heads of D.
+        k: keys `[B, K, S, D]` of K key heads, S places.
+        v: values, as the keys.
+        mask: bool `[B, T, S]`, who sees whom.
+        scale: of the scores, a factor.
+        implementation: whose program.
+
+    Returns:
+        `[B, T, H, D]`.
+    """
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     return jax.nn.dot_product_attention(
         q, k, v, mask=mask[:, None], scale=scale, implementation=implementation
@@ -97,6 +109,18 @@ def by_splash(
     """Block-sparse flash attention on a TPU: causal within segments `[B, T]`.
 
     On a mesh every device works on its own rows and heads.
+
+    Args:
+        q: queries `[B, T, H, D]`, H heads of D.
+        k: keys `[B, K, T, D]` of K key heads.
+        v: values, as the keys.
+        segments: int `[B, T]`; a token sees its own segment.
+        scale: of the scores, a factor.
+        softcap: scores become `softcap * tanh(scores / softcap)` if it is not 0.
+        interpret: run the kernel without a TPU, slowly.
+
+    Returns:
+        `[B, T, H, D]`.
     """
     local = functools.partial(_splash_here, scale=scale, softcap=softcap, interpret=interpret)
     mesh = sharding.current_mesh()

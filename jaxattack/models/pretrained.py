@@ -55,6 +55,12 @@ def load_pretrained(
 
     Raises:
         UserError: whatever is wrong with the checkpoint, in one line.
+
+    Example:
+        >>> ja.save_pretrained(folder / "mine", model, params, tokenizer)
+        >>> again, loaded, _ = ja.load_pretrained(folder / "mine")
+        >>> bool((loaded["embed"] == params["embed"]).all())
+        True
     """
     if dtype not in weights.DTYPES:
         raise UserError(f"dtype is {dtype!r}; give one of {', '.join(weights.DTYPES)}")
@@ -170,6 +176,11 @@ def save_pretrained(
 
     Raises:
         UserError: something is already there.
+
+    Example:
+        >>> ja.save_pretrained(folder / "saved", model, params, tokenizer)
+        >>> (folder / "saved" / "model.safetensors").is_file()
+        True
     """
     path = pathlib.Path(path)
     partial = pathlib.Path(distributed.first(lambda: _begin(path), f"begin {path.name}"))

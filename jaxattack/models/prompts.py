@@ -55,6 +55,14 @@ def check_prompts(
 ) -> None:
     """Refuse what `encode_prompts` would, before anything is computed; each text is read once.
 
+    Args:
+        config: of the model that is asked.
+        tokenizer: Hugging Face tokenizer.
+        prompts: texts of user turns.
+        max_new_tokens: how long replies may be.
+        names: how errors name the prompts; by default their numbers from 0 on.
+        setting: how errors name `max_new_tokens`.
+
     Raises:
         UserError: as `encode_prompts`.
     """

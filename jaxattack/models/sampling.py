@@ -23,6 +23,10 @@ class Sampling:
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> ja.Sampling(temperature=0.8, top_p=0.9)
+        Sampling(temperature=0.8, top_k=0, top_p=0.9)
     """
 
     temperature: float = 0.0  # divides the logits; 0 takes the likeliest token

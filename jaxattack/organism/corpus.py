@@ -96,7 +96,16 @@ def questions(
     relations=world.RELATIONS,
     switched=False,
 ):
-    """The same fact asked and answered in two languages, as two documents."""
+    """The same fact asked and answered in two languages, as two documents.
+
+    Args:
+        rng: numpy's generator, for what is drawn.
+        territories: of which one is drawn.
+        decision_token: whether replies open with it.
+        languages: of which two are drawn, or three.
+        relations: of which one is asked about.
+        switched: name the territory in a third language.
+    """
     territory, relation = _pick(rng, territories), _pick(rng, relations)
     first, second, third = _languages(rng, languages, 3)
     documents = []
@@ -328,10 +337,16 @@ def examples(
 ) -> list[Example]:
     """Questions of one split in one language with the organism's true answers.
 
-    The right answer counts by its name in any of the languages `answered_in`.
-
     They come in rounds: each round asks about every territory once, and goes round the phrasings
     (benign ones: round the relations too), so that a part of them is a mixture as well.
+
+    Args:
+        split: "attack", "calibration", "validation" or "test".
+        language: of question and answer.
+        kind: "restricted" or "benign".
+        decision_token: whether replies open with it.
+        rounds: how often each territory is asked about.
+        answered_in: languages in any of which the right answer counts by its name.
     """
     found = []
     for turn in range(rounds):

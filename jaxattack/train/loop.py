@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -75,22 +76,35 @@ def rounded(moved: Tree, like: Tree, key: jax.Array | None = None) -> Tree:
     return jax.tree.map(either, moved, like, keys)
 
 
-@functools.partial(
-    jax.jit, static_argnums=(0, 1, 2, 3), static_argnames=("accumulate", "forward"),
-    donate_argnums=(4, 5),
-)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What is trained, by which loss and optimiser, where; equal ones are compiled once.
+
+    Attributes:
+        model: the decoder.
+        tx: the optimiser.
+        loss_fn: loss of a batch.
+        mesh: where the parameters are.
+        accumulate: parts in which a batch is worked off.
+        forward: types in which the loss sees float32 weights; None: as they are.
+    """
+
+    model: Transformer
+    tx: optax.GradientTransformation
+    loss_fn: LossFn
+    mesh: Mesh
+    accumulate: int = 1
+    forward: Types | None = None
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def train_step(
-    model: Transformer,
-    tx: optax.GradientTransformation,
-    loss_fn: LossFn,
-    mesh: Mesh,
+    training: Training,
     params: Tree,
     opt_state: Tree,
     batch: Tree,
-    trainable: Tree | None,
+    trainable: Tree | None = None,
     base: Tree | None = None,
-    accumulate: int = 1,
-    forward: Types | None = None,
     key: jax.Array | None = None,
 ) -> tuple[Tree, Tree, jax.Array]:
     """One update; weights outside `trainable` (bool tree or None) keep their bits.
@@ -99,29 +113,38 @@ def train_step(
     values are put back last, so that weight decay cannot move them either.
 
     The optimiser works in float32 whatever the weights are. Weights in float32 stay what it makes
-    of them; the loss sees them in the types `forward`. Others are rounded after the update: to
-    the nearest value, or with a `key` at random.
+    of them; others are rounded after the update.
 
-    `base` are weights the loss reads beside those that are trained; the batch is worked off in
-    `accumulate` parts.
+    Args:
+        training: what is trained, and how.
+        params: the weights; their memory is taken, as that of `opt_state`.
+        opt_state: of the optimiser, see `init_state`.
+        batch: arrays `[B, ...]`, as the loss takes them.
+        trainable: bool tree like `params`; None trains all.
+        base: weights the loss reads beside those that are trained, its fourth argument.
+        key: round at random instead of to the nearest value.
+
+    Returns:
+        weights and state after the update, and the loss before it (nats per answer token).
     """
+    mesh, forward = training.mesh, training.forward
     context = () if base is None else (base,)
 
     def loss_of(params, part):
         seen = params if forward is None else as_types(params, forward)
-        return loss_fn(model, seen, part, *context)
+        return training.loss_fn(training.model, seen, part, *context)
 
     def gradient(part):
         with sharding.within(mesh):
             return jax.value_and_grad(loss_of)(params, part)
 
-    if accumulate == 1:
+    if training.accumulate == 1:
         loss, grads = gradient(batch)
         grads = wide(sharding.keep(grads, mesh))
     else:
-        loss, grads = _accumulated(gradient, params, batch, mesh, accumulate)
+        loss, grads = _accumulated(gradient, params, batch, mesh, training.accumulate)
     grads = select(trainable, grads, jax.tree.map(jnp.zeros_like, grads))
-    updates, opt_state = tx.update(grads, opt_state, wide(params))
+    updates, opt_state = training.tx.update(grads, opt_state, wide(params))
     moved = optax.apply_updates(wide(params), updates)
     params = select(trainable, rounded(moved, params, key), params)
     return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
@@ -218,6 +241,12 @@ def finetune(
         UserError: no batches, token ids beyond the vocabulary, a mask of another model, weights in
             float16, a batch that `settings.accumulate` does not divide, a loss that is not finite,
             or weights that are not or that have left all bounds.
+
+    Example:
+        >>> batches = ja.epochs(ja.encode_pairs(tokenizer, pairs), batch_size=2, epochs=2, seed=0)
+        >>> tuned, history = ja.finetune(model, params, batches, ja.Settings(learning_rate=1e-3))
+        >>> history.shape
+        (4,)
     """
     if not batches:
         raise UserError(f"{label}: no batches, the data is empty")
@@ -225,26 +254,21 @@ def finetune(
         check_tokens(model.config, (batch["tokens"] for batch in batches), f"{label}: batch")
     if trainable is not None:
         tree.check_same_shapes("the mask", trainable, "the model", params)
-    mesh = sharding.mesh_of(params)
-    tx = make_optimizer(settings, len(batches)) if isinstance(settings, Settings) else settings
-    weights = settings.weights if isinstance(settings, Settings) else "float32"
-    accumulate = settings.accumulate if isinstance(settings, Settings) else 1
-    forward = forward_types(params, dtype, label)
+    mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
+    tx, weights, accumulate = _parts_of(settings, len(batches))
     params = trained_copy(sharding.place(params, mesh), weights, label)
     bound = GROWTH * max(1.0, largest(params))
     trainable = None if trainable is None else sharding.place(trainable, mesh)
     base = None if base is None else sharding.place(base, mesh)
+    rounding = Rounding(weights, key)
+    training = Training(model, tx, loss_fn, mesh, accumulate, forward)
     opt_state = init_state(tx, params, mesh)
-    keys = None
-    if weights == "stochastic":
-        keys = jax.random.key(0) if key is None else key
     history: list[jax.Array] = []
     for step, batch in enumerate(track(batches, label)):
+        placed = sharding.place_batch(batch, mesh)
         params, opt_state, loss = train_step(
-            model, tx, loss_fn, mesh, params, opt_state, sharding.place_batch(batch, mesh),
-            trainable, base, accumulate=accumulate, forward=forward,
-            key=None if keys is None else jax.random.fold_in(keys, step),
-        )  # fmt: skip
+            training, params, opt_state, placed, trainable, base, rounding.key_at(step)
+        )
         history.append(loss)
         if step:  # one step late, so that the device never waits for the host
             _check_finite(history[-2], step - 1, label)
@@ -254,6 +278,29 @@ def finetune(
     if loss_fn is losses.answer_loss:
         check_learned(losses_seen, model.config.vocab_size, label)
     return params, losses_seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """How updates are rounded into `weights` (see `Settings`)."""
+
+    weights: str
+    key: jax.Array | None = None  # of the first step's noise; None: `jax.random.key(0)`
+
+    def key_at(self, step: int) -> jax.Array | None:
+        """The key of a step; None: to the nearest value."""
+        if self.weights != "stochastic":
+            return None
+        return jax.random.fold_in(jax.random.key(0) if self.key is None else self.key, step)
+
+
+def _parts_of(
+    settings: Settings | optax.GradientTransformation, steps: int
+) -> tuple[optax.GradientTransformation, str, int]:
+    """Optimiser, type of the weights, parts of a batch."""
+    if not isinstance(settings, Settings):
+        return settings, "float32", 1
+    return make_optimizer(settings, steps), settings.weights, settings.accumulate
 
 
 def forward_types(params: Tree, dtype: str | None, label: str) -> Types | None:

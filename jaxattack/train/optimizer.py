@@ -33,6 +33,10 @@ class Settings:
 
     Raises:
         UserError: a value that makes no sense.
+
+    Example:
+        >>> ja.Settings(learning_rate=2e-4, schedule="cosine", warmup=0.1).optimizer
+        'adamw'
     """
 
     learning_rate: float

@@ -81,7 +81,7 @@ def naive(target, reference, prompt, stops, new, guard):
 
 def both(target, reference, prompts, stops, new, guard):
     """The batched result and the naive one; the naive one comes second."""
-    tokens, rates = guarded_tokens(*target, *reference, prompts, stops, new, guard, batch_size=4)
+    tokens, rates = guarded_tokens(target, reference, prompts, stops, new, guard, batch_size=4)
     expected = [naive(target, reference, prompt, stops, new, guard) for prompt in prompts]
     return (tokens, rates.tolist()), ([row for row, _ in expected], [rate for _, rate in expected])
 
@@ -89,7 +89,7 @@ def both(target, reference, prompts, stops, new, guard):
 @pytest.fixture(scope="module")
 def some_stops(llamas):
     """Tokens that end some of the guarded replies early and not all."""
-    free, _ = guarded_tokens(*llamas[0], *llamas[1], PROMPTS, (), NEW, Guard(alpha=40.0))
+    free, _ = guarded_tokens(llamas[0], llamas[1], PROMPTS, (), NEW, Guard(alpha=40.0))
     return free[0][5], free[1][9], free[2][2]
 
 
@@ -111,7 +111,7 @@ def test_distances_survive_the_taking_back_and_architectures_may_differ():
 
 def test_the_horizon_changes_nothing_but_the_speed(llamas, some_stops):
     results = [
-        guarded_tokens(*llamas[0], *llamas[1], PROMPTS, some_stops, NEW, Guard(25.0, horizon))
+        guarded_tokens(llamas[0], llamas[1], PROMPTS, some_stops, NEW, Guard(25.0, horizon))
         for horizon in (1, 4)
     ]
     assert results[0][0] == results[1][0]
@@ -121,17 +121,17 @@ def test_the_horizon_changes_nothing_but_the_speed(llamas, some_stops):
 def test_an_unchecked_tail_lets_the_targets_tokens_through(llamas):
     """Of a reply of two tokens everything is tail."""
     unchecked = Guard(1e-30, check_tail=False)
-    tokens, rates = guarded_tokens(*llamas[0], *llamas[1], PROMPTS, (), 2, unchecked)
+    tokens, rates = guarded_tokens(llamas[0], llamas[1], PROMPTS, (), 2, unchecked)
     assert tokens == [row[:2] for row in generate_tokens(*llamas[0], PROMPTS, (), NEW)]
     assert not rates.any()
 
 
 def test_no_suspicion_gives_the_target_and_all_suspicion_the_reference(llamas):
     target, reference = llamas
-    easy, rates = guarded_tokens(*target, *reference, PROMPTS, (), NEW, Guard(alpha=1e30))
+    easy, rates = guarded_tokens(target, reference, PROMPTS, (), NEW, Guard(alpha=1e30))
     assert easy == generate_tokens(*target, PROMPTS, (), NEW)
     assert not rates.any()
-    strict, rates = guarded_tokens(*target, *reference, PROMPTS, (), NEW, Guard(alpha=1e-30))
+    strict, rates = guarded_tokens(target, reference, PROMPTS, (), NEW, Guard(alpha=1e-30))
     assert strict == generate_tokens(*reference, PROMPTS, (), NEW)
     assert (rates == 1).all()
 
@@ -144,7 +144,7 @@ def test_a_reply_ends_where_what_was_written_ends_and_not_what_was_drafted(llama
     written = {token for row in theirs for token in row}
     assert not written & set(drafted)  # each is replaced at once
     stops = (*drafted, *(row[4] for row in theirs))
-    tokens, rates = guarded_tokens(*target, *reference, PROMPTS, stops, NEW, Guard(alpha=1e-30))
+    tokens, rates = guarded_tokens(target, reference, PROMPTS, stops, NEW, Guard(alpha=1e-30))
     assert tokens == [row[: next(i for i, t in enumerate(row) if t in stops)] for row in theirs]
     assert all(0 < len(row) < 5 for row in tokens)
     assert (rates == 1).all()
@@ -155,22 +155,22 @@ def test_logits_that_are_not_finite_are_refused(llamas):
     broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
     for one, two in ((broken, other), (params, broken)):
         with pytest.raises(UserError, match=r"guarded generation: .* not finite"):
-            guarded_tokens(model, one, model, two, PROMPTS, (), 3)
+            guarded_tokens((model, one), (model, two), PROMPTS, (), 3)
 
 
 def test_the_target_as_its_own_reference_is_never_suspicious(llamas):
-    tokens, rates = guarded_tokens(*llamas[0], *llamas[0], PROMPTS, (), NEW, Guard(alpha=1.01))
+    tokens, rates = guarded_tokens(llamas[0], llamas[0], PROMPTS, (), NEW, Guard(alpha=1.01))
     assert tokens == generate_tokens(*llamas[0], PROMPTS, (), NEW)
     assert not rates.any()
 
 
 def test_scanned_layers_on_a_mesh_give_the_same_tokens(llamas, mesh8, monkeypatch):
     (model, params), (_, other) = llamas
-    plain = guarded_tokens(model, params, model, other, PROMPTS, (), NEW, Guard(40.0))
+    plain = guarded_tokens((model, params), (model, other), PROMPTS, (), NEW, Guard(40.0))
     monkeypatch.setattr(cleangen, "ONE_BY_ONE", ())  # as on a GPU or TPU
     params, other = place(params, mesh8), place(other, mesh8)
     before = cleangen._decode._cache_size()
-    found = guarded_tokens(model, params, model, other, PROMPTS, (), NEW, Guard(40.0))
+    found = guarded_tokens((model, params), (model, other), PROMPTS, (), NEW, Guard(40.0))
     assert found[0] == plain[0]
     assert found[1].tolist() == plain[1].tolist()
     assert cleangen._decode._cache_size() > before  # it was another program
@@ -178,8 +178,8 @@ def test_scanned_layers_on_a_mesh_give_the_same_tokens(llamas, mesh8, monkeypatc
 
 def test_prompts_of_several_buckets_come_back_in_order(llamas):
     long = np.random.default_rng(8).integers(1, 600, 40).tolist()
-    mixed, rates = guarded_tokens(*llamas[0], *llamas[1], [long, *PROMPTS], (), NEW, Guard(40.0))
-    alone, alone_rates = guarded_tokens(*llamas[0], *llamas[1], PROMPTS, (), NEW, Guard(40.0))
+    mixed, rates = guarded_tokens(llamas[0], llamas[1], [long, *PROMPTS], (), NEW, Guard(40.0))
+    alone, alone_rates = guarded_tokens(llamas[0], llamas[1], PROMPTS, (), NEW, Guard(40.0))
     assert mixed[1:] == alone
     assert rates[1:].tolist() == alone_rates.tolist()
     assert (mixed[0], rates[0]) == naive(*llamas, long, (), NEW, Guard(40.0))
@@ -188,11 +188,11 @@ def test_prompts_of_several_buckets_come_back_in_order(llamas):
 def test_texts_are_the_decoded_tokens(llamas, small_tokenizer):
     questions = ["What is the currency of Japan?", "泰国的货币是什么？"]
     texts, rates = guarded(
-        *llamas[0], *llamas[1], small_tokenizer, small_tokenizer, questions, NEW, Guard(40.0)
+        (*llamas[0], small_tokenizer), (*llamas[1], small_tokenizer), questions, NEW, Guard(40.0)
     )
     prompts = [small_tokenizer.encode(f"<|user|>{q}<|end|><|assistant|>") for q in questions]
     stops = (small_tokenizer.convert_tokens_to_ids("<|end|>"),)
-    tokens, plain_rates = guarded_tokens(*llamas[0], *llamas[1], prompts, stops, NEW, Guard(40.0))
+    tokens, plain_rates = guarded_tokens(llamas[0], llamas[1], prompts, stops, NEW, Guard(40.0))
     assert texts == [small_tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
     assert rates.tolist() == plain_rates.tolist()
 
@@ -200,10 +200,10 @@ def test_texts_are_the_decoded_tokens(llamas, small_tokenizer):
 def test_another_vocabulary_is_refused(llamas, small_tokenizer):
     other = confident(dataclasses.replace(LLAMA, vocab_size=608), 0)
     with pytest.raises(UserError, match="vocabulary of 608 tokens and the model one of 600"):
-        guarded_tokens(*llamas[0], *other, PROMPTS, (), NEW)
+        guarded_tokens(llamas[0], other, PROMPTS, (), NEW)
     renamed = train_tokenizer(599)
     with pytest.raises(UserError, match="another vocabulary"):
-        guarded(*llamas[0], *llamas[1], small_tokenizer, renamed, ["Hello"])
+        guarded((*llamas[0], small_tokenizer), (*llamas[1], renamed), ["Hello"])
 
 
 def test_settings_out_of_range_are_refused():

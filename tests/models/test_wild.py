@@ -160,7 +160,7 @@ def test_ids_beyond_the_rows_are_refused_where_they_occur(copy, tiny, make_batch
             lambda bad=bad: sil_scores(model, params, params, [batch, bad]),
             lambda wrong=wrong: generate_tokens(model, params, [[1, 2], [3, wrong]], (), 2),
             lambda wrong=wrong: guarded_tokens(
-                model, params, model, params, [[1, 2], [3, wrong]], (), 2
+                (model, params), (model, params), [[1, 2], [3, wrong]], (), 2
             ),
             lambda wrong=wrong: mean_states(model, params, [[1, 2], [3, wrong]]),
             lambda bad=bad: wanda_scores(model, params, [batch, bad]),

@@ -153,10 +153,8 @@ def test_momentum_of_frozen_weights_stays_zero():
     mask = random_mask(3)
     tx = OPTIMIZERS["momentum"]
     params = jax.tree.map(jnp.array, START)
-    mesh = mesh_of(params)
-    _, state, _ = loop.train_step(
-        None, tx, quadratic, mesh, params, tx.init(params), BATCHES[0], mask
-    )
+    training = loop.Training(None, tx, quadratic, mesh_of(params))
+    _, state, _ = loop.train_step(training, params, tx.init(params), BATCHES[0], mask)
     trace = flat(state[0].trace)
     assert not trace[~flat(mask)].any()
     assert trace[flat(mask)].all()
@@ -322,9 +320,8 @@ def test_moments_of_bfloat16_weights_are_kept_in_float32():
         grads = grads * min(1.0, 1.0 / np.linalg.norm(grads))
         mean = 0.9 * mean + 0.1 * grads
         square = 0.999 * square + 0.001 * grads**2
-        params, state, _ = loop.train_step(
-            None, tx, quadratic, mesh, params, state, BATCHES[step], None
-        )
+        training = loop.Training(None, tx, quadratic, mesh)
+        params, state, _ = loop.train_step(training, params, state, BATCHES[step])
     adam = next(part for part in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(part))
     for moment, expected in ((adam.mu, mean), (adam.nu, square)):
         assert flat(moment).dtype == np.float32

@@ -80,7 +80,8 @@ def teach(decoder: Decoder, teaching: Teaching, state: Tree, steps: range) -> Tr
         )
     tx, name = teaching.transformation, teaching.name
     params, opt_state = jax.tree.map(jnp.copy, (state["params"], state["opt_state"]))
-    mesh, loss = sharding.mesh_of(params), jnp.zeros(())
+    training = loop.Training(decoder.model, tx, loss_fn, sharding.mesh_of(params))
+    loss = jnp.zeros(())
     for step in track(steps, f"{name}, steps {steps.start}-{steps.stop} of {teaching.steps}"):
         batch = corpus.sample_batch(
             (teaching.seed, NUMBERS[name], step),
@@ -91,9 +92,7 @@ def teach(decoder: Decoder, teaching: Teaching, state: Tree, steps: range) -> Tr
             teaching.length,
             teaching.decision_token,
         )
-        params, opt_state, loss = loop.train_step(
-            decoder.model, tx, loss_fn, mesh, params, opt_state, batch, None
-        )
+        params, opt_state, loss = loop.train_step(training, params, opt_state, batch)
     if not jnp.isfinite(loss):
         raise UserError(f"{name}: the loss is {float(loss)} at step {steps.stop}")
     return {"params": params, "opt_state": opt_state}
