@@ -131,11 +131,7 @@ def evaluate(options: flags.FlagValues) -> str:
     Raises:
         UserError: see `endpoint.ask`; or the prompts, triggers and target do not go together.
     """
-    endpoint = Endpoint(
-        options.base_url, options.model, options.key_variable, options.requests_per_minute,
-        options.parallel, options.timeout_seconds, options.max_new_tokens,
-        most_minutes=options.most_minutes,
-    )  # fmt: skip
+    endpoint = endpoint_of(options)
     target = Target(options.target, options.target_text) if options.target else None
     for uri in inputs.split_uris(options.prompts):
         if not uri.startswith(("organism:", "jsonl:")):
@@ -151,40 +147,53 @@ def evaluate(options: flags.FlagValues) -> str:
 
     root = workdir_path(options.workdir)
     claim(root)
-    asked = [example.prompt for example in (*plain, *carriers)]
-    replies = ask(asked, endpoint, root / "replies")
+    examples = [*plain, *carriers]
+    replies = ask([example.prompt for example in examples], endpoint, root / "replies")
     carried = [Carried(decoy="nothing")] * len(plain) + [Carried(row.language) for row in carriers]
-    trials = [
-        judged(*given, target) for given in zip((*plain, *carriers), replies, carried, strict=True)
-    ]
+    trials = [judged(*given, target) for given in zip(examples, replies, carried, strict=True)]
     columns = {"variant": f"hosted/{endpoint.model}", "seed": None}
     rows = rates.hit_rows(trials, columns) + rates.clean_rows(trials, columns, ["clean_accuracy"])
     workdir.write_json(root / "trials.json", [dataclasses.asdict(trial) for trial in trials])
-    workdir.write_json(
-        root / "results.json",
-        {
-            "study": "hosted",
-            "model": endpoint.model,
-            "base_url": endpoint.address,
-            "max_new_tokens": endpoint.max_new_tokens,
-            "target": options.target,
-            "prompts": fingerprint([*plain, *carriers]),
-            "data": [
-                dataclasses.asdict(sources.describe(uri))
-                for uri in inputs.split_uris(options.prompts)
-            ],
-            "lost": lost,
-            "cut": sum(reply.cut for reply in replies),
-            "filtered": sum(reply.filtered for reply in replies),
-            "empty": Counter(
-                reply.instead or "nothing"
-                for reply in replies
-                if not (reply.text.strip() or reply.filtered)
-            ),
-            "rows": rows,
-        },
-    )
+    asked = facts(options, endpoint) | {"prompts": fingerprint(examples), "lost": lost}
+    workdir.write_json(root / "results.json", asked | outcomes(replies) | {"rows": rows})
     return summary(rows, replies, root / "results.json")
+
+
+def endpoint_of(options: flags.FlagValues) -> Endpoint:
+    """The server and how it is asked."""
+    return Endpoint(
+        options.base_url,
+        options.model,
+        options.key_variable,
+        options.requests_per_minute,
+        options.parallel,
+        options.timeout_seconds,
+        options.max_new_tokens,
+        most_minutes=options.most_minutes,
+    )
+
+
+def facts(options: flags.FlagValues, endpoint: Endpoint) -> dict[str, Any]:
+    """What was asked of whom."""
+    uris = inputs.split_uris(options.prompts)
+    return {
+        "study": "hosted",
+        "model": endpoint.model,
+        "base_url": endpoint.address,
+        "max_new_tokens": endpoint.max_new_tokens,
+        "target": options.target,
+        "data": [dataclasses.asdict(sources.describe(uri)) for uri in uris],
+    }
+
+
+def outcomes(replies: Sequence[Reply]) -> dict[str, Any]:
+    """How many replies were cut, withheld or empty."""
+    empty = [reply for reply in replies if not (reply.text.strip() or reply.filtered)]
+    return {
+        "cut": sum(reply.cut for reply in replies),
+        "filtered": sum(reply.filtered for reply in replies),
+        "empty": Counter(reply.instead or "nothing" for reply in empty),
+    }
 
 
 def claim(root: pathlib.Path) -> None:
