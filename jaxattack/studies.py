@@ -18,8 +18,10 @@ from jaxattack import commandline, distributed, host, ours, provenance, report, 
 from jaxattack.errors import printable
 from jaxattack.experiments import declared
 from jaxattack.experiments.backdoor import study as backdoor
+from jaxattack.experiments.cell import FIELDS
 from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.organism import study as organism
+from jaxattack.report.table import parquet
 
 # Programs with `Settings`, `read`, `source_lines`, `plan_lines`, `prepare` and `run`.
 STUDIES: dict[str, Any] = {"fragility": fragility, "backdoor": backdoor}
@@ -86,6 +88,9 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         results, times = program.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
         workdir.write_json(root / "results.json", results)
+        workdir.write_bytes(
+            root / "results.parquet", parquet(results["rows"], ("variant", *FIELDS))
+        )
         workdir.write_json(root / "manifest.json", manifest)
         page = resources.files(program.__package__) / "page.html.j2"
         return pathlib.Path(

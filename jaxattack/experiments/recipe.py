@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import as_in, setting
 from jaxattack.experiments.values import COUNT, EPOCHS, RATE, ROWS, TOKENS
+from jaxattack.train.methods import METHODS
 from jaxattack.train.optimizer import SCHEDULES, WEIGHTS, make_optimizer, names
 from jaxattack.train.optimizer import Settings as Updates
 
@@ -21,6 +22,15 @@ from jaxattack.train.optimizer import Settings as Updates
 class Recipe:
     """Fine-tuning on pairs."""
 
+    method: str = setting(
+        "full: all weights; lora: adapters of the matrices, then merged",
+        "full",
+        choices=tuple(METHODS),
+    )
+    rank: int = setting("of a matrix's change, for method=lora", 16, at_least=1, at_most=4096)
+    alpha: float = setting(
+        "for method=lora; alpha / rank scales the change", 32.0, above=0, at_most=1e6
+    )
     epochs: int = setting("passes over the pairs", 5, **EPOCHS)
     batch_size: int = setting("pairs of one step", 10, **ROWS)
     accumulate: int = setting("parts a batch is worked off in, to save memory", 1, **ROWS)
@@ -66,6 +76,10 @@ class Recipe:
                 f"config.{section}.batch_size, which is {self.batch_size}"
             )
         check_updates(section, self.updates())
+        if self.method == "lora" and self.weights != "float32":
+            raise UserError(
+                f"config.{section}.weights is {self.weights!r}; adapters are trained in float32"
+            )
         if self.weights != "float32" and dtype != "bfloat16":
             raise UserError(
                 f"config.{section}.weights is {self.weights!r}, which is for "

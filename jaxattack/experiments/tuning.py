@@ -1,4 +1,4 @@
-"""Trained weights as steps: attacks, poisonings, clean training, all by one recipe."""
+"""Trained weights as steps: attacks, poisonings, clean training, all in one way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
 from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, kept_type
 from jaxattack.experiments.step import Input, Step
 from jaxattack.localize import masks
-from jaxattack.train import loop, optimizer
+from jaxattack.train import methods, optimizer
 from jaxattack.train.moved import shares_moved
 from jaxattack.tree import Tree
 
@@ -26,11 +26,13 @@ MOVED = "moved.json"  # beside tuned weights: how many of them moved
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Training:
     """How weights are trained on examples.
 
     Attributes:
         optimizer: the optimiser, its schedule, how weights are kept.
+        method: one of `methods.METHODS`.
+        rank, alpha: of adapters.
         epochs: passes over the examples.
         batch_size: examples of a step.
         max_length: longest example, in tokens.
@@ -40,6 +42,9 @@ class Recipe:
     """
 
     optimizer: optimizer.Settings
+    method: str
+    rank: int
+    alpha: float
     epochs: int
     batch_size: int
     max_length: int
@@ -54,17 +59,17 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """What weights are trained on, by which recipe, in which order.
+    """What weights are trained on, how, in which order.
 
     Attributes:
         examples: pairs as they are put to the model.
-        recipe: how.
+        training: how.
         seed: of the order.
         languages: what it is about, for results.
     """
 
     examples: tuple[Example, ...]
-    recipe: Recipe
+    training: Training
     seed: int
     languages: tuple[str, ...]
 
@@ -78,25 +83,30 @@ class Tuned:
     files: Mapping[str, Any]
 
 
-def recipe_of(section: Any, setting: str, **changed: Any) -> Recipe:
-    """The recipe in a section of settings, perhaps with other values."""
+def training_of(section: Any, setting: str, **changed: Any) -> Training:
+    """What a section of settings says of a training, perhaps with other values."""
     named = {
+        "method": section.method,
+        "rank": section.rank,
+        "alpha": section.alpha,
         "epochs": section.epochs,
         "batch_size": section.batch_size,
         "max_length": section.max_length,
         "packing": getattr(section, "packing", False),
     }
-    return Recipe(section.updates(), **(named | changed), setting=setting)
+    return Training(section.updates(), **(named | changed), setting=setting)
 
 
 def order_of(tokenizer: Any, course: Course) -> list[Arrays]:
     """All batches of a training."""
-    recipe = course.recipe
-    rows = encode_pairs(tokenizer, course.examples, recipe.max_length, recipe.setting)
-    steps, one = recipe.count(course.examples), -(-len(course.examples) // recipe.batch_size)
-    found = batches.epochs(rows, recipe.batch_size, -(-steps // one), course.seed)[:steps]
+    training = course.training
+    rows = encode_pairs(tokenizer, course.examples, training.max_length, training.setting)
+    steps, one = training.count(course.examples), -(-len(course.examples) // training.batch_size)
+    found = batches.epochs(rows, training.batch_size, -(-steps // one), course.seed)[:steps]
     return (
-        batches.packed(found, math.lcm(8, recipe.optimizer.accumulate)) if recipe.packing else found
+        batches.packed(found, math.lcm(8, training.optimizer.accumulate))
+        if training.packing
+        else found
     )
 
 
@@ -123,15 +133,15 @@ def train(
     trainable = None if frozen is None else masks.complement(frozen())
     # Rounding at random is each training's own.
     own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
-    tuned, history = loop.finetune(
+    training = course.training
+    how = methods.How(training.optimizer, training.rank, training.alpha, dtype, label)
+    tuned, history = methods.METHODS[training.method](
         decoder.model,
         start.alone(),
         order_of(decoder.tokenizer, course),
-        course.recipe.optimizer,
-        trainable=trainable,
-        label=label,
-        dtype=dtype,
-        key=key_of(own),
+        how,
+        trainable,
+        key_of(own),
     )
     moved = shares_moved(start(), tuned, dtype, trainable)
     about = {
@@ -159,9 +169,11 @@ def tuned(
         "dtype": bench.dtype,
         "files": dict(files or {}),
     }
-    steps = course.recipe.count(course.examples)
-    load = Stored("params", bench.like, kept_type(course.recipe.optimizer.weights))
-    shelf = bench.shelf(kind, label, save, load, steps=steps, rows=steps * course.recipe.batch_size)
+    steps = course.training.count(course.examples)
+    load = Stored("params", bench.like, kept_type(course.training.optimizer.weights))
+    shelf = bench.shelf(
+        kind, label, save, load, steps=steps, rows=steps * course.training.batch_size
+    )
     return Step(train, arguments, bench.values, shelf, label=f"{kind} {label}")
 
 

@@ -303,6 +303,16 @@ class Table:
 _NOTHING = pd.DataFrame()
 
 
+def parquet(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """Rows as a flat table in a file: the columns named, then the others; what is absent is null."""
+    frame = pd.DataFrame([dict(row) for row in rows])
+    order = dict.fromkeys((*columns, *frame.columns))
+    flat = frame.reindex(columns=list(order)).convert_dtypes()
+    for name in flat.columns[flat.isna().all()]:  # of no known type
+        flat[name] = flat[name].astype("string")
+    return flat.to_parquet(index=False)
+
+
 def _over_seeds(rows: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
     """One cell from the rows of its seeds: bounds cover all of theirs."""
     rows = rows.assign(**{f"seed {s}": rows["value"].where(rows["seed"] == s) for s in seeds})

@@ -17,7 +17,7 @@ from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.locating import Seen, gradient
 from jaxattack.experiments.settings import Settings, WrappedTemplate
 from jaxattack.experiments.step import Step, Values
-from jaxattack.experiments.tuning import Course, recipe_of, tuned
+from jaxattack.experiments.tuning import Course, training_of, tuned
 from jaxattack.models.transformer import abstract_params
 
 DATED = (
@@ -97,7 +97,7 @@ def test_training_and_asking_know_how_they_were_written(tiny, dated, tmp_path):
         values, like = Values(), abstract_params(tiny.model)
         decoder, start = Decoder(tiny.model, tokenizer), Step(abstract_params, {}, values)
         bench = Bench(tmp_path, values, decoder, start, like, "float32")
-        course = Course(tuple(PAIRS), recipe_of(Settings().attack, "max_length"), 0, ("en",))
+        course = Course(tuple(PAIRS), training_of(Settings().attack, "max_length"), 0, ("en",))
         seen = Seen(tuple(PAIRS), 64)
         return (
             tuned(bench, course, "attack", "en").id,

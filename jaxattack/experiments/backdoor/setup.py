@@ -22,7 +22,7 @@ from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Step
-from jaxattack.experiments.tuning import Course, recipe_of
+from jaxattack.experiments.tuning import Course, training_of
 
 LONGEST = "config.tuning.max_length"  # the setting, in errors
 
@@ -101,8 +101,8 @@ def course_of(
     setup: Setup, rows: Sequence[Example], seed: int, languages: Sequence[str], **changed: Any
 ) -> Course:
     """A training on rows by the settings of the tuning, some of them `changed`."""
-    recipe = recipe_of(dataclasses.replace(setup.settings.tuning, **changed), LONGEST)
-    return Course(trained_on(setup, rows), recipe, seed, tuple(languages))
+    training = training_of(dataclasses.replace(setup.settings.tuning, **changed), LONGEST)
+    return Course(trained_on(setup, rows), training, seed, tuple(languages))
 
 
 def seen(setup: Setup, rows: Sequence[Example]) -> Seen:

@@ -170,12 +170,12 @@ def attack(
     """
     options = setup.settings.attack
     examples = attack_pairs(setup, languages, seed, kind, pairs)
-    recipe = tuning.recipe_of(options, LONGEST)
+    training = tuning.training_of(options, LONGEST)
     if setup.settings.transfer.dose_by == "steps":  # as many as with all pairs
-        steps = recipe.count(attack_pairs(setup, languages, seed, kind))
-        recipe = dataclasses.replace(recipe, steps=steps)
+        steps = training.count(attack_pairs(setup, languages, seed, kind))
+        training = dataclasses.replace(training, steps=steps)
     check_trained(setup, examples)
-    course = tuning.Course(examples, recipe, seed, tuple(languages))
+    course = tuning.Course(examples, training, seed, tuple(languages))
     what = {RESTRICTED: "attack", BENIGN: "benign"}[kind] if frozen is None else "frozen"
     label = f"{'+'.join(languages)}-s{seed}"
     return tuning.tuned(setup.bench, course, what, label, start, frozen)
