@@ -3,103 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from jaxattack.report.labels import (
-    SHARES,
-    Header,
-    header,
-    is_number,
-    number,
-    percent,
-    short,
-    text,
-    word,
+from jaxattack.report.axes import (
+    WIDTH,
+    Look,
+    Options,
+    legend,
+    looks_of,
+    mark,
+    number_axis,
+    percent_axis,
+    value_axis,
+    words_of,
 )
+from jaxattack.report.labels import is_number, number, percent, short
 from jaxattack.report.palette import COLOURS, GRID, INK, MUTED, PAGE, SERIES
-from jaxattack.report.table import Rate, Table
+from jaxattack.report.rate import Rate
+from jaxattack.report.table import Table
 
-WIDTH = 4.2  # inches; at 9.5 pt still readable on a phone, two side by side on a desk
-_MARKERS = "osD^vXP"
-
-
-class Look(NamedTuple):
-    """Colour (a name of the palette), marker and line of a series."""
-
-    colour: str
-    marker: str
-    line: str = "none"
-
-
-# Of the values that the same charts show again and again; others take what is left.
-LOOKS = {
-    "own": Look("red", "o", "-"),
-    "others": Look("blue", "s", "--"),
-    "all": Look("green", "D", ":"),
-    "sil": Look("blue", "o", "-"),
-    "random": Look("grey", "s", "--"),
-    "matched_random": Look("orange", "D", "-."),
-    "magnitude": Look("purple", "^", ":"),
-    "complement": Look("green", "X"),
-    "benign": Look("gold", "v", ":"),
-    "attacked": Look("red", "o", "-"),
-    "frozen": Look("blue", "s"),
-    "rewound": Look("green", "^"),
-    "restitched": Look("purple", "v"),
-    "aligned": Look("ink", "|", ":"),
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a chart looks; which of it applies, the chart says.
-
-    Attributes:
-        xlabel, ylabel: of the axes.
-        unit: of the values, as of `labels.number`; "rate" runs from 0 to 100 %.
-        how: as of `Table.rates`.
-        log, even: x on a log scale, or its values evenly spaced.
-        log_y: y on a log scale.
-        levels: name -> a rate to draw across.
-        at: where the mean of a column gives the place on x, and x only what belongs together.
-        bare: lines without marks and bars.
-        each: of lines, a column of which every value has a line of its own; of dots, what every
-            row is called, which is a pale dot.
-        whiskers: bars at dots.
-        joined: a band from the first to the last dot of a row.
-        written: the value beside the dot.
-        chance, null: columns of what chance gives, and of its 95 %.
-        sort: the highest row first.
-        limits: of x.
-        names: a series' or row's value -> its words, where they are not those of `labels`.
-    """
-
-    xlabel: str = ""
-    ylabel: str = ""
-    unit: str = "rate"
-    how: str = "cells"
-    log: bool = False
-    even: bool = False
-    log_y: bool = False
-    levels: Mapping[str, Rate | None] = field(default_factory=dict)
-    at: str = ""
-    bare: bool = False
-    each: str = ""
-    whiskers: bool = False
-    joined: bool = False
-    written: bool = False
-    chance: str = ""
-    null: Sequence[str] = ()
-    sort: bool = False
-    limits: Sequence[float] = ()
-    names: Mapping[Any, str] = field(default_factory=dict)
-
+__all__ = ["Options", "draw_bars", "draw_dots", "draw_lines", "draw_scatter"]
 
 # --- Lines ----------------------------------------------------------------------------------------
 
@@ -128,27 +55,13 @@ def draw_lines(data: Table, x: str, series: Sequence[str], value: str, look: Opt
                 (means[key].value if look.at else places[key[-1]] * apart, rate)
                 for key, rate in found.items()
             ]
-            _line(axes, _words(series, name, look.names), points, looks[name], look.bare)
+            _line(axes, words_of(series, name, look.names), points, looks[name], look.bare)
     _levels(axes, look.levels)
-    _number_axis(axes, x, places, look)
+    number_axis(axes, x, places, look)
     axes.set_ylabel(look.ylabel)
     axes.grid(axis="y", lw=0.6)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
-
-
-def looks_of(names: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Look]:
-    """The look of each series: its own, or one of many of equal rank.
-
-    Of series that two values tell apart, the first decides on the colour, the second on the line.
-    """
-    colours, found = list(SERIES), {}
-    firsts, seconds = (list(dict.fromkeys(name[at : at + 1] for name in names)) for at in (0, 1))
-    for name in names:
-        index, line = firsts.index(name[:1]), "--" if seconds.index(name[1:2]) else "-"
-        look = Look(colours[index % len(colours)], _MARKERS[index % len(_MARKERS)], line)
-        found[name] = LOOKS.get(name[0], look) if len(name) == 1 else look
-    return found
 
 
 def _line(
@@ -184,28 +97,6 @@ def _levels(axes: Axes, levels: Mapping[str, Rate | None]) -> None:
         ).set_in_layout(False)
 
 
-def _number_axis(axes: Axes, x: str, places: Mapping[Any, float], look: Options) -> None:
-    if look.log:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.tick_params(axis="x", labelsize=8)
-    if look.at:
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u00a0%"))
-    elif not look.bare:
-        written = [
-            short(text(x, v) if is_number(v) and x not in SHARES else word(x, v)) for v in places
-        ]
-        axes.set_xticks(list(places.values()), [t.removesuffix(".0") for t in written])
-    axes.set_xlabel(look.xlabel)
-    if look.unit == "rate":
-        _percent_axis(axes.yaxis)
-        axes.set_ylim(-0.04, 1.04)
-    if look.log_y:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-
-
 # --- Dots -----------------------------------------------------------------------------------------
 
 
@@ -232,21 +123,21 @@ def draw_dots(
         if look.each:
             edge = max(edge, _each(axes, y, own, value, look))
         for name, rate in found.items():
-            index, mark = names.index(name), looks[name]
+            index, own_look = names.index(name), looks[name]
             shift = 0.5 * (index / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0
-            where = y + (0.0 if mark.marker == "|" else shift)
+            where = y + (0.0 if own_look.marker == "|" else shift)
             if look.whiskers and rate.low is not None and rate.high is not None:
-                colour = COLOURS[mark.colour].light
+                colour = COLOURS[own_look.colour].light
                 axes.plot([rate.low, rate.high], [where, where], color=colour, lw=1.4)
                 edge = max(edge, rate.high)
-            label = _words(series, name, look.names) if series else "mean"
-            axes.plot(rate.value, where, label=label, **_mark(mark))
+            label = words_of(series, name, look.names) if series else "mean"
+            axes.plot(rate.value, where, label=label, **mark(own_look))
         if look.written:
             place: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
             axes.annotate(number(values[0], look.unit), (max(edge, *values), y), (7, 0), **place)
     _row_names(axes, rows, lines, look.names)
-    _value_axis(axes, look)
-    _legend(figure, axes)
+    value_axis(axes, look)
+    legend(figure, axes)
     return figure
 
 
@@ -283,7 +174,7 @@ def _row_names(
         same = len(line) > 1 and index > 0 and lines[index - 1][0] == line[0]
         if len(line) > 1 and not same and index > 0 and lines[-1][0] != lines[0][0]:
             axes.axhline(index - 0.5, color=GRID.light, lw=0.8)
-        words = _words(rows[1:] if same else rows, line[1:] if same else line, names)
+        words = words_of(rows[1:] if same else rows, line[1:] if same else line, names)
         written.append("\n".join(short(part) for part in words.split("\n")))
     axes.set_yticks(range(len(written)), written)
     axes.set_ylim(len(written) - 0.5, -0.5)
@@ -301,21 +192,21 @@ def draw_scatter(data: Table, x: str, y: str, series: Sequence[str], look: Optio
     looks = looks_of(list(dict.fromkeys(tuple(row.get(name) for name in series) for row in rows)))
     for row in rows:
         name = tuple(row.get(key) for key in series)
-        style = _mark(looks[name]) | {"alpha": 0.7, "ms": 6}
-        axes.plot(row[x], row[y], label=_words(series, name, look.names), **style)
+        style = mark(looks[name]) | {"alpha": 0.7, "ms": 6}
+        axes.plot(row[x], row[y], label=words_of(series, name, look.names), **style)
     for level in look.levels.values():
         if level:
             axes.axhline(level.value, color=MUTED.light, lw=1, ls=":", zorder=1)
     axes.set(xlabel=look.xlabel, ylabel=look.ylabel)
     if look.unit == "rate":
-        _percent_axis(axes.yaxis)
+        percent_axis(axes.yaxis)
         axes.set_ylim(-0.04, 1.04)
     if look.limits:
         axes.set_xlim(*look.limits)
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
     axes.grid(lw=0.6)
     if series:
-        _legend(figure, axes)
+        legend(figure, axes)
     return figure
 
 
@@ -330,7 +221,7 @@ def draw_bars(data: Table, rows: Sequence[str], value: str, look: Options) -> Fi
     for y, one in enumerate(values):
         where: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
         axes.annotate(number(one, look.unit), (one, y), (5, 0), **where)
-    axes.set_yticks(range(len(lines)), [short(_words(rows, line, look.names)) for line in lines])
+    axes.set_yticks(range(len(lines)), [short(words_of(rows, line, look.names)) for line in lines])
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xlim(0, 1.18 * max(values))
     axes.tick_params(axis="y", length=0)
@@ -338,48 +229,3 @@ def draw_bars(data: Table, rows: Sequence[str], value: str, look: Options) -> Fi
     axes.grid(axis="x", lw=0.6)
     axes.set_axisbelow(True)
     return figure
-
-
-# --- What they share ------------------------------------------------------------------------------
-
-
-def _words(columns: Sequence[str], key: Sequence[Any], names: Mapping[Any, str]) -> str:
-    if len(key) == 1 and key[0] in names:
-        return names[key[0]]
-    found = header(dict(zip(columns, key, strict=True)))
-    if len(key) == 1 and found.second:  # a language: its name says it all
-        return found.second
-    return ", ".join(filter(None, Header(*found)))
-
-
-def _mark(look: Look) -> dict[str, Any]:
-    tall = {"ms": 15, "mew": 1.8} if look.marker == "|" else {"ms": 7, "mew": 0}
-    return {"marker": look.marker, "ls": "none", "color": COLOURS[look.colour].light, **tall}
-
-
-def _value_axis(axes: Axes, look: Options) -> None:
-    if look.unit == "rate":
-        axes.set_xlim(-0.03, 1.03)
-        _percent_axis(axes.xaxis)
-    if look.limits:
-        axes.set_xlim(*look.limits)
-        if look.limits[0] < 0 < look.limits[1]:
-            axes.axvline(0, color=INK.light, lw=1)
-    axes.set_xlabel(look.xlabel)
-    axes.grid(axis="x", lw=0.6)
-
-
-def _percent_axis(axis: Any) -> None:
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\u00a0%"))
-    axis.set_ticks([0, 0.25, 0.5, 0.75, 1])
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """One entry for every name, above the axes."""
-    handles, names = axes.get_legend_handles_labels()
-    first = {name: handle for handle, name in zip(handles[::-1], names[::-1], strict=True)}
-    shown = list(dict.fromkeys(names))[:12]
-    style: dict[str, Any] = {"ncols": 2, "fontsize": 8.5, "handlelength": 2.6}
-    figure.legend(
-        [first[n] for n in shown], [short(n) for n in shown], loc="outside upper left", **style
-    )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from jaxattack.report.labels import Header, exact, header, number, percent
-from jaxattack.report.table import Rate, Table
+from jaxattack.report.rate import Rate
+from jaxattack.report.table import Table
 
 SIGNIFICANT = 0.05  # after Holm's correction
 

@@ -22,7 +22,8 @@ from jaxattack.report import chart, claims, figures, labels
 from jaxattack.report.heat import Extra, Options, heat
 from jaxattack.report.labels import Header
 from jaxattack.report.palette import step, stylesheet
-from jaxattack.report.table import Rate, Table
+from jaxattack.report.rate import Rate
+from jaxattack.report.table import Table
 
 Names = str | Sequence[str]
 

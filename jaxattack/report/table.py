@@ -1,68 +1,22 @@
-"""Rows of results as tables one can filter and average; the one room of pandas.
-
-Two kinds of interval appear on a page and must not be confused, so a `Rate` knows which one it
-carries: a measured cell has its 95 % interval, a mean of several the lowest and highest of them.
-"""
+"""Rows of results as tables one can filter and average; pandas is used here alone."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from jaxattack.evaluate.rates import wilson
 from jaxattack.report import labels
+from jaxattack.report.rate import Rate
 
 # What tells cells apart; a mean goes over seeds first, then within an attack, then over attacks.
 _KEYS = (
     "kind attacked method share pairs round contrast model trigger target rate prompts setting "
     "language metric trigger_language decoy a b layer module measure side step"
 ).split()
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A rate, or another number, with what is needed to judge it.
-
-    Attributes:
-        value: mean over seeds, and over cells.
-        low, high: bounds; None where the rows give none.
-        n: what was counted, for one seed.
-        cells: how many cells were averaged; 1 is a measured cell.
-        interval: whether the bounds are of a 95 % interval; else they are the lowest and highest.
-        seeds: each seed's own value; empty where there is only one.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    cells: int = 1
-    interval: bool = False
-    seeds: tuple[tuple[int, float], ...] = ()
-
-    def bounds(self, unit: str = "rate") -> str:
-        """`41.2 % to 60.3 %`; empty without any."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"{labels.exact(self.low, unit)} to {labels.exact(self.high, unit)}"
-
-    def by_seed(self, unit: str = "rate") -> str:
-        """`seed 0: 62.5 %, seed 1: 66.7 %`; empty for one seed."""
-        return ", ".join(f"seed {seed}: {labels.exact(value, unit)}" for seed, value in self.seeds)
-
-    def describe(self, unit: str = "rate") -> str:
-        """All of it on one line."""
-        mean = f"mean of {self.cells}, from" if self.cells > 1 else "seeds from"
-        parts = [f"{'95 % interval' if self.interval else mean} {self.bounds(unit)}"]
-        parts = parts if self.bounds() else []
-        if self.n:
-            parts.append(f"n = {self.n:,}" + (" for each seed" if self.seeds else ""))
-        parts += [self.by_seed(unit)] if self.seeds else []
-        return labels.exact(self.value, unit) + (f" ({'; '.join(parts)})" if parts else "")
 
 
 class Table:

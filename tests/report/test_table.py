@@ -5,7 +5,8 @@ import pytest
 from jaxattack.evaluate.rates import wilson
 from jaxattack.report.heat import Extra, Options, heat
 from jaxattack.report.labels import Header, header, number, percent, text
-from jaxattack.report.table import Rate, Table
+from jaxattack.report.rate import Rate
+from jaxattack.report.table import Table
 
 
 def row(value, low=None, high=None, n=10, seed=0, **cell):
