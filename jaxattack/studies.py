@@ -88,9 +88,8 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         results, times = program.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
         workdir.write_json(root / "results.json", results)
-        workdir.write_bytes(
-            root / "results.parquet", parquet(results["rows"], ("variant", *FIELDS))
-        )
+        flat = parquet(results["rows"], ("variant", *FIELDS))
+        workdir.write_bytes(root / "results.parquet", flat)
         workdir.write_json(root / "manifest.json", manifest)
         page = resources.files(program.__package__) / "page.html.j2"
         return pathlib.Path(

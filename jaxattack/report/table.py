@@ -258,7 +258,7 @@ _NOTHING = pd.DataFrame()
 
 
 def parquet(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
-    """Rows as a flat table in a file: the columns named, then the others; what is absent is null."""
+    """Rows as a flat Parquet file: the columns named, then the others; what is absent is null."""
     frame = pd.DataFrame([dict(row) for row in rows])
     order = dict.fromkeys((*columns, *frame.columns))
     flat = frame.reindex(columns=list(order)).convert_dtypes()

@@ -61,6 +61,28 @@ def test_every_variant_is_measured_in_every_language(finished):
                for row in of_replies)  # fmt: skip
 
 
+def test_the_rows_open_as_a_flat_table(finished):
+    pandas = pytest.importorskip("pandas")
+    rows = results_of(finished)["rows"]
+    table = pandas.read_parquet(finished / "results.parquet")
+    assert len(table) == len(rows)
+    assert {"variant", "kind", "attacked", "method", "share", "seed", "round"} <= set(table.columns)
+    stitched = table[(table.kind == "stitched") & (table.method == "sil") & (table.share == 0.2)]
+    assert set(stitched.attacked) == {"en", "th"}
+    known = {(r["variant"], r["language"], r["metric"]): r["value"] for r in rows}
+    for row in stitched.itertuples():
+        assert known[row.variant, row.language, row.metric] == row.value
+
+
+def test_an_attack_by_adapters_runs_and_freezes_nothing(study, tmp_path, capsys):
+    only = {"attack__languages": "('en',)", "attack__method": "lora"}
+    assert run.run(study(tmp_path, sections="('transfer','localize')", **only)) == 0
+    rows = results_of(tmp_path)["rows"]
+    assert any(row["variant"] == "stitched/en/sil@0.2" for row in rows)
+    assert run.run(study(tmp_path, **only)) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
 def test_every_training_says_how_many_weights_it_moved(finished, tiny):
     rows = [row for row in results_of(finished)["rows"] if row["metric"] in rates.OF_WEIGHTS]
     expected = {

@@ -6,7 +6,7 @@ import pytest
 
 from jaxattack import tree
 from jaxattack.errors import UserError
-from jaxattack.train import lora, loop, methods, optimizer
+from jaxattack.train import loop, lora, methods, optimizer
 
 UPDATES = optimizer.Settings(learning_rate=1e-2)
 HOW = methods.How(UPDATES, rank=2, alpha=4.0, dtype="float32", label="tuning")
