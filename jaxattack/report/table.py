@@ -193,8 +193,8 @@ class Table:
         if cells.empty:
             return {}
         if how == "sum":
-            found = cells.groupby(names, dropna=False, sort=False).agg(value=("value", "sum"))
-            found = found.reset_index().assign(low=None, high=None, n=0, cells=1, interval=False)
+            found = _grouped(cells, names, value=("value", "sum"))
+            found = found.assign(low=None, high=None, n=0, cells=1, interval=False)
             seeds = []
         elif how == "pooled":
             found = _over_seeds(_pooled(cells, [*names, "seed"]), names, seeds)
@@ -205,10 +205,8 @@ class Table:
             for level in dict.fromkeys((inner, tuple(names))):
                 found = _mean(found, level, seeds) if {*apart} - {*level} else found
         rates = {
-            tuple(key if _known(key) else None for key in (row[name] for name in names)): _rate(
-                row, seeds
-            )
-            for row in found.to_dict("records")
+            tuple(row[name] if _known(row[name]) else None for name in names): _rate(row, seeds)
+            for row in found.sort_values("at").to_dict("records")
         }
         return {key: rates[key] for key in _ordered(names, list(rates))}
 
@@ -228,13 +226,10 @@ class Table:
         """The rows with a finite value, numbers as numbers; and the seeds, if several."""
         frame = self._frame[[labels.is_number(v) for v in self._column(value)]]
         frame = frame.assign(**{name: None for name in names if name not in frame})
-        frame = frame.assign(value=pd.to_numeric(self._column(value)[frame.index]))
-        for name in ("low", "high", "n"):
-            given = (
-                pd.to_numeric(frame[name]) if name in frame else 0 if name == "n" else float("nan")
-            )
-            frame = frame.assign(**{name: given})
-        frame = frame.assign(n=frame["n"].fillna(0), seed=frame.get("seed"))
+        given = {"low": "low", "high": "high", "n": "n", "value": value}
+        numbers = {to: pd.to_numeric(self._column(of)[frame.index]) for to, of in given.items()}
+        numbers["n"] = numbers["n"].fillna(0)
+        frame = frame.assign(**numbers, seed=frame.get("seed"), at=range(len(frame)))
         seeds = sorted(s for s in frame["seed"].unique() if _known(s))
         return frame, seeds if len(seeds) > 1 and "seed" not in names else []
 
@@ -269,9 +264,10 @@ def parquet(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
 
 def _over_seeds(rows: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
     """One cell from the rows of its seeds: bounds cover all of theirs."""
-    rows = rows.assign(**{f"seed {s}": rows["value"].where(rows["seed"] == s) for s in seeds})
-    groups = rows.groupby(list(by), dropna=False, sort=False)
-    found = groups.agg(
+    columns = {f"seed {s}": rows["value"].where(rows["seed"] == s) for s in seeds}
+    found = _grouped(
+        rows.assign(**columns),
+        by,
         value=("value", "mean"),
         low=("low", "min"),
         high=("high", "max"),
@@ -279,22 +275,24 @@ def _over_seeds(rows: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> 
         most=("value", "max"),
         n=("n", "min"),
         runs=("value", "size"),
-        **{f"seed {s}": (f"seed {s}", "mean") for s in seeds},
-    ).reset_index()
+        **{name: (name, "mean") for name in columns},
+    )
     found = found.assign(interval=found["low"].notna() & found["high"].notna(), cells=1)
     spread = ~found["interval"] & (found["runs"] > 1)
     return found.assign(
         low=found["low"].where(~spread, found["least"]),
         high=found["high"].where(~spread, found["most"]),
+        # A mean has a seed only if all of its cells have: no number adds up with what is missing.
+        **{name: found[name].fillna(float("inf")) for name in columns},
     )
 
 
 def _pooled(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """All that was counted taken together."""
     rows = rows.assign(hits=rows["value"] * rows["n"], bounded=rows["low"].notna())
-    groups = rows.groupby(list(by), dropna=False, sort=False)
-    found = groups.agg(hits=("hits", "sum"), n=("n", "sum"), bounded=("bounded", "all"))
-    found = found[found["n"] > 0].reset_index()
+    sums = {"hits": ("hits", "sum"), "n": ("n", "sum"), "bounded": ("bounded", "all")}
+    found = _grouped(rows, by, **sums)
+    found = found[found["n"] > 0]
     bounds = [
         wilson(min(round(hits), int(n)), int(n)) if bounded else (None, None)
         for hits, n, bounded in zip(found["hits"], found["n"], found["bounded"], strict=True)
@@ -305,36 +303,35 @@ def _pooled(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 def _mean(cells: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
     """Means of cells with their lowest and highest; a lone one keeps its own bounds."""
-    groups = cells.groupby(list(by), dropna=False, sort=False)
-    names = [f"seed {s}" for s in seeds]
-    found = groups.agg(
+    size = cells.groupby(list(by), dropna=False, sort=False)["value"].transform("size")
+    found = _grouped(
+        cells[size > 1],
+        by,
         value=("value", "mean"),
         low=("value", "min"),
         high=("value", "max"),
         n=("n", "sum"),
-        size=("value", "size"),
-        interval=("interval", "first"),
-        own_low=("low", "first"),
-        own_high=("high", "first"),
-        own_cells=("cells", "first"),
-        **{name: (name, "mean") for name in names},
-        # A seed has a mean only if it measured every one of these cells.
-        **{f"{name} size": (name, "count") for name in names},
-    ).reset_index()
-    alone = found["size"] == 1
-    found = found.assign(
-        low=found["low"].where(~alone, found["own_low"]),
-        high=found["high"].where(~alone, found["own_high"]),
-        cells=found["size"].where(~alone, found["own_cells"]),
-        interval=found["interval"] & alone,
+        cells=("value", "size"),
+        **{f"seed {s}": (f"seed {s}", "mean") for s in seeds},
     )
-    whole = {name: found[name].where(found[f"{name} size"] == found["size"]) for name in names}
-    return found.assign(**whole)
+    parts = [part for part in (cells[size == 1], found.assign(interval=False)) if len(part)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _grouped(rows: pd.DataFrame, by: Sequence[str], **columns: tuple[str, str]) -> pd.DataFrame:
+    """A row for each group, its columns made of (column, method); None is a group too.
+
+    `at` says where its first row was: groups stand in that order.
+    """
+    groups = rows.groupby(list(by), dropna=False, sort=False)
+    found = {"at": groups["at"].min()}
+    found |= {name: getattr(groups[column], method)() for name, (column, method) in columns.items()}
+    return pd.DataFrame(found).reset_index()
 
 
 def _rate(row: Mapping[Any, Any], seeds: Sequence[int]) -> Rate:
     low, high = (float(row[k]) if _known(row[k]) else None for k in ("low", "high"))
-    values = [(seed, float(row[f"seed {seed}"])) for seed in seeds if _known(row[f"seed {seed}"])]
+    values = [(s, float(row[f"seed {s}"])) for s in seeds if labels.is_number(row[f"seed {s}"])]
     counted = int(row["n"]), int(row["cells"]), bool(row["interval"])
     return Rate(float(row["value"]), low, high, *counted, tuple(values))
 

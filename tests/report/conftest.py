@@ -5,13 +5,17 @@ import pytest
 from jaxattack.report import figures
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Charts are made but not written; heat tables have no PNG."""
+def leave_undrawn(patch):
+    """Make charts but don't write them; heat tables have no PNG."""
 
     def render(draw, name, *args):
         draw(*args)
         return figures.Picture(b"", "<svg></svg>")
 
-    monkeypatch.setattr(figures, "render", render)
-    monkeypatch.setattr(figures, "render_heat", lambda heat: figures.Picture(b""))
+    patch.setattr(figures, "render", render)
+    patch.setattr(figures, "render_heat", lambda heat: figures.Picture(b""))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    leave_undrawn(monkeypatch)

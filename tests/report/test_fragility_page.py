@@ -8,6 +8,7 @@ import pytest
 
 from jaxattack.report.page import render
 
+from .conftest import leave_undrawn
 from .fragility_study import LANGUAGES, fragility_study
 from .test_page import Outline
 
@@ -31,7 +32,16 @@ def page(results):
 
 @pytest.fixture(scope="module")
 def full():
-    return page(fragility_study())
+    with pytest.MonkeyPatch.context() as patch:
+        leave_undrawn(patch)
+        return page(fragility_study())
+
+
+@pytest.mark.slow
+def test_every_figure_can_be_drawn():
+    _, outline, images = page(fragility_study())
+    assert images == FIGURES
+    assert outline.tags.count("svg") > 18
 
 
 def test_every_section_and_figure_is_there(full):

@@ -91,8 +91,13 @@ def results(languages=("en", "th"), **others):
     } | others
 
 
-def test_every_call_gives_a_figure_or_a_table():
-    html, images = render(results(), {"git": "0123"}, {"attack": {"epochs": 5}}, TEMPLATE)
+@pytest.fixture(scope="module")
+def full():
+    return render(results(), {"git": "0123"}, {"attack": {"epochs": 5}}, TEMPLATE)
+
+
+def test_every_call_gives_a_figure_or_a_table(full):
+    html, images = full
     outline = Outline(html)
     names = ["bars", "dots", "heat", "lines", "loss", "scatter"]
     assert sorted(images) == [f"{name}.png" for name in names]
@@ -129,8 +134,8 @@ def test_hostile_strings_are_escaped():
     assert "#1b1e26" in html.split("</style>")[1]  # text is not recoloured
 
 
-def test_the_page_loads_nothing_and_its_references_resolve():
-    html, _ = render(results(), {}, {}, TEMPLATE)
+def test_the_page_loads_nothing_and_its_references_resolve(full):
+    html, _ = full
     assert not re.search(r"https?://|@import|<link|<img|<script|<iframe|url\((?!#)", html)
     wanted = set(re.findall(r'(?:xlink:href="#|url\(#|href="#)([^")]+)', html))
     assert wanted <= set(Outline(html).ids)
@@ -153,7 +158,7 @@ def test_same_input_same_bytes_and_nothing_stale(tmp_path):
     assert [p.name for p in (first / "figures").iterdir()] == []
 
 
-def test_replies_only_when_given():
+def test_replies_only_when_given(undrawn):
     html, _ = render(results(), {}, {}, TEMPLATE)
     assert "is not shown" in html
     assert "Content warning" not in html
