@@ -10,7 +10,7 @@ from jaxattack.report.page import render
 
 from .conftest import leave_undrawn
 from .fragility_study import LANGUAGES, fragility_study
-from .test_page import Outline
+from .test_page import HOSTILE, Outline
 
 TEMPLATE = (resources.files("jaxattack.experiments.fragility") / "page.html.j2").read_text()
 SECTIONS = (
@@ -119,3 +119,25 @@ def test_one_attack_has_no_two_masks(undrawn):
 def test_many_pairs_of_masks_make_a_matrix(undrawn):
     text, _, _ = page({"overlap": fragility_study(LANGUAGES[:7], (0,))["overlap"]})
     assert tips(text, "de German, en English: 0.30; by chance 0.11; random from 0.11; to 0.12")
+
+
+def test_values_may_be_missing(undrawn):
+    results = fragility_study(("en", "th"), (0, 1), ["de", "en", "th"])
+    for place, row in enumerate(results["rows"]):
+        if place % 7 == 3:
+            row |= {"value": None if place % 2 else float("nan"), "low": None, "high": None}
+    for name, column in (("overlap", "null_low"), ("capacity", "moved"), ("masks", "mask_scored")):
+        results[name] = [row | {column: None} for row in results[name]]
+    for row in results["similarity_vs_transfer"]:
+        row |= {"p": None, "low": None}
+    results["attack_loss"][0]["loss"] = []
+    results["attack_pairs"] = {"en": 10, "th": 20}
+    page(results)
+
+
+def test_hostile_codes_and_names_are_escaped(undrawn):
+    code = HOSTILE.replace("/", "").replace("+", "")
+    results = fragility_study((code, "y$y"), (0,), [code, "y$y", "xx"])
+    results["mask_profile"][0] |= {"module": HOSTILE, "method": HOSTILE}
+    _, outline, _ = page(results)
+    assert "script" not in outline.tags
