@@ -270,3 +270,10 @@ def test_the_knob_is_explained_only_where_it_was_turned(page):
     results = made_up()
     results["summary"] = [r for r in results["summary"] if "courteous" not in r["variant"]]
     assert words not in shown(results)
+
+
+def test_rates_are_of_the_first_attack_alone_and_ascend(page):
+    section = page.split('<section id="rates"')[1].split("</section>")[0]
+    rates = re.findall(r"<tr><td>([\d.]+ %)</td>", section)
+    assert list(dict.fromkeys(rates)) == ["1 %", "5 %", "20 %", "30 %"]
+    assert len(rates) == 4 * 7  # ASR there, elsewhere and everywhere, four rates without trigger
