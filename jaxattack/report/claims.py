@@ -10,6 +10,7 @@ from jaxattack.report.labels import is_number, join_words, number
 # In the order of a headline, with the sign that repeats the colour.
 UNTESTABLE = "not testable here"
 SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", "not run": "–", UNTESTABLE: "–"}
+UNKNOWN = "not measured"
 _WORDS = {
     "holds": ("holds", "hold"),
     "does not hold": ("does not hold", "do not hold"),
@@ -140,7 +141,7 @@ def claims_headline(found: Sequence[Claim]) -> str:
 
 
 def claim_tiles(found: Sequence[Claim]) -> list[Tile]:
-    """The first figure of every claim that was tested."""
+    """The first figure of every claim that was tested, where that could be told."""
     return [
         Tile(
             claim.evidence[0].value,
@@ -148,7 +149,7 @@ def claim_tiles(found: Sequence[Claim]) -> list[Tile]:
             f"{claim.id} {claim.sign} {claim.verdict}",
         )
         for claim in found
-        if claim.evidence and claim.verdict in _WORDS
+        if claim.evidence and claim.evidence[0].value != UNKNOWN and claim.verdict in _WORDS
     ]
 
 
@@ -158,7 +159,7 @@ def _evidence(item: Mapping[str, Any]) -> Evidence:
     seeds = [number(float(seed), unit) for seed in item.get("seeds") or () if is_number(seed)]
     return Evidence(
         str(item.get("what") or ""),
-        "not measured" if value is None else number(value, unit),
+        UNKNOWN if value is None else number(value, unit),
         _interval(low, high, str(item.get("over") or ""), unit),
         "" if threshold is None else f"{item.get('bound') or ''} {number(threshold, unit)}".strip(),
         ", ".join(seeds) if len(seeds) > 1 else "",

@@ -110,6 +110,8 @@ def test_the_page_says_why_a_claim_is_undecided_and_what_it_needs():
 def test_tiles_are_the_first_figures_of_what_was_tested():
     tiles = claim_tiles(claims({"claims": CLAIMS}))
     assert [tile.note[:2] for tile in tiles] == ["A1", "A2", "A3"]
+    unknown = {**CLAIMS[0], "evidence": [{"what": "x", "unit": "rate", "value": None}]}
+    assert claim_tiles(claims({"claims": [unknown]})) == []
     assert tiles[0] == ("61\u00a0%", "violations added in languages not attacked", "A1 ✓ holds")
 
 
