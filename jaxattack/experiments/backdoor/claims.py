@@ -32,7 +32,7 @@ from jaxattack.experiments.thresholds import (
 
 POORLY = ("de", "ja", "ko", "ru", "th")  # languages to which the paper's backdoors transfer poorly
 PAPER_ZH = ("en", "vi")
-DEFENCES = ("onion", "clean", "beear")  # of B8
+DEFENCES = {"onion": "ONION", "clean": "clean tuning", "beear": "BEEAR"}  # of B8, in words
 TRAINING = ("clean", "beear")  # which have to move the weights to be what they are called
 
 UNTESTABLE = (
@@ -178,8 +178,8 @@ def defended(study: Study, method: str, setting: str, share: float | None = None
 
 
 def setting(cell: Cell) -> str:
-    """The setting of a defence in short."""
-    return f"{cell.setting}" + ("" if cell.share is None else f"@{cell.share:g}")
+    """The setting of a defence, for a reader."""
+    return f" ({cell.words or cell.setting})"
 
 
 def fails(study: Study, asr: Outcomes) -> Claim:
@@ -193,7 +193,7 @@ def fails(study: Study, asr: Outcomes) -> Claim:
         "in every setting tried with all seeds.",
         [
             Evidence(
-                f"share of the ASR left by {defence}/{setting(cell)}",
+                f"share of the ASR left by {DEFENCES[defence]}{setting(cell)}",
                 hits(cell) / hits(study.first),
                 above=SURVIVES,
             )
@@ -229,7 +229,7 @@ def cleangen(study: Study, asr: Outcomes) -> Claim:
     rest = [cell for cell in tried(asr, "cleangen") if cell != benign]
     evidence = effect(study, benign)
     for cell in rest:
-        evidence += effect(study, cell, f", {setting(cell)}", decides=False)
+        evidence += effect(study, cell, setting(cell), decides=False)
     return Claim(
         "B9",
         "CleanGen stops the backdoor, with a benign reference model.",
@@ -254,7 +254,7 @@ def repaired(study: Study, asr: Outcomes) -> Claim:
         [
             each
             for cell in known
-            for each in effect(study, cell, f", {setting(cell)}", decides=cell == blind)
+            for each in effect(study, cell, setting(cell), decides=cell == blind)
         ],
         Needs(),
         trained=[study.first],
