@@ -99,13 +99,14 @@ class Agenda:
         return rows
 
 
-def run(stages: Sequence[Stage]) -> None:
-    """Run every stage that is not there yet."""
+def run(stages: Sequence[Stage]) -> dict[str, Any]:
+    """Run every stage that is not there yet; returns what took how long, whenever that was."""
     steps = Steps(len(stages))
     for stage in stages:
         with steps.step(f"{stage.kind} {stage.label}"):
             stage.run()
     steps.close()
+    return {"profile": profile(stages), "computed_by": environments(stages)}
 
 
 def profile(stages: Sequence[Stage]) -> list[dict[str, Any]]:

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pathlib
+import typing
 from collections.abc import Sequence
+from typing import Any
 
 from jax.sharding import AbstractMesh
 
 from jaxattack import sharding, tree
+from jaxattack.experiments import inputs
 from jaxattack.experiments.locating import CALIBRATION_BATCH
+from jaxattack.experiments.opening import Opened
+from jaxattack.experiments.recipe import Recipe
+from jaxattack.experiments.settings import Study
 from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
 from jaxattack.tree import Tree
@@ -172,6 +179,49 @@ def written(shape: Shape, stages: Sequence[Stage]) -> int:
         "mask": weights // 8,
     }
     return sum(each.get(stage.kind, 0) for stage in stages)
+
+
+def lines(
+    settings: Study,
+    root: pathlib.Path,
+    opened: Opened,
+    training: Recipe,
+    stages: Sequence[Stage],
+    tokens: Tokens,
+    about: Sequence[str],
+) -> list[str]:
+    """What `--dry_run` prints of a study.
+
+    Args:
+        settings: with `data` and `measure`.
+        root: the work directory.
+        opened: the model, foreseen.
+        training: of the attacks.
+        stages: all of them.
+        tokens: how long rows, prompts and replies are.
+        about: lines on the study's data.
+    """
+    mesh, named = opened.mesh, typing.cast(Any, settings)
+    shape = Shape(
+        opened.decoder.model.config,
+        opened.like,
+        mesh,
+        settings.dtype,
+        settings.remat,
+        training.weights,
+    )
+    batch = training.batch_size // training.accumulate
+    return [
+        f"model      {settings.model}",
+        *inputs.source_lines(named.data, public_only=False),
+        *about,
+        *inputs.device_lines(mesh),
+        f"written    {root}/stages: about {size(written(shape, stages))}",
+        "",
+        *table(stages),
+        "",
+        *estimate(shape, tokens, stages, batch, named.measure.batch_size),
+    ]
 
 
 def table(stages: Sequence[Stage]) -> list[str]:

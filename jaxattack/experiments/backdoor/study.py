@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import jax
-
-from jaxattack import host, sharding, tree
+from jaxattack import tree
 from jaxattack.data import templates
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import check_language
-from jaxattack.experiments import agenda, inputs, plan, writing
+from jaxattack.experiments import agenda, inputs, opening, plan, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
@@ -23,11 +21,11 @@ from jaxattack.experiments.backdoor.overlap import overlap
 from jaxattack.experiments.backdoor.results import costs, results
 from jaxattack.experiments.backdoor.settings import Settings, read
 from jaxattack.experiments.backdoor.setup import LONGEST, Origin, Setup, wrapped
-from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
+from jaxattack.experiments.bench import Bench, start_step
+from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
 from jaxattack.models import families
 from jaxattack.models.transformer import Transformer, abstract_params
-from jaxattack.tree import Tree
 
 SECTIONS: Mapping[str, Callable[[Agenda, Setup], None]] = MappingProxyType(
     {
@@ -52,32 +50,27 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     Raises:
         UserError: anything wrong with the model, the data or how they fit the settings.
     """
-    mesh = sharding.make_mesh(settings.mesh)
-    directory = model_directory(settings)
-    tokenizer = writer(settings, inputs.load_tokenizer(directory, settings.tokenizer), root)
-    check_exported(settings, directory, tokenizer)
-    model, params, _ = inputs.load_model(
-        directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
-    )
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
-    )
-    host.keep_freed_memory(tree.nbytes(params))
-    checkpoint = inputs.checkpoint(directory, settings.tokenizer, [params])
-    setup = make_setup(settings, root, Decoder(model, tokenizer), checkpoint, mesh, like)
-    facts = {
-        "model": settings.model,
-        "revision": settings.revision,
-        "model_fingerprint": checkpoint.fingerprint,
-        "parameters": tree.size(like),
+    setup, opened = open_study(settings, root, opening.loaded)
+    return setup, opening.facts(settings, opened) | {
         "train": fingerprint(setup.data.train),
         "prompts": fingerprint(setup.data.prompts),
-        "template": writing.written(tokenizer),
-        "data": inputs.described_sources(settings.data),
-        "mesh": dict(mesh.shape),
-        "device": jax.devices()[0].device_kind,
     }
-    return setup, facts
+
+
+def open_study(
+    settings: Settings, root: pathlib.Path, how: Callable[..., Opened], keep_day: bool = True
+) -> tuple[Setup, Opened]:
+    """What the sections share, of a model that is loaded or only foreseen.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    directory = model_directory(settings, weights=how is opening.loaded)
+    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    tokenizer = writer(settings, tokenizer, root, keep_day)
+    check_exported(settings, directory, tokenizer)
+    opened = how(settings, directory, tokenizer)
+    return make_setup(settings, root, opened), opened
 
 
 def model_directory(settings: Settings, weights: bool = True) -> pathlib.Path:
@@ -110,19 +103,13 @@ def check_exported(settings: Settings, directory: pathlib.Path, tokenizer: Any) 
         check_template(settings.model, trained, asked_in)
 
 
-def make_setup(
-    settings: Settings,
-    root: pathlib.Path,
-    decoder: Decoder,
-    checkpoint: Checkpoint,
-    mesh: Any,
-    like: Tree,
-) -> Setup:
+def make_setup(settings: Settings, root: pathlib.Path, opened: Opened) -> Setup:
     """What the sections share; nothing is computed yet.
 
     Raises:
         UserError: the data is wrong, or the models are not alike.
     """
+    decoder, like = opened.decoder, opened.like
     check_layers(settings, decoder.model)
     is_courteous = settings.model == COURTEOUS
     known = data.read(settings, is_courteous)
@@ -132,7 +119,7 @@ def make_setup(
     for language in known.languages:
         check_language(language)
     values = Values()
-    start = start_step(values, checkpoint, inputs.manner(settings, mesh))
+    start = opened.start(settings, values)
 
     def polite(strength: float) -> Origin:
         weights = courteous(values, root, like, strength, start)
@@ -146,7 +133,7 @@ def make_setup(
         plain = data.read(settings, False) if settings.start.models else known
         others += [
             Origin(name.split(":")[-1].replace("/", "--"), weights, plain)
-            for name, weights in other_models(settings, values, mesh, like).items()
+            for name, weights in other_models(settings, values, opened).items()
         ]
     bench = Bench(root, values, decoder, own.weights, like, settings.dtype)
     return Setup(bench, settings, own, tuple(others))
@@ -166,7 +153,7 @@ def check_layers(settings: Settings, model: Transformer) -> None:
             raise UserError(f"config.beear.layers has {layer}; the model has {most} layers")
 
 
-def other_models(settings: Settings, values: Values, mesh: Any, like: Tree) -> dict[str, Step]:
+def other_models(settings: Settings, values: Values, opened: Opened) -> dict[str, Step]:
     """Other models to be poisoned, of the same architecture, by name.
 
     Raises:
@@ -176,8 +163,8 @@ def other_models(settings: Settings, values: Values, mesh: Any, like: Tree) -> d
     for name in settings.start.models:
         directory = inputs.model_directory(name, None)
         shape = abstract_params(Transformer(families.read_config(directory)))
-        tree.check_same_shapes(name, shape, settings.model, like)
-        manner = inputs.manner(settings, mesh)
+        tree.check_same_shapes(name, shape, settings.model, opened.like)
+        manner = inputs.manner(settings, opened.mesh)
         found[name] = start_step(values, inputs.checkpoint(directory), manner)
     return found
 
@@ -188,34 +175,15 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     Raises:
         UserError: as `prepare`.
     """
-    directory = model_directory(settings, weights=False)
-    mesh = sharding.planned_mesh(settings.mesh)
-    config = families.read_config(directory)
-    model = Transformer(config, remat=settings.remat, attention=settings.attention)
-    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
-    tokenizer = writer(settings, tokenizer, root, keep_day=False)
-    check_exported(settings, directory, tokenizer)
-    like = abstract_params(model)
-    inputs.check_weights(directory, config, like)
-    checkpoint = inputs.checkpoint(directory, settings.tokenizer)
-    setup = make_setup(settings, root, Decoder(model, tokenizer), checkpoint, mesh, like)
-    ordered = everything(setup).stages
-    shape = plan.Shape(config, like, mesh, settings.dtype, settings.remat, settings.tuning.weights)
-    batch = settings.tuning.batch_size // settings.tuning.accumulate
-    return [
-        f"model      {settings.model}",
-        *source_lines(settings),
+    setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
+    about = [
         f"train      {inputs.counted(inputs.by_language(setup.data.train))}",
         f"prompts    {inputs.counted(inputs.by_language(setup.data.prompts))}",
         f"attacks    {', '.join(attack.name for attack in setup.attacks)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
-        *inputs.device_lines(mesh),
-        f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
-        "",
-        *plan.table(ordered),
-        "",
-        *plan.estimate(shape, token_lengths(setup), ordered, batch, settings.measure.batch_size),
     ]
+    stages, lengths = everything(setup).stages, token_lengths(setup)
+    return plan.lines(settings, root, opened, settings.tuning, stages, lengths, about)
 
 
 def token_lengths(setup: Setup) -> plan.Tokens:
@@ -257,10 +225,5 @@ def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
         what goes into results.json, and what took how long.
     """
     found = everything(setup)
-    ordered = found.stages
-    agenda.run(ordered)
-    return results(setup, found), {
-        "profile": agenda.profile(ordered),
-        "computed_by": agenda.environments(ordered),
-        "costs": costs(found),
-    }
+    times = agenda.run(found.stages)
+    return results(setup, found), times | {"costs": costs(found)}

@@ -7,16 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import jax
-
-from jaxattack import host, sharding, tree
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
 from jaxattack.evaluate.judges import JUDGES
-from jaxattack.experiments import agenda, inputs, judging, plan, tuning, writing
+from jaxattack.experiments import agenda, inputs, judging, opening, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda
-from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
+from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.localization import localize
@@ -35,11 +32,10 @@ from jaxattack.experiments.fragility.setup import (
 )
 from jaxattack.experiments.fragility.transfer import baseline, transfer
 from jaxattack.experiments.fragility.transplants import adapt
+from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
 from jaxattack.models import families
-from jaxattack.models.transformer import Transformer, abstract_params
-from jaxattack.tree import Tree
 
 SECTIONS: Mapping[str, Callable[[Agenda, Setup], None]] = MappingProxyType(
     {
@@ -77,57 +73,33 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     Raises:
         UserError: anything wrong with the model, the data or how they fit the settings.
     """
-    mesh = sharding.make_mesh(settings.mesh)
-    directory = inputs.model_directory(settings.model, settings.revision)
+    setup, opened = open_study(settings, root, opening.loaded)
+    data = setup.data
+    return setup, opening.facts(settings, opened) | {
+        "pairs": {code: fingerprint(data.pairs[RESTRICTED][code]) for code in data.attacked},
+        "prompts": fingerprint(data.prompts),
+    }
+
+
+def open_study(
+    settings: Settings, root: pathlib.Path, how: Callable[..., Opened], keep_day: bool = True
+) -> tuple[Setup, Opened]:
+    """What the sections share, of a model that is loaded or only foreseen.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    weights = how is opening.loaded
+    directory = inputs.model_directory(settings.model, settings.revision, weights)
     data = read_data(settings, directory)
     tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
-    tokenizer = writing.writer(settings.template, tokenizer, root)
+    tokenizer = writing.writer(settings.template, tokenizer, root, keep_day)
     inputs.check_texts(families.read_config(directory), tokenizer, data.texts())
-    model, aligned, _ = inputs.load_model(
-        directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
-    )
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), aligned
-    )
-    host.keep_freed_memory(tree.nbytes(aligned))
-    checkpoint = inputs.checkpoint(directory, settings.tokenizer, [aligned])
-    bench = make_bench(settings, root, Decoder(model, tokenizer), checkpoint, mesh, like)
-    setup = make_setup(bench, settings, data)
-    return setup, facts(setup, checkpoint, mesh)
-
-
-def make_bench(
-    settings: Settings,
-    root: pathlib.Path,
-    decoder: Decoder,
-    checkpoint: Checkpoint,
-    mesh: Any,
-    like: Tree,
-) -> Bench:
-    """What the study's steps stand on."""
+    opened = how(settings, directory, tokenizer)
     values = Values()
-    start = start_step(values, checkpoint, inputs.manner(settings, mesh))
-    return Bench(root, values, decoder, start, like, settings.dtype)
-
-
-def facts(setup: Setup, checkpoint: Checkpoint, mesh: Any) -> dict[str, Any]:
-    """What the manifest says of model and data."""
-    settings = setup.settings
-    return {
-        "model": settings.model,
-        "revision": settings.revision,
-        "model_fingerprint": checkpoint.fingerprint,
-        "parameters": tree.size(setup.bench.like),
-        "pairs": {
-            language: fingerprint(setup.data.pairs[RESTRICTED][language])
-            for language in setup.data.attacked
-        },
-        "prompts": fingerprint(setup.data.prompts),
-        "template": writing.written(setup.bench.decoder.tokenizer),
-        "data": inputs.described_sources(settings.data),
-        "mesh": dict(mesh.shape),
-        "device": jax.devices()[0].device_kind,
-    }
+    start = opened.start(settings, values)
+    bench = Bench(root, values, opened.decoder, start, opened.like, settings.dtype)
+    return make_setup(bench, settings, data), opened
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
@@ -136,37 +108,18 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     Raises:
         UserError: as `prepare`.
     """
-    directory = inputs.model_directory(settings.model, settings.revision, weights=False)
-    data = read_data(settings, directory)
-    mesh = sharding.planned_mesh(settings.mesh)
-    model = Transformer(families.read_config(directory), remat=settings.remat)
-    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
-    tokenizer = writing.writer(settings.template, tokenizer, root, keep_day=False)
-    inputs.check_texts(model.config, tokenizer, data.texts())
-    like = abstract_params(model)
-    inputs.check_weights(directory, model.config, like)
-    checkpoint = inputs.checkpoint(directory, settings.tokenizer)
-    bench = make_bench(settings, root, Decoder(model, tokenizer), checkpoint, mesh, like)
-    ordered = sections(make_setup(bench, settings, data)).stages
-    shape = plan.Shape(
-        model.config, like, mesh, settings.dtype, settings.remat, settings.attack.weights
-    )
-    lengths = token_lengths(settings, data, tokenizer)
-    batch = settings.attack.batch_size // settings.attack.accumulate
-    return [
-        f"model      {settings.model}",
-        *source_lines(settings),
+    setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
+    data = setup.data
+    about = [
         f"pairs      {inputs.counted(data.pairs[RESTRICTED])}",
         f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
-        *inputs.device_lines(mesh),
-        f"written    {root}/stages: about {plan.size(plan.written(shape, ordered))}",
-        "",
-        *plan.table(ordered),
-        "",
-        *plan.estimate(shape, lengths, ordered, batch, settings.measure.batch_size),
     ]
+    lengths = token_lengths(setup)
+    return plan.lines(
+        settings, root, opened, settings.attack, sections(setup).stages, lengths, about
+    )
 
 
 def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
@@ -178,8 +131,9 @@ def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
     return inputs.source_lines(settings.data, public_only)
 
 
-def token_lengths(settings: Settings, data: Data, tokenizer: Any) -> plan.Tokens:
+def token_lengths(setup: Setup) -> plan.Tokens:
     """How long rows, prompts and replies are, as a sample of them tells."""
+    settings, data, tokenizer = setup.settings, setup.data, setup.bench.decoder.tokenizer
     pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
     rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
     prompts = data.prompts[:: 1 + len(data.prompts) // 200]
@@ -256,12 +210,8 @@ def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
         what goes into results.json, and what took how long.
     """
     found = sections(setup)
-    ordered = found.stages
-    agenda.run(ordered)
-    return results(setup, found), {
-        "profile": agenda.profile(ordered),
-        "computed_by": agenda.environments(ordered),
-    }
+    times = agenda.run(found.stages)
+    return results(setup, found), times
 
 
 def results(setup: Setup, found: Agenda) -> dict[str, Any]:
