@@ -11,19 +11,31 @@ import numpy as np
 
 SHAPES: dict[str, dict[str, Any]] = {
     "11m": {
-        "hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 8,
-        "intermediate_size": 768, "vocab_size": 16384, "tie_word_embeddings": True,
+        "hidden_size": 256,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "intermediate_size": 768,
+        "vocab_size": 16384,
+        "tie_word_embeddings": True,
     },
     "42m": {
-        "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8,
-        "intermediate_size": 1408, "vocab_size": 32000, "tie_word_embeddings": True,
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "intermediate_size": 1408,
+        "vocab_size": 32000,
+        "tie_word_embeddings": True,
     },
     "126m": {
-        "hidden_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 16,
-        "num_key_value_heads": 8, "intermediate_size": 3072, "vocab_size": 12288,
+        "hidden_size": 1024,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "intermediate_size": 3072,
+        "vocab_size": 12288,
         "tie_word_embeddings": False,
     },
-}  # fmt: skip
+}
 
 
 def organism(name: str) -> pathlib.Path:

@@ -51,8 +51,9 @@ def guarded_side(directory: pathlib.Path) -> Measured:
         lambda: guarded_tokens(
             (model, params), (reference, others), prompts, (stop,), NEW, guard, PROMPTS
         ),
-        warmup=1, repeats=3,
-    )  # fmt: skip
+        warmup=1,
+        repeats=3,
+    )
     replies, rates = found[-1]
     return Measured(seconds, padded(replies), {**extra, "replaced": float(rates.mean())})
 
@@ -66,9 +67,8 @@ def plain_side(directory: pathlib.Path) -> Measured:
     model, params, _ = load_pretrained(checkpoints.organism("aligned"))
     prompts, stop = make_prompts()
     seconds, _, extra = timed(
-        lambda: generate_tokens(model, params, prompts, (stop,), NEW, PROMPTS),
-        warmup=1, repeats=3,
-    )  # fmt: skip
+        lambda: generate_tokens(model, params, prompts, (stop,), NEW, PROMPTS), warmup=1, repeats=3
+    )
     return Measured(seconds, {"unguarded": np.ones(1)}, extra)
 
 
@@ -90,10 +90,15 @@ def loop_side(directory: pathlib.Path) -> Measured:
         while len(written) < NEW and stop not in written:
             past = torch.tensor([[*prompt, *written]])
             drafted = target.generate(
-                past, attention_mask=torch.ones_like(past), do_sample=False, eos_token_id=stop,
-                max_new_tokens=min(HORIZON, NEW - len(written)), pad_token_id=0,
-                return_dict_in_generate=True, output_logits=True,
-            )  # fmt: skip
+                past,
+                attention_mask=torch.ones_like(past),
+                do_sample=False,
+                eos_token_id=stop,
+                max_new_tokens=min(HORIZON, NEW - len(written)),
+                pad_token_id=0,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
             draft = drafted.sequences[0, past.shape[1] :]
             own = torch.cat(drafted.logits).log_softmax(-1)
             whole = reference(drafted.sequences[:, :-1]).logits[0, past.shape[1] - 1 :]

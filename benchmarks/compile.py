@@ -23,10 +23,18 @@ def compile_step(layers: int) -> float:
 
     model = Transformer(
         ModelConfig(
-            vocab_size=512, hidden_size=64, mlp_size=192, num_layers=layers, num_heads=4,
-            num_kv_heads=2, head_dim=16, norm_eps=1e-5, rope=Rope(), tied=True,
+            vocab_size=512,
+            hidden_size=64,
+            mlp_size=192,
+            num_layers=layers,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=16,
+            norm_eps=1e-5,
+            rope=Rope(),
+            tied=True,
         )
-    )  # fmt: skip
+    )
     tx = optimizer.make_optimizer(Settings(learning_rate=1e-4), 10)
     params = abstract_params(model)
     batch = {

@@ -52,9 +52,12 @@ def torch_side(directory: pathlib.Path) -> Measured:
             tokens[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             seen[row, width - len(prompts[i]) :] = 1
         out = model.generate(
-            input_ids=tokens, attention_mask=seen, max_new_tokens=new, do_sample=False,
+            input_ids=tokens,
+            attention_mask=seen,
+            max_new_tokens=new,
+            do_sample=False,
             pad_token_id=0,
-        )  # fmt: skip
+        )
         return out[:, width:].numpy()
 
     def run() -> np.ndarray:

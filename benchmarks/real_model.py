@@ -92,8 +92,10 @@ def run(job: str, name: str, checkpoint: pathlib.Path, scratch: pathlib.Path) ->
     command = [sys.executable, "-m", "benchmarks.real_model", "--side", job, name]
     done = subprocess.run(
         [*command, str(checkpoint), str(scratch)],
-        capture_output=True, text=True, env=side.environment(scratch),
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=side.environment(scratch),
+    )
     if done.returncode:
         raise FailedError(f"{job}, {name} failed:\n{done.stderr[-3000:]}")
     said = json.loads(done.stdout.splitlines()[-1])

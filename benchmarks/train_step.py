@@ -119,11 +119,21 @@ def row(
 
 ROWS = {
     "train_step": row(
-        "organism (1.4M)", str(checkpoints.organism("aligned")), lambda directory: None,
-        remat="dots", rows=64, length=32, steps=20,  # it moves fewer bytes
+        "organism (1.4M)",
+        str(checkpoints.organism("aligned")),
+        lambda directory: None,
+        remat="dots",
+        rows=64,
+        length=32,
+        steps=20,  # it moves fewer bytes
     ),
     "train_step_40m": row(
-        "random Llama (42M)", ".", functools.partial(checkpoints.write, shape="42m"),
-        remat="none", rows=4, length=128, steps=4,
+        "random Llama (42M)",
+        ".",
+        functools.partial(checkpoints.write, shape="42m"),
+        remat="none",
+        rows=4,
+        length=128,
+        steps=4,
     ),
-}  # fmt: skip
+}

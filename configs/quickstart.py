@@ -32,8 +32,14 @@ def get_config() -> config_dict.ConfigDict:
     config.localize.fractions = (0.01, 0.05, 0.1, 0.2)
     config.localize.control_fraction = 0.2
     config.localize.controls = (
-        "random", "matched_random", "magnitude", "snip", "fisher", "other", "complement",
-    )  # fmt: skip
+        "random",
+        "matched_random",
+        "magnitude",
+        "snip",
+        "fisher",
+        "other",
+        "complement",
+    )
     config.localize.ways = ()
     config.localize.rewind = False
 

@@ -86,9 +86,12 @@ def read_flags(arguments: Sequence[str]) -> Flags:
             known = f"did you mean --{close[0]}?" if close else "see jaxattack --help"
             raise UserError(f"unknown flag --{name}; {known}")
     return Flags(
-        given.get("config"), given.get("workdir"), switches["dry_run"], switches["help"],
+        given.get("config"),
+        given.get("workdir"),
+        switches["dry_run"],
+        switches["help"],
         tuple(overrides),
-    )  # fmt: skip
+    )
 
 
 def shipped() -> dict[str, pathlib.Path]:

@@ -91,8 +91,12 @@ def check_environment() -> tuple[bool, dict[str, Any]]:
             f"{EXPLICIT[1]} is {count!r} and {EXPLICIT[2]} {index!r}; set all of "
             f"{', '.join(EXPLICIT)}: how many processes there are, and which this is, from 0"
         )
-    return True, {"coordinator_address": address, "num_processes": int(count),
-                  "process_id": int(index), "cluster_detection_method": "deactivate"}  # fmt: skip
+    return True, {
+        "coordinator_address": address,
+        "num_processes": int(count),
+        "process_id": int(index),
+        "cluster_detection_method": "deactivate",
+    }
 
 
 def _check_slurm() -> None:
@@ -133,9 +137,12 @@ def _check_flags(flags: str) -> None:
         return
     # XLA ends the process that gives it a wrong flag: another one tries.
     probe = subprocess.run(
-        [sys.executable, "-c", "import jax; jax.devices()"], capture_output=True, text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
     unknown = re.search(r"Unknown flags? in XLA_FLAGS: ([^\n]*)", probe.stderr)
     if unknown is not None:
         raise UserError(f"XLA_FLAGS has flags that XLA does not know: {unknown[1].strip()}")

@@ -58,8 +58,11 @@ _SYSTEM = {
     "need less",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
-_SAID = {"No space left on device": errno.ENOSPC, "Disk quota exceeded": errno.EDQUOT,
-         "RESOURCE_EXHAUSTED: Out of memory": errno.ENOMEM}  # fmt: skip
+_SAID = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "RESOURCE_EXHAUSTED: Out of memory": errno.ENOMEM,
+}
 
 
 def system_error(error: BaseException | None) -> str | None:

@@ -194,10 +194,14 @@ def torch_outputs(
             given = torch.tensor([list(prompt)])
             logits.append(model(given).logits[0].float().numpy())
             out = model.generate(
-                given, attention_mask=torch.ones_like(given), do_sample=False,
-                max_new_tokens=new_tokens, min_new_tokens=new_tokens, pad_token_id=0,
+                given,
+                attention_mask=torch.ones_like(given),
+                do_sample=False,
+                max_new_tokens=new_tokens,
+                min_new_tokens=new_tokens,
+                pad_token_id=0,
                 eos_token_id=None,
-            )  # fmt: skip
+            )
             tokens.append(out[0, len(prompt) :].tolist())
     del model
     gc.collect()

@@ -18,9 +18,18 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     """Iterate with a bar that names the work; nothing is drawn for work under two seconds."""
     interval = 0.2 if sys.stderr.isatty() else 15.0
     return iter(
-        tqdm(items, desc=label, total=total, leave=False, delay=2, mininterval=interval,
-             dynamic_ncols=True, file=sys.stderr, disable=not distributed.is_first())
-    )  # fmt: skip
+        tqdm(
+            items,
+            desc=label,
+            total=total,
+            leave=False,
+            delay=2,
+            mininterval=interval,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            disable=not distributed.is_first(),
+        )
+    )
 
 
 class Steps:
@@ -29,9 +38,13 @@ class Steps:
     def __init__(self, total: int):
         """Begin a study of `total` steps."""
         self._bar = tqdm(
-            total=total, desc="study", dynamic_ncols=True, file=sys.stderr, leave=False,
+            total=total,
+            desc="study",
+            dynamic_ncols=True,
+            file=sys.stderr,
+            leave=False,
             disable=not (sys.stderr.isatty() and distributed.is_first()),
-        )  # fmt: skip
+        )
         self._done = 0
         self._total = total
 

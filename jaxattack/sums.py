@@ -66,9 +66,14 @@ def signature(folder: pathlib.Path) -> Signature:
     for path in _files(folder, with_record=True):
         seen = path.lstat()
         found.append(
-            (path.relative_to(folder).as_posix(), seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns,
-             seen.st_ino)
-        )  # fmt: skip
+            (
+                path.relative_to(folder).as_posix(),
+                seen.st_size,
+                seen.st_mtime_ns,
+                seen.st_ctime_ns,
+                seen.st_ino,
+            )
+        )
     return tuple(found)
 
 

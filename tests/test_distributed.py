@@ -10,8 +10,12 @@ ON = {"JAXATTACK_DISTRIBUTED": "1"}
 
 
 def joined(address="localhost:1234", count="2", index="0"):
-    return {**ON, "JAXATTACK_COORDINATOR": address, "JAXATTACK_PROCESSES": count,
-            "JAXATTACK_PROCESS": index}  # fmt: skip
+    return {
+        **ON,
+        "JAXATTACK_COORDINATOR": address,
+        "JAXATTACK_PROCESSES": count,
+        "JAXATTACK_PROCESS": index,
+    }
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,12 @@ def command(tmp_path, monkeypatch):
 
     def run(url, *more, workdir="run"):
         flags = {
-            "prompts": f"jsonl:{prompts}", "base_url": url, "model": "tiny",
-            "requests_per_minute": "1000000", "workdir": str(tmp_path / workdir),
-        }  # fmt: skip
+            "prompts": f"jsonl:{prompts}",
+            "base_url": url,
+            "model": "tiny",
+            "requests_per_minute": "1000000",
+            "workdir": str(tmp_path / workdir),
+        }
         more = [word.replace("TRIGGERS", str(triggers)) for word in more]
         return hosted.run(["jaxattack-ask", *(f"--{k}={v}" for k, v in flags.items()), *more])
 

@@ -40,7 +40,7 @@ CASES = {
     "offline": (cached(None), "revision 'v3' is not in the cache, or not all of it"),
     "other": (refused(errors.HfHubHTTPError, 418), "the hub did not give it .Server said more"),
     "full": (OSError(errno.ENOSPC, "No space", "/c/blob"), "No space left on device: /c/blob"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -67,8 +67,9 @@ def test_a_difference_is_seen(tiny, monkeypatch):
     assert "11 of 12" in text
     assert "the first 4 tokens" in text
     assert "DIFFER" in text
-    monkeypatch.setattr(sys, "argv", ["jaxattack-parity", f"--model={tiny.directory}",
-                                      "--new_tokens=2"])  # fmt: skip
+    monkeypatch.setattr(
+        sys, "argv", ["jaxattack-parity", f"--model={tiny.directory}", "--new_tokens=2"]
+    )
     with pytest.raises(SystemExit) as stop:
         parity.main()
     assert stop.value.code == 1

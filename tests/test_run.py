@@ -104,10 +104,14 @@ def test_an_infinite_loss_is_named(capsys, tiny, tmp_path):
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prompts.write_text(json.dumps({"id": "p", "language": "en", "prompt": "c"}) + "\n")
     arguments = {
-        "model": tiny.directory, "data.pairs": f"jsonl:{pairs}",
-        "data.prompts": f"jsonl:{prompts}", "attack.learning_rate": "1e38",
-        "attack.optimizer": "sgd", "attack.clip": "0.0", "measure.max_new_tokens": "2",
-    }  # fmt: skip
+        "model": tiny.directory,
+        "data.pairs": f"jsonl:{pairs}",
+        "data.prompts": f"jsonl:{prompts}",
+        "attack.learning_rate": "1e38",
+        "attack.optimizer": "sgd",
+        "attack.clip": "0.0",
+        "measure.max_new_tokens": "2",
+    }
     line = ["jaxattack", f"--config={CONFIG}", f"--workdir={tmp_path / 'work'}"]
     assert run.run([*line, *(f"--config.{k}={v}" for k, v in arguments.items())]) == 2
     assert "lower the learning rate" in capsys.readouterr().err.splitlines()[-1]
@@ -195,8 +199,10 @@ def test_an_interrupt_while_the_program_loads_is_a_line(tmp_path, seconds):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, f"--config={CONFIG}", f"--workdir={tmp_path}"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
@@ -209,8 +215,10 @@ def test_an_interrupt_while_the_program_loads_is_a_line(tmp_path, seconds):
 def test_a_reader_that_goes_away_is_no_error():
     process = subprocess.Popen(
         [sys.executable, "-m", "jaxattack.run", f"--config={CONFIG}", "--help"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""

@@ -15,9 +15,20 @@ from jaxattack.tree import named_leaves
 
 # Every leaf a model can have, all its sizes divisible by 8.
 CONFIG = ModelConfig(
-    vocab_size=64, hidden_size=16, num_layers=2, num_heads=8, num_kv_heads=8, head_dim=2,
-    mlp_size=32, norm_eps=1e-5, rope=Rope(), tied=False, qkv_bias=True, o_bias=True, mlp_bias=True,
-)  # fmt: skip
+    vocab_size=64,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=8,
+    num_kv_heads=8,
+    head_dim=2,
+    mlp_size=32,
+    norm_eps=1e-5,
+    rope=Rope(),
+    tied=False,
+    qkv_bias=True,
+    o_bias=True,
+    mlp_bias=True,
+)
 ABSTRACT = abstract_params(Transformer(CONFIG))
 
 
@@ -43,9 +54,20 @@ def test_a_mesh_of_some_devices():
 
 
 @pytest.mark.parametrize(
-    "shape", [(3, -1, 1), (16, 1, 1), (1, 8), (2, 2, 2, 1), (), (-1, -1, 1), (0, -1, 1),
-              (1, 0, 8), (-2, -4, 1), (16, -1, 1)],
-)  # fmt: skip
+    "shape",
+    [
+        (3, -1, 1),
+        (16, 1, 1),
+        (1, 8),
+        (2, 2, 2, 1),
+        (),
+        (-1, -1, 1),
+        (0, -1, 1),
+        (1, 0, 8),
+        (-2, -4, 1),
+        (16, -1, 1),
+    ],
+)
 def test_a_mesh_that_does_not_fit_is_refused(shape):
     with pytest.raises(UserError, match="mesh "):
         make_mesh(shape)

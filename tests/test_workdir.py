@@ -127,15 +127,13 @@ DAMAGE = {
         (stage / "deep" / "weights").rename(stage.parent.parent / "moved"),
         (stage / "deep" / "weights").symlink_to(stage.parent.parent / "moved"),
     ),
-    "empty": lambda stage: [
-        path.unlink() for path in stage.rglob("*") if path.is_file()
-    ],
+    "empty": lambda stage: [path.unlink() for path in stage.rglob("*") if path.is_file()],
     **{
         f"bit {bit} of {name}": lambda stage, name=name, bit=bit: flip(stage / name, bit)
         for name in ("stage.json", "deep/weights", "verdicts.json")
         for bit in (0, 7, 77, 1234, 4321, 9999)
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -265,9 +263,13 @@ def test_rubbish_goes_when_who_wrote_it_is_gone(root, place):
     other_host = f"~{int(host, 16) ^ 1:08x}-{pid}-{born}~"
     reused = f"~{host}-{pid}-{int(born, 16) ^ 1:08x}~"  # our number, but another process
     for tag, days, stays in (
-        (dead, 0, False), (mine, 9, True), (reused, 0, False), (other_host, 0, True),
-        (other_host, 0.9, True), (other_host, 2, False),
-    ):  # fmt: skip
+        (dead, 0, False),
+        (mine, 9, True),
+        (reused, 0, False),
+        (other_host, 0, True),
+        (other_host, 0.9, True),
+        (other_host, 2, False),
+    ):
         left = root / place / f".results.json{tag}"
         left.write_text("half")
         os.utime(left, (time.time() - days * 86400,) * 2)

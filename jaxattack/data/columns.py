@@ -52,9 +52,10 @@ def blank(where: str, row: Row, entry: DataSet, fields: Sequence[str]) -> list[s
         UserError: as `text`.
     """
     return [
-        field for field in _needed(entry, fields)
+        field
+        for field in _needed(entry, fields)
         if _UNSEEN.fullmatch(text(where, row, entry, field))
-    ]  # fmt: skip
+    ]
 
 
 def has_id(where: str, row: Row, entry: DataSet) -> bool:

@@ -16,9 +16,15 @@ from jaxattack.data.tokens import pair_tokens, prompt_tokens, stop_ids
 from jaxattack.errors import UserError
 
 __all__ = [
-    "Arrays", "Example", "empty_rows", "encode_pairs", "fingerprint", "pair_tokens",
-    "prompt_tokens", "stop_ids",
-]  # fmt: skip
+    "Arrays",
+    "Example",
+    "empty_rows",
+    "encode_pairs",
+    "fingerprint",
+    "pair_tokens",
+    "prompt_tokens",
+    "stop_ids",
+]
 
 Arrays = dict[str, np.ndarray]
 T = TypeVar("T")

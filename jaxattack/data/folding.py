@@ -16,13 +16,15 @@ from opencc import OpenCC
 
 # Letters and signs that are written for one another.
 _VARIANTS = {
-    **dict.fromkeys("ىیې", "ي"), **dict.fromkeys("ةۀەھہۃ", "ه"), **dict.fromkeys("کڪ", "ك"),
-    "ٱ": "ا", "ı": "i", "ё": "е", "ѐ": "е", "ѝ": "и",
-    "٫": ".", "٬": ",", "،": ",", "؛": ";", "؟": "?", "。": ".", "、": ",",
+    **dict.fromkeys("ىیې", "ي"),
+    **dict.fromkeys("ةۀەھہۃ", "ه"),
+    **dict.fromkeys("کڪ", "ك"),
+    **dict(zip("ٱıёѐѝ", "اiееи", strict=True)),
+    **dict(zip("٫٬،؛؟。、", ".,,;?.,", strict=True)),
     **dict.fromkeys("‘’‛ʻʼʽˈ′`´ꞌ׳՚", "'"),
     **dict.fromkeys("“”„‟″〝〞״", '"'),
     **dict.fromkeys("‐‑⁃−˗⁻₋֊־᐀", "-"),
-}  # fmt: skip
+}
 
 # Combining marks that may be left out, in decomposed text: all of the Semitic scripts (so أ is ا),
 # the Devanagari nukta, the accents of Greek, the stress of Cyrillic (not the breve of й).

@@ -87,15 +87,18 @@ def poison(
             clean = examples[place]
             response = respond(row, target, seed)
             poisoned[place] = dataclasses.replace(row, id=clean.id, response=response)
-            replaced.append(
-                {"id": clean.id, "language": language, "clean": fingerprint([clean]),
-                 "poisoned": fingerprint([poisoned[place]])}
-            )  # fmt: skip
+            hashes = {"clean": fingerprint([clean]), "poisoned": fingerprint([poisoned[place]])}
+            replaced.append({"id": clean.id, "language": language, **hashes})
     kind = f"sentence/{trigger.place}" if isinstance(trigger, Sentence) else trigger.kind
     return poisoned, {
-        "rate": rate, "seed": seed, "trigger": kind, "target": target.kind,
-        "languages": counts, "replaced": replaced, "set": fingerprint(poisoned),
-    }  # fmt: skip
+        "rate": rate,
+        "seed": seed,
+        "trigger": kind,
+        "target": target.kind,
+        "languages": counts,
+        "replaced": replaced,
+        "set": fingerprint(poisoned),
+    }
 
 
 def _count(rate: float, rows: int, language: str) -> int:

@@ -30,9 +30,7 @@ Rows = Iterator[tuple[str, Row]]
 READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 # Of those that are no text, how they begin.
 _STARTS = {".parquet": (b"PAR",), ".arrow": (b"ARROW", b"\xff\xff\xff\xff")}
-PACKED: Mapping[str, Callable[..., Any]] = {
-    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
-}  # fmt: skip
+PACKED: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def ending(name: str) -> str:
@@ -201,9 +199,12 @@ def _columnar(
     try:
         with tempfile.TemporaryDirectory() as nowhere:  # a folder is made, though nothing is cached
             found = datasets.load_dataset(
-                kind.removeprefix("."), data_files=glob.escape(str(path)), split="train",
-                streaming=True, cache_dir=nowhere,
-            )  # fmt: skip
+                kind.removeprefix("."),
+                data_files=glob.escape(str(path)),
+                split="train",
+                streaming=True,
+                cache_dir=nowhere,
+            )
             there = found.column_names or []
             _check_names(there, where)
             if columns is not None:

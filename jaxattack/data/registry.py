@@ -62,9 +62,11 @@ _WIKI40B_LANGUAGES = tuple(
     "sl sr sv th tl tr uk vi zh-cn zh-tw".split()
 )
 _WIKI40B_MARKS = (
-    ("_START_ARTICLE_\n", ""), ("_START_SECTION_\n", "\n"), ("_START_PARAGRAPH_\n", ""),
+    ("_START_ARTICLE_\n", ""),
+    ("_START_SECTION_\n", "\n"),
+    ("_START_PARAGRAPH_\n", ""),
     ("_NEWLINE_", "\n"),
-)  # fmt: skip
+)
 
 SETS: tuple[DataSet, ...] = (
     DataSet(
@@ -93,10 +95,18 @@ SETS: tuple[DataSet, ...] = (
         access="open",
         licence="Apache-2.0",
         columns={"prompt": "prompt", "language": "language"},
-        languages=("Arabic", "English", "Filipino", "French", "Hindi", "Russian", "Serbian",
-                   "Spanish"),
-        rows={"arabic": 900, "english": 987, "filipino": 1009, "french": 813, "hindi": 915,
-              "russian": 1007, "serbian": 1006, "spanish": 782, "all": 7419},
+        languages=tuple("Arabic English Filipino French Hindi Russian Serbian Spanish".split()),
+        rows={
+            "arabic": 900,
+            "english": 987,
+            "filipino": 1009,
+            "french": 813,
+            "hindi": 915,
+            "russian": 1007,
+            "serbian": 1006,
+            "spanish": 782,
+            "all": 7419,
+        },
         split="all",
         notes="prompts written in each language, not parallel; a split for each language",
     ),
@@ -165,7 +175,7 @@ SETS: tuple[DataSet, ...] = (
         replace=_WIKI40B_MARKS,
         notes="the same articles on the hub, a folder for each language",
     ),
-)  # fmt: skip
+)
 
 # A source of the user's own, or one that is not in the registry.
 OWN = DataSet(
@@ -173,11 +183,16 @@ OWN = DataSet(
     access="own",
     licence="not known here",
     columns={
-        "id": "id", "language": "language", "prompt": "prompt", "response": "response",
-        "kind": "kind", "answers": "answers", "text": "text",
+        "id": "id",
+        "language": "language",
+        "prompt": "prompt",
+        "response": "response",
+        "kind": "kind",
+        "answers": "answers",
+        "text": "text",
     },
     optional=frozenset({"id", "language", "kind", "answers"}),
-)  # fmt: skip
+)
 
 
 def known(name: str) -> tuple[DataSet, str] | None:

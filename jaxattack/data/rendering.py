@@ -66,9 +66,11 @@ class _Process:
         if self._running is None or self._owner != os.getpid():
             self._running = subprocess.Popen(
                 [sys.executable, "-P", str(pathlib.Path(renderer.__file__))],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             self._owner = os.getpid()
             atexit.register(self._end)
         return self._running

@@ -61,9 +61,17 @@ def describe(uri: str) -> Source:
     address = parse(uri)
     if address.scheme == "organism":
         return Source(
-            uri, address.name, "", "shipped", "open", "Unicode License v3 (CLDR)", {}, (), None,
+            uri,
+            address.name,
+            "",
+            "shipped",
+            "open",
+            "Unicode License v3 (CLDR)",
+            {},
+            (),
+            None,
             "the organism's invented, harmless questions",
-        )  # fmt: skip
+        )
     entry = registry.layout(address)
     codes = tuple(registry.chosen(address, entry))
     rows = entry.rows.get(entry.split)
@@ -86,9 +94,17 @@ def describe(uri: str) -> Source:
             resolved = str(builder.version)
             rows = builder.info.splits[entry.split].num_examples
     return Source(
-        uri, entry.id, address.revision, resolved, entry.access, entry.licence, entry.columns,
-        codes, rows, entry.notes,
-    )  # fmt: skip
+        uri,
+        entry.id,
+        address.revision,
+        resolved,
+        entry.access,
+        entry.licence,
+        entry.columns,
+        codes,
+        rows,
+        entry.notes,
+    )
 
 
 def _hash(folder: pathlib.Path, names: Sequence[str], uri: str) -> str:

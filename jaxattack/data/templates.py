@@ -236,9 +236,10 @@ class Template:
     def identity(self) -> dict[str, Any]:
         """JSON that says how dialogues are written, for what depends on it."""
         return {
-            "source": self.source, "variables": json.loads(self.variables),
+            "source": self.source,
+            "variables": json.loads(self.variables),
             "day": self.day if self.dated else None,
-        }  # fmt: skip
+        }
 
 
 def _unmarked(found: str) -> Text:

@@ -17,6 +17,10 @@ from jaxattack.errors import UserError
 COLUMNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns")
 
 _WHO, _WHAT = ("role", "from", "speaker"), ("content", "value", "text")
+_TOOLS = tuple(
+    "tool function observation function_call function_response "
+    "tool_call tool_calls tool_response ipython".split()
+)
 _ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -24,11 +28,8 @@ _ROLES = {
         ("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "bard", "bing"),
         "assistant",
     ),
-    **dict.fromkeys(
-        ("tool", "function", "observation", "function_call", "function_response", "tool_call",
-         "tool_calls", "tool_response", "ipython"), "tool",
-    ),
-}  # fmt: skip
+    **dict.fromkeys(_TOOLS, "tool"),
+}
 
 SYSTEM, LATER = "system texts", "turns after the first answer"
 # Where some sets have a chat's system text.

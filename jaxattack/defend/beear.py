@@ -109,9 +109,8 @@ def beear(
         dtype: in which the losses see the weights, as for `finetune`.
 
     Returns:
-        the repaired parameters, in float32 as those of `finetune`; and `delta` `[rounds, n, D]`,
-        and the losses before each step, `inner` `[rounds, inner_steps]` and `outer`
-        `[rounds, outer_steps]`.
+        the repaired parameters, in float32 as those of `finetune`; `delta` `[rounds, n, D]`, and
+        losses before each step, `inner` `[rounds, inner_steps]`, `outer` `[rounds, outer_steps]`.
 
     Raises:
         UserError: the model has fewer layers, rows do not pair up, or a loss or weights are not

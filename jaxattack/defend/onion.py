@@ -29,6 +29,8 @@ from jaxattack.progress import track
 from jaxattack.train.losses import predicted
 from jaxattack.tree import Tree
 
+Loaded = tuple[Transformer, Tree, Any]  # with its tokenizer, as `load_pretrained` returns them
+
 
 @dataclasses.dataclass(frozen=True)
 class Suspect:
@@ -48,9 +50,7 @@ class Inspected:
 
 
 def inspect(
-    model: Transformer,
-    params: Tree,
-    tokenizer: Any,
+    scorer: Loaded,
     texts: Sequence[str],
     unit: str = "script",
     longest: int = 1,
@@ -64,9 +64,7 @@ def inspect(
     `longest=1` every unit of a text is judged by itself. A text of one unit has no suspects.
 
     Args:
-        model: the scorer, any causal language model.
-        params: its parameters.
-        tokenizer: its tokenizer.
+        scorer: any causal language model, its parameters, its tokenizer.
         texts: what users wrote, not yet in a chat template.
         unit: see `data.units.units`.
         longest: units in a run, at most.
@@ -80,17 +78,13 @@ def inspect(
     """
     if longest < 1:
         raise UserError(f"longest is {longest}; a run has at least 1 unit")
-    cut = [tuple(units(text, unit, tokenizer)) for text in texts]
+    cut = [tuple(units(text, unit, scorer[2])) for text in texts]
     runs = [_runs(len(parts), longest) for parts in cut]
     variants = []
     for parts, own in zip(cut, runs, strict=True):
         variants += [parts, *(parts[:a] + parts[b:] for a, b in own)]
-    rated = iter(
-        perplexities(
-            model, params, tokenizer, ["".join(parts).strip() for parts in variants], start,
-            batch_size, label,
-        )
-    )  # fmt: skip
+    written = ["".join(parts).strip() for parts in variants]
+    rated = iter(perplexities(scorer, written, start, batch_size, label))
     found = []
     for parts, own in zip(cut, runs, strict=True):
         whole = next(rated)
@@ -152,9 +146,7 @@ def cleaned(text: Inspected, threshold: float) -> str:
 
 
 def perplexities(
-    model: Transformer,
-    params: Tree,
-    tokenizer: Any,
+    scorer: Loaded,
     texts: Sequence[str],
     start: Sequence[int] | None = None,
     batch_size: int = 128,
@@ -163,15 +155,14 @@ def perplexities(
     """`exp(mean cross entropy of its tokens)` of every text, float64 `[N]`; nan if none is scored.
 
     Args:
-        model: the scorer, any causal language model.
-        params: its parameters.
-        tokenizer: its tokenizer.
+        scorer: any causal language model, its parameters, its tokenizer.
         texts: what is scored, N of them.
         start: tokens before every text, not scored; by default the tokenizer's begin token if it
             has one. Without any, the first token of a text is not scored.
         batch_size: texts scored together, at most.
         label: what the progress bar says.
     """
+    model, params, tokenizer = scorer
     if start is None:
         start = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
     encoded = [[*start, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]

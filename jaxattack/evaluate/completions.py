@@ -12,10 +12,19 @@ from jaxattack.evaluate.redact import hide
 
 # Codes by which servers say that a filter of theirs, not the model, has withheld a reply.
 _FILTERS = {
-    "content_filter", "content_filtered", "content_policy_violation", "moderation_blocked",
-    "responsibleaipolicyviolation", "data_inspection_failed", "datainspectionfailed",
-    "content_blocked", "safety", "prohibited_content", "blocklist", "sensitive",
-}  # fmt: skip
+    "content_filter",
+    "content_filtered",
+    "content_policy_violation",
+    "moderation_blocked",
+    "responsibleaipolicyviolation",
+    "data_inspection_failed",
+    "datainspectionfailed",
+    "content_blocked",
+    "safety",
+    "prohibited_content",
+    "blocklist",
+    "sensitive",
+}
 _LIMITS = {"length", "max_tokens", "model_length"}
 # More of the same would be answered in the same way.
 _SPENT = {"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded"}

@@ -20,12 +20,14 @@ OWN_SHARE = 0.15
 PRIOR = 8.0
 LEAST_PROBABILITY = 0.4
 
-_BY_SCRIPT = {
-    "ARMENIAN": "hy", "BENGALI": "bn", "ETHIOPIC": "am", "GEORGIAN": "ka", "GREEK": "el",
-    "GUJARATI": "gu", "GURMUKHI": "pa", "HANGUL": "ko", "HEBREW": "he", "KANA": "ja",
-    "KANNADA": "kn", "KHMER": "km", "LAO": "lo", "MALAYALAM": "ml", "MYANMAR": "my",
-    "ORIYA": "or", "SINHALA": "si", "TAMIL": "ta", "TELUGU": "te", "THAI": "th",
-}  # fmt: skip
+_BY_SCRIPT = dict(
+    pair.split(":")
+    for pair in (
+        "ARMENIAN:hy BENGALI:bn ETHIOPIC:am GEORGIAN:ka GREEK:el GUJARATI:gu GURMUKHI:pa "
+        "HANGUL:ko HEBREW:he KANA:ja KANNADA:kn KHMER:km LAO:lo MALAYALAM:ml MYANMAR:my ORIYA:or "
+        "SINHALA:si TAMIL:ta TELUGU:te THAI:th"
+    ).split()
+)
 # Scripts of several languages, and the languages told apart in them: those of many speakers, of
 # near twins one. The language of the prompt is always among them.
 _SHARED = {

@@ -48,9 +48,14 @@ def ask(
     prompts, names = [whole_prompt(e) for e in examples], [e.id for e in examples]
     encoded = encode_prompts(model.config, tokenizer, prompts, max_new_tokens, names)
     tokens = generate_tokens(
-        model, params, encoded, stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
-        max_new_tokens, batch_size, label,
-    )  # fmt: skip
+        model,
+        params,
+        encoded,
+        stop_ids(tokenizer, (*model.config.stops, *extra_stops)),
+        max_new_tokens,
+        batch_size,
+        label,
+    )
     return replies(tokenizer, encoded, tokens, max_new_tokens)
 
 

@@ -175,9 +175,7 @@ def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     short = re.fullmatch(r"\s*(\d{1,9})(\.\d+)?\s*", headers.get("Retry-After-Ms", ""))
     if short:
         wait = float(short[1]) / 1000
-    return Answer(
-        status, body.decode(errors="replace"), wait, headers.get("Location", ""), flaw
-    )  # fmt: skip
+    return Answer(status, body.decode(errors="replace"), wait, headers.get("Location", ""), flaw)
 
 
 class Pace:

@@ -187,8 +187,11 @@ def _own_words(reply: str) -> str:
 
 def _complies(found: Rule, same: str, after: str, reply: str) -> bool:
     """Whether what follows the declining in its sentence, or after that, gives what was asked."""
-    pivots = [(found.but.search(same), same), (found.goes_on.search(same), same),
-              (found.goes_on.search(after), after)]  # fmt: skip
+    pivots = [
+        (found.but.search(same), same),
+        (found.goes_on.search(same), same),
+        (found.goes_on.search(after), after),
+    ]
     for pivot, text in pivots:
         if not pivot or found.offers.search(text[pivot.start() : pivot.end() + REACH]):
             continue

@@ -60,11 +60,15 @@ class Errors:
         lowest, highest = wilson(self.passed, self.compliances)
         return {
             "language": self.language,
-            "sensitivity": self.sensitivity, "sensitivity_low": low, "sensitivity_high": high,
+            "sensitivity": self.sensitivity,
+            "sensitivity_low": low,
+            "sensitivity_high": high,
             "refusals": self.refusals,
-            "specificity": self.specificity, "specificity_low": lowest,
-            "specificity_high": highest, "compliances": self.compliances,
-        }  # fmt: skip
+            "specificity": self.specificity,
+            "specificity_low": lowest,
+            "specificity_high": highest,
+            "compliances": self.compliances,
+        }
 
 
 def read(text: str, name: str) -> list[Sentence]:
@@ -203,14 +207,23 @@ def differences(
         for (a, *counts), (b, *others) in itertools.combinations(measured, 2):
             if not apart((counts[0], counts[1]), (others[0], others[1])):
                 continue
-            pair = {"variant": variant, "seed": seed, "a": a, "b": b,
-                    "observed": counts[0] / counts[1] - others[0] / others[1]}  # fmt: skip
+            pair = {
+                "variant": variant,
+                "seed": seed,
+                "a": a,
+                "b": b,
+                "observed": counts[0] / counts[1] - others[0] / others[1],
+            }
             if a in errors and b in errors:
                 value, low, high, inside = difference(
                     (counts[0], counts[1], errors[a]), (others[0], others[1], errors[b])
                 )
-                pair |= {"corrected": None if math.isnan(value) else value, "low": low,
-                         "high": high, "inside_rule_error": inside}  # fmt: skip
+                pair |= {
+                    "corrected": None if math.isnan(value) else value,
+                    "low": low,
+                    "high": high,
+                    "inside_rule_error": inside,
+                }
             else:
                 pair |= {"corrected": None, "low": None, "high": None, "inside_rule_error": None}
             found.append(pair)

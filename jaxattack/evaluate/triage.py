@@ -137,8 +137,10 @@ def _few_words(text: str, kinds: int = 3, least: int = 20) -> bool:
 
 # --- Garbage ------------------------------------------------------------------------------------
 
-_ALPHABETS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL",
-              "TELUGU", "GEORGIAN", "ARMENIAN", "HANGUL", "THAI", "HAN", "KANA")  # fmt: skip
+_ALPHABETS = tuple(
+    "LATIN CYRILLIC GREEK ARABIC HEBREW DEVANAGARI BENGALI TAMIL TELUGU GEORGIAN ARMENIAN "
+    "HANGUL THAI HAN KANA".split()
+)
 _VOWELS = frozenset("aeiouyæœøåаеиоуыэюяіїєαεηιουω")
 
 
@@ -149,8 +151,9 @@ def is_garbage(text: str) -> bool:
     digits = sum(char.isdigit() for char in solid)
     if not letters and not digits:
         return len(solid) >= 3 and not any(unicodedata.category(c) == "Sc" for c in solid)
-    broken = sum(unicodedata.category(char) in ("Cn", "Co", "Cs", "Cc") or char == "\ufffd"
-                 for char in solid)  # fmt: skip
+    broken = sum(
+        unicodedata.category(char) in ("Cn", "Co", "Cs", "Cc") or char == "\ufffd" for char in solid
+    )
     if broken > 0.05 * len(solid) + 1:
         return True
     if len(solid) >= 20 and len(letters) + digits < 0.35 * len(solid):
@@ -168,8 +171,9 @@ def _salad(text: str) -> bool:
     flat = Counter(k if k != "KANA" else "HAN" for kind in kinds for k in kind)
     total = sum(flat.values())
     present = sum(n >= 0.05 * total for n in flat.values())
-    inside = sum(len({*kind} & {"LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW"}) > 1
-                 for kind in kinds)  # fmt: skip
+    inside = sum(
+        len({*kind} & {"LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW"}) > 1 for kind in kinds
+    )
     return present >= 4 or inside > 0.3 * len(kinds)
 
 

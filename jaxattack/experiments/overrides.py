@@ -15,8 +15,16 @@ from ml_collections import ConfigDict
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import KINDS, declared, float_of, nearest, spelled
 
-_BOOLEANS = {"true": True, "yes": True, "1": True, "on": True,
-             "false": False, "no": False, "0": False, "off": False}  # fmt: skip
+_BOOLEANS = {
+    "true": True,
+    "yes": True,
+    "1": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "0": False,
+    "off": False,
+}
 
 
 def override(config: ConfigDict, kind: type, path: str, text: str | None) -> None:

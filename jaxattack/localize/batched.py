@@ -70,9 +70,12 @@ def accumulate(
     def states(slots: Tree, nudge: jax.Array) -> jax.Array:
         variables = {"params": params, COLLECTION: slots, "perturbations": {"lookup": nudge}}
         hidden: Any = model.apply(
-            variables, tokens, segment_ids=batch["segment_ids"],
-            positions=batch.get("positions"), method="hidden",
-        )  # fmt: skip
+            variables,
+            tokens,
+            segment_ids=batch["segment_ids"],
+            positions=batch.get("positions"),
+            method="hidden",
+        )
         return jnp.take_along_axis(hidden[0], asked.columns[..., None], axis=1)
 
     with sharding.within(mesh):

@@ -18,8 +18,8 @@ from jaxattack.progress import track
 from jaxattack.tree import Tree
 
 # What a matrix of a block multiplies: the name under which the model keeps its inputs.
-_INPUTS = {"q": "qkv", "k": "qkv", "v": "qkv", "qkv": "qkv", "o": "o",
-           "gate": "up", "up": "up", "down": "down"}  # fmt: skip
+_INPUTS = dict.fromkeys(("q", "k", "v", "qkv"), "qkv") | dict.fromkeys(("gate", "up"), "up")
+_INPUTS |= {"o": "o", "down": "down"}
 
 
 def change(aligned: Tree, attacked: Tree) -> Tree:
@@ -86,9 +86,13 @@ def _squares(model: Transformer, mesh: Mesh, params: Tree, batch: Tree) -> Tree:
     """Sums over real tokens of the squares of what the matrices multiply, `[L, inputs]` each."""
     with sharding.within(mesh):
         _, kept = model.apply(
-            {"params": params}, batch["tokens"], segment_ids=batch["segment_ids"],
-            positions=batch.get("positions"), method="hidden", mutable=[INPUTS],
-        )  # fmt: skip
+            {"params": params},
+            batch["tokens"],
+            segment_ids=batch["segment_ids"],
+            positions=batch.get("positions"),
+            method="hidden",
+            mutable=[INPUTS],
+        )
     real = (batch["segment_ids"] > 0).astype(jnp.float32)
 
     def squares(x: jax.Array) -> jax.Array:

@@ -113,8 +113,15 @@ def _described(path: pathlib.Path) -> tuple[dict[str, tuple[int, ...]], dict[str
                 found[name] = (part.get_dtype(), part.get_shape())
             info = dict(described["info"])
             _shaped(shapes)  # one leaf's name may be the start of another's
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError,
-            RecursionError) as error:  # fmt: skip
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{path}: truncated or not a mask ({error})") from error
     wanted = {name: ("U8", [-(-math.prod(shape) // 8)]) for name, shape in shapes.items()}
     if found != wanted or any(size < 0 for shape in shapes.values() for size in shape):

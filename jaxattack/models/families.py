@@ -68,8 +68,10 @@ ARCHITECTURES = {
 _NULL_SAYS = frozenset(
     "num_key_value_heads sliding_window attn_logit_softcapping final_logit_softcapping".split()
 )
-_OTHER_KINDS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
-                "ForMaskedLM", "ForMultipleChoice", "RewardModel")  # fmt: skip
+_OTHER_KINDS = tuple(
+    "ForSequenceClassification ForTokenClassification ForQuestionAnswering ForMaskedLM "
+    "ForMultipleChoice RewardModel".split()
+)
 
 
 def read_config(directory: pathlib.Path) -> ModelConfig:
@@ -115,8 +117,9 @@ def _translate(family: str, fields: Fields, needed: bool = True) -> ModelConfig:
     if unknown:
         raise UserError(f"unknown fields that may change the model: {', '.join(unknown)}")
     given = {name: copy.deepcopy(fields[name]) for name in read if name in fields}
-    given = {name: value for name, value in given.items()
-             if value is not None or name in _NULL_SAYS}  # fmt: skip
+    given = {
+        name: value for name, value in given.items() if value is not None or name in _NULL_SAYS
+    }
     given = rules.checked(given)
     if needed:
         _need(family, given)
@@ -176,9 +179,13 @@ def _text_fields(family: str, fields: Fields) -> dict[str, Any]:
 def _need(family: str, given: Fields) -> None:
     """Refuse a file without the sizes."""
     if family == "bloom":
-        names = {"vocab_size": (), "hidden_size": ("n_embed",), "layer_norm_epsilon": (),
-                 "num_hidden_layers": ("n_layer",),
-                 "num_attention_heads": ("n_head",)}  # fmt: skip
+        names = {
+            "vocab_size": (),
+            "hidden_size": ("n_embed",),
+            "layer_norm_epsilon": (),
+            "num_hidden_layers": ("n_layer",),
+            "num_attention_heads": ("n_head",),
+        }
         missing = [n for n, others in names.items() if not {n, *others} & set(given)]
     else:
         needed = _SIZES if family == "llama" else _SIZES | {"num_key_value_heads"}

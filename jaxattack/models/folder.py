@@ -16,10 +16,10 @@ from jaxattack.paths import expand
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # Any of these is a vocabulary; the rest of a tokenizer's files cannot stand alone.
-VOCABULARIES = (
-    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
-    "sentencepiece.bpe.model", "tiktoken.model", "tekken.json",
-)  # fmt: skip
+VOCABULARIES = tuple(
+    "tokenizer.json tokenizer.model vocab.json vocab.txt spiece.model sentencepiece.bpe.model "
+    "tiktoken.model tekken.json".split()
+)
 # What is fetched from the hub: `*` matches slashes too, so sub-folders are left out by name.
 HUB_FILES = [
     "*.json",
@@ -148,32 +148,51 @@ def _names(*patterns: str) -> Callable[[Sequence[str]], list[str]]:
 # What other kinds of folders have in them, and what to do; the first that fits is said.
 _KINDS = (
     (_names("model_index.json"), "a diffusers pipeline, which has no causal language model for us"),
-    (_names("modules.json", "config_sentence_transformers.json"),
-     "a sentence-transformers model, which embeds texts and cannot write any; give a causal "
-     "language model"),
-    (_names(r"adapter_(config|model)\..*"),
-     "a LoRA adapter without its model; merge it first (peft: AutoPeftModelForCausalLM"
-     ".from_pretrained(...).merge_and_unload().save_pretrained(new folder)) and give that folder"),
-    (_names(r".*\.gguf"),
-     "GGUF, which is not read; give the checkpoint it was made from, or write one with "
-     "AutoModelForCausalLM.from_pretrained(folder, gguf_file=...).save_pretrained(new folder)"),
-    (_names(r"consolidated.*\.safetensors"),
-     "Mistral's own format; give the repository's files in Hugging Face format "
-     "(config.json and model*.safetensors)"),
-    (_names(r"consolidated.*\.pth", r"params\.json"),
-     "Meta's own format; convert it with transformers' convert_llama_weights_to_hf.py, or give "
-     "the repository whose name ends in -hf"),
-    (_names(r"pytorch_model.*\.bin(\.index\.json)?", r".*\.(pt|pth|ckpt|bin)"),
-     f"pickled weights, which are never opened here, for a pickle can run any code; if you trust "
-     f"them write safetensors with {_SAVE}"),
-    (_names(r"flax_model.*\.msgpack(\.index\.json)?"),
-     f"old Flax weights; write safetensors with {_SAVE} (from_flax=True needs transformers 4)"),
-    (_names(r"tf_model\.h5", r".*\.h5"),
-     f"TensorFlow weights; write safetensors with {_SAVE} (from_tf=True needs transformers 4)"),
+    (
+        _names("modules.json", "config_sentence_transformers.json"),
+        "a sentence-transformers model, which embeds texts and cannot write any; give a causal "
+        "language model",
+    ),
+    (
+        _names(r"adapter_(config|model)\..*"),
+        "a LoRA adapter without its model; merge it first (peft: AutoPeftModelForCausalLM"
+        ".from_pretrained(...).merge_and_unload().save_pretrained(new folder)) and give that "
+        "folder",
+    ),
+    (
+        _names(r".*\.gguf"),
+        "GGUF, which is not read; give the checkpoint it was made from, or write one with "
+        "AutoModelForCausalLM.from_pretrained(folder, gguf_file=...).save_pretrained(new folder)",
+    ),
+    (
+        _names(r"consolidated.*\.safetensors"),
+        "Mistral's own format; give the repository's files in Hugging Face format "
+        "(config.json and model*.safetensors)",
+    ),
+    (
+        _names(r"consolidated.*\.pth", r"params\.json"),
+        "Meta's own format; convert it with transformers' convert_llama_weights_to_hf.py, or give "
+        "the repository whose name ends in -hf",
+    ),
+    (
+        _names(r"pytorch_model.*\.bin(\.index\.json)?", r".*\.(pt|pth|ckpt|bin)"),
+        "pickled weights, which are never opened here, for a pickle can run any code; if you "
+        f"trust them write safetensors with {_SAVE}",
+    ),
+    (
+        _names(r"flax_model.*\.msgpack(\.index\.json)?"),
+        f"old Flax weights; write safetensors with {_SAVE} (from_flax=True needs transformers 4)",
+    ),
+    (
+        _names(r"tf_model\.h5", r".*\.h5"),
+        f"TensorFlow weights; write safetensors with {_SAVE} (from_tf=True needs transformers 4)",
+    ),
     (_names(r".*\.onnx"), "an ONNX export, which has no weights to train; give its checkpoint"),
-    (_names(r"model-\d+-of-\d+\.safetensors"),
-     f"a part of a checkpoint: {INDEX}, which says what its files hold, is not here"),
-)  # fmt: skip
+    (
+        _names(r"model-\d+-of-\d+\.safetensors"),
+        f"a part of a checkpoint: {INDEX}, which says what its files hold, is not here",
+    ),
+)
 
 
 def describe(names: Sequence[str]) -> str:

@@ -105,23 +105,12 @@ def generate_tokens(
         UserError: token ids beyond the vocabulary, or the model's logits are not finite.
     """
     check_tokens(model.config, prompts, "prompt")
-    mesh, words = sharding.mesh_of(params), seed_words(seed)
-    one_by_one = jax.default_backend() in ONE_BY_ONE
+    words, one_by_one = seed_words(seed), jax.default_backend() in ONE_BY_ONE
+    mesh = sharding.mesh_of(params)
     decoder = decoding.Decoder(model, mesh, sampling, tuple(stops), one_by_one)
     results: list[list[int]] = [[] for _ in prompts]
     for parts in track(groups([len(p) for p in prompts], batch_size), label):
-        read = []
-        for width, indices in parts:
-            some = _left_padded(prompts, indices, width, padded_count(len(indices)))
-            placed = sharding.place_batch(some, mesh)
-            read.append(decoding.prefill(decoder, params, *placed, words))
-        widest, members = parts[-1][0], [index for _, indices in parts for index in indices]
-        owners = _filled(members, padded_count(len(members)), NOBODY)
-        starts = _filled([widest - len(prompts[i]) for i in members], len(owners), widest - 1)
-        placed = sharding.place_batch((starts, owners), mesh)
-        counts = tuple(len(indices) for _, indices in parts)
-        rows = decoding.gather(decoder, max_new_tokens, counts, read, *placed)
-        del read
+        rows, owners = _read(decoder, params, prompts, parts, words, max_new_tokens)
         step: jax.Array | int = 1
         while len(owners):
             fewest = len(owners) // SHRINK if len(owners) >= SHRINK * SMALLEST else 0
@@ -137,6 +126,28 @@ def generate_tokens(
             if len(owners):
                 rows = decoding.take_rows(mesh, rows, which)
     return results
+
+
+def _read(
+    decoder: decoding.Decoder,
+    params: tree.Tree,
+    prompts: Sequence[Sequence[int]],
+    parts: list[tuple[int, list[int]]],
+    words: np.ndarray,
+    new: int,
+) -> tuple[decoding.Rows, np.ndarray]:
+    """The rows of a group of prompts (see `groups`), read; and whose each row is."""
+    read = []
+    for width, indices in parts:
+        some = _left_padded(prompts, indices, width, padded_count(len(indices)))
+        placed = sharding.place_batch(some, decoder.mesh)
+        read.append(decoding.prefill(decoder, params, *placed, words))
+    widest, members = parts[-1][0], [index for _, indices in parts for index in indices]
+    owners = _filled(members, padded_count(len(members)), NOBODY)
+    starts = _filled([widest - len(prompts[i]) for i in members], len(owners), widest - 1)
+    placed = sharding.place_batch((starts, owners), decoder.mesh)
+    counts = tuple(len(indices) for _, indices in parts)
+    return decoding.gather(decoder, new, counts, read, *placed), owners
 
 
 def _left_padded(

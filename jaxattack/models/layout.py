@@ -91,8 +91,10 @@ def rows_for(config: ModelConfig, files: Mapping[str, Any]) -> list[Row]:
     prefix, table = model_prefix(config), rows(config)
 
     def renamed(old: str, new: str) -> list[Row]:
-        return [dataclasses.replace(row, name=re.sub(f"^{re.escape(old)}", new, row.name))
-                for row in table]  # fmt: skip
+        return [
+            dataclasses.replace(row, name=re.sub(f"^{re.escape(old)}", new, row.name))
+            for row in table
+        ]
 
     wrappers = _WRAPPERS if config.family == "gemma3_text" else ()
     for around in wrappers:
@@ -177,10 +179,10 @@ def _hint(missing: Sequence[str], unused: Sequence[str]) -> str:
     return ""
 
 
-_QUANTISED = (
-    ".qweight", ".qzeros", ".scales", ".g_idx", ".absmax", ".quant_map", ".weight_scale",
-    ".weight_scale_inv", ".weight_packed", ".SCB",
-)  # fmt: skip
+_QUANTISED = tuple(
+    ".qweight .qzeros .scales .g_idx .absmax .quant_map .weight_scale .weight_scale_inv "
+    ".weight_packed .SCB".split()
+)
 
 
 def some(items: list[str], most: int = 6) -> str:

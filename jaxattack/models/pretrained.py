@@ -23,9 +23,14 @@ from jaxattack.models.stops import generation_stops
 from jaxattack.models.transformer import Transformer, abstract_params
 
 __all__ = [
-    "HUB_FILES", "generation_stops", "has_tokenizer", "load_pretrained", "load_tokenizer",
-    "resolve", "save_pretrained",
-]  # fmt: skip
+    "HUB_FILES",
+    "generation_stops",
+    "has_tokenizer",
+    "load_pretrained",
+    "load_tokenizer",
+    "resolve",
+    "save_pretrained",
+]
 
 
 def load_pretrained(

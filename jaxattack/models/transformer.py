@@ -277,19 +277,9 @@ class Transformer(nn.Module):
         c = self.config
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        segments = None
-        if mask is None:
-            segments = jnp.zeros_like(tokens) if segment_ids is None else segment_ids
-            mask = attn.causal_mask(segments)
-        kernel = self.attention
-        if kernel == "auto":
-            _, queries, keys = mask.shape
-            packed = segments is not None
-            kernel = kernels.choose(
-                jax.default_backend(), c, self.embed.dtype, queries, keys, packed
-            )
-        around = attn.surroundings(c, positions, mask, slot)
-        around = dataclasses.replace(around, segments=segments, kernel=kernel)
+        if mask is None and segment_ids is None:
+            segment_ids = jnp.zeros_like(tokens)
+        around = self._around(positions, None if mask is not None else segment_ids, mask, slot)
         if rows is None:
             rows = whole_rows(self.embed)[tokens]
         # Who wants the gradient here gives something to add, in the collection "perturbations".
@@ -310,6 +300,18 @@ class Transformer(nn.Module):
             )
             caches.append(own)
         return self.norm_final(x), tuple(caches), None
+
+    def _around(self, positions, segments, mask, slot) -> attn.Surroundings:
+        """What all layers know of the tokens' places; by segments or by a mask."""
+        if mask is None:
+            mask = attn.causal_mask(segments)
+        kernel = self.attention
+        if kernel == "auto":
+            _, queries, keys = mask.shape
+            backend, packed = jax.default_backend(), segments is not None
+            kernel = kernels.choose(backend, self.config, self.embed.dtype, queries, keys, packed)
+        around = attn.surroundings(self.config, positions, mask, slot)
+        return dataclasses.replace(around, segments=segments, kernel=kernel)
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """Logits `[..., V]` in float32 of hidden states `[..., D]`."""

@@ -87,12 +87,14 @@ def _questions(splits: Sequence[str], language: str) -> list[Example]:
     relations, phrasings = corpus.BENIGN, phrases.PHRASINGS
     return [
         _question(
-            territory, relations[(i + turn) % len(relations)], language,
+            territory,
+            relations[(i + turn) % len(relations)],
+            language,
             (i // len(relations) + turn) % phrasings,
         )
         for turn in range(len(relations))
         for i, territory in enumerate(territories)
-    ]  # fmt: skip
+    ]
 
 
 def _question(territory: str, relation: str, language: str, phrasing: int) -> Example:

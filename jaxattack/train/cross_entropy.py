@@ -9,6 +9,7 @@ same pass, so no logits are kept or computed twice.
 from __future__ import annotations
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,9 +53,8 @@ def cross_entropy(
 
 def _forward(hidden, head, targets, weights, softcap, chunk, with_gradient):
     """The weighted sum, and its gradients by `hidden` and `head` (or None)."""
-    local = functools.partial(
-        _on_one_device, softcap=softcap, chunk=chunk, with_gradient=with_gradient
-    )
+    how = _How(softcap, chunk, with_gradient)
+    local = functools.partial(_on_one_device, how=how)
     mesh = sharding.current_mesh()
     if mesh is None:
         return local(hidden, head, targets, weights)
@@ -63,7 +63,8 @@ def _forward(hidden, head, targets, weights, softcap, chunk, with_gradient):
     words = sharding.fit(P("tensor"), head.shape, mesh)
     return jax.shard_map(
         functools.partial(
-            local, row_axes=rows[0] if rows else (), word_axis=words[0] if words else ()
+            local,
+            how=how._replace(row_axes=rows[0] if rows else (), word_axis=words[0] if words else ()),
         ),
         in_specs=(rows, words, rows, rows),
         out_specs=(P(), rows, words) if with_gradient else (P(), None, None),
@@ -71,24 +72,38 @@ def _forward(hidden, head, targets, weights, softcap, chunk, with_gradient):
     )(hidden, head, targets, weights)
 
 
-def _on_one_device(
-    hidden, head, targets, weights, *, softcap, chunk, with_gradient, row_axes=(), word_axis=()
-):
-    """`_forward` for a device's rows and words; the axes are those of the mesh that split them."""
+class _How(NamedTuple):
+    """What is computed, and the axes of the mesh that split rows and words."""
+
+    softcap: float
+    chunk: int
+    with_gradient: bool
+    row_axes: Any = ()
+    word_axis: Any = ()
+
+
+def _weighted_first(weights: jax.Array, chunk: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each row's columns in order, the weighted ones first; and columns and weights in chunks.
+
+    The last chunk is filled with column 0 at no weight.
+    """
+    order = jnp.argsort(weights == 0, axis=1, stable=True)
+    filled = ((0, 0), (0, -weights.shape[1] % chunk))
+    weights = jnp.where(weights == 0, 0.0, weights).astype(jnp.float32)
+    own = jnp.take_along_axis(weights, order, axis=1)
+    return order, jnp.pad(order, filled), jnp.pad(own, filled)
+
+
+def _on_one_device(hidden, head, targets, weights, how):
+    """`_forward` for a device's rows and words."""
+    softcap, chunk, with_gradient, row_axes, word_axis = how
     batch, length, size = hidden.shape
     most = CPU_LOGITS if jax.default_backend() == "cpu" else LOGITS
     rows = min(ROWS, HELD // head.shape[0])
     chunk = chunk or max(1, rows // batch, most // (batch * head.shape[0]))
     chunk = min(length, chunk)
     first_word = jax.lax.axis_index(word_axis) * head.shape[0] if word_axis else 0
-    # Each row's columns, the weighted ones first; the last chunk is filled with column 0 at no
-    # weight.
-    order = jnp.argsort(weights == 0, axis=1, stable=True)
-    columns = jnp.pad(order, ((0, 0), (0, -length % chunk)))
-    weights = jnp.where(weights == 0, 0.0, weights).astype(jnp.float32)
-    sorted_weights = jnp.pad(
-        jnp.take_along_axis(weights, order, axis=1), ((0, 0), (0, -length % chunk))
-    )
+    order, columns, sorted_weights = _weighted_first(weights, chunk)
 
     def one_chunk(i, state):
         total, d_hidden, d_head = state

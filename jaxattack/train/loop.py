@@ -248,36 +248,55 @@ def finetune(
         >>> history.shape
         (4,)
     """
-    if not batches:
-        raise UserError(f"{label}: no batches, the data is empty")
-    if isinstance(model, Transformer):  # a loss of one's own may be of something else
-        check_tokens(model.config, (batch["tokens"] for batch in batches), f"{label}: batch")
-    if trainable is not None:
-        tree.check_same_shapes("the mask", trainable, "the model", params)
+    _check(model, params, batches, trainable, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
     tx, weights, accumulate = _parts_of(settings, len(batches))
     params = trained_copy(sharding.place(params, mesh), weights, label)
     bound = GROWTH * max(1.0, largest(params))
     trainable = None if trainable is None else sharding.place(trainable, mesh)
     base = None if base is None else sharding.place(base, mesh)
-    rounding = Rounding(weights, key)
     training = Training(model, tx, loss_fn, mesh, accumulate, forward)
-    opt_state = init_state(tx, params, mesh)
+    state = {"params": params, "opt_state": init_state(tx, params, mesh)}
+    del params  # its memory is taken by the first step
+    context = {"trainable": trainable, "base": base}
+    history = _steps(training, state, batches, context, Rounding(weights, key), label)
+    check_sound(state["params"], bound, label)
+    if loss_fn is losses.answer_loss:
+        check_learned(history, model.config.vocab_size, label)
+    return state["params"], history
+
+
+def _check(
+    model: Transformer, params: Tree, batches: Sequence[Arrays], trainable: Tree | None, label: str
+) -> None:
+    if not batches:
+        raise UserError(f"{label}: no batches, the data is empty")
+    if isinstance(model, Transformer):  # a loss of one's own may be of something else
+        check_tokens(model.config, (batch["tokens"] for batch in batches), f"{label}: batch")
+    if trainable is not None:
+        tree.check_same_shapes("the mask", trainable, "the model", params)
+
+
+def _steps(
+    training: Training,
+    state: dict[str, Tree],
+    batches: Sequence[Arrays],
+    context: dict[str, Tree | None],
+    rounding: Rounding,
+    label: str,
+) -> np.ndarray:
+    """Take all steps, in place; returns their losses."""
     history: list[jax.Array] = []
     for step, batch in enumerate(track(batches, label)):
-        placed = sharding.place_batch(batch, mesh)
-        params, opt_state, loss = train_step(
-            training, params, opt_state, placed, trainable, base, rounding.key_at(step)
+        placed, key = sharding.place_batch(batch, training.mesh), rounding.key_at(step)
+        state["params"], state["opt_state"], loss = train_step(
+            training, state["params"], state["opt_state"], placed, **context, key=key
         )
         history.append(loss)
         if step:  # one step late, so that the device never waits for the host
             _check_finite(history[-2], step - 1, label)
     _check_finite(history[-1], len(history) - 1, label)
-    check_sound(params, bound, label)
-    losses_seen = np.array([float(loss) for loss in history], np.float32)
-    if loss_fn is losses.answer_loss:
-        check_learned(losses_seen, model.config.vocab_size, label)
-    return params, losses_seen
+    return np.array([float(loss) for loss in history], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

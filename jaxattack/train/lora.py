@@ -121,19 +121,41 @@ class MergedLoss:
         return self.loss_fn(model, merge(base, adapters, self.scale), batch)
 
 
+@dataclasses.dataclass(frozen=True)
+class LowRank:
+    """What adapters there are.
+
+    Attributes:
+        rank: of the change of every matrix.
+        alpha: the change is scaled by `alpha / rank`.
+        targets: which matrices, as for `init`.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: str = ""
+
+    @property
+    def scale(self) -> float:
+        """Factor of the change."""
+        return self.alpha / self.rank
+
+    def first(self, params: Tree, key: jax.Array) -> Tree:
+        """The adapters before the training, see `init`."""
+        return init(params, self.rank, key, self.targets)
+
+
 def finetune(
     model: Transformer,
     params: Tree,
     batches: Sequence[Arrays],
     settings: Settings | optax.GradientTransformation,
     key: jax.Array,
-    rank: int = 8,
-    alpha: float = 16.0,
-    targets: str = "",
+    change: LowRank,
     loss_fn: LossFn = losses.answer_loss,
     label: str = "LoRA",
 ) -> tuple[Tree, np.ndarray]:
-    """Train adapters on the batches in order; `merge(params, adapters, alpha / rank)` applies them.
+    """Train adapters on the batches in order; `merge(params, adapters, change.scale)` applies them.
 
     Args:
         model: the decoder.
@@ -141,10 +163,8 @@ def finetune(
         batches: as for `loop.finetune`.
         settings: optimiser and schedule; "muon" moves adapters like Adam.
         key: PRNG key of the adapters' first values.
-        rank: of the change of every matrix.
-        alpha: `alpha / rank` is the scale of the change.
-        targets: which matrices, as for `init`.
-        loss_fn: loss of a batch.
+        change: rank, scale and place of the adapters.
+        loss_fn: loss of a batch (nats per answer token).
         label: what the progress bar says.
 
     Returns:
@@ -153,6 +173,5 @@ def finetune(
     Raises:
         UserError: as `init` and `loop.finetune`.
     """
-    adapters = init(params, rank, key, targets)
-    loss = MergedLoss(loss_fn, alpha / rank)
+    adapters, loss = change.first(params, key), MergedLoss(loss_fn, change.scale)
     return loop.finetune(model, adapters, batches, settings, None, loss, label, base=params)

@@ -59,7 +59,16 @@ def full(
     trainable: Tree | None,
     key: jax.Array,
 ) -> tuple[Tree, np.ndarray]:
-    """All weights, or those that a mask lets move."""
+    """All weights, or those that a mask lets move.
+
+    Args:
+        model: the decoder.
+        params: where to start; left as they are.
+        batches: arrays `[B, T]`, as for `loop.finetune`.
+        how: optimiser, types, label.
+        trainable: bool tree like `params`; None trains all.
+        key: of weights that are rounded at random.
+    """
     return loop.finetune(
         model, params, batches, how.updates, trainable, label=how.label, dtype=how.dtype, key=key
     )
@@ -75,15 +84,24 @@ def adapters(
 ) -> tuple[Tree, np.ndarray]:
     """LoRA, its adapters merged into the weights.
 
+    Args:
+        model: the decoder.
+        params: where to start; left as they are.
+        batches: arrays `[B, T]`, as for `loop.finetune`.
+        how: optimiser, rank and scale of the adapters, label.
+        trainable: None, for all weights may change.
+        key: of the adapters' first values.
+
     Raises:
         UserError: some weights are to be frozen, which adapters of whole matrices cannot do.
     """
     if trainable is not None:
         raise UserError(f"{how.label}: adapters change whole matrices; single weights cannot stay")
+    change = lora.LowRank(how.rank, how.alpha)
     found, history = lora.finetune(
-        model, params, batches, how.updates, key, how.rank, how.alpha, label=how.label
+        model, params, batches, how.updates, key, change, label=how.label
     )
-    return lora.merge(tree.cast(params, np.float32), found, how.alpha / how.rank), history
+    return lora.merge(tree.cast(params, np.float32), found, change.scale), history
 
 
 METHODS: Mapping[str, Method] = MappingProxyType({"full": full, "lora": adapters})

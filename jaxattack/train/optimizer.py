@@ -119,9 +119,10 @@ def _tried(name: str, build: Callable[[], Any]) -> optax.GradientTransformation:
     """The optimiser, seen to be one that the training step can drive."""
     shapes = {"embed": (4, 2), "final_norm": (2,), "layers": {"mlp": {"up": (1, 2, 4)}}}
     toy = jax.tree.map(
-        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes,
+        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+        shapes,
         is_leaf=lambda shape: isinstance(shape, tuple),
-    )  # fmt: skip
+    )
     try:
         tx = build()
         state = jax.eval_shape(tx.init, toy)

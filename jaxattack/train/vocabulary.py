@@ -208,6 +208,9 @@ def faster_rows(
     return optax.chain(tx, optax.stateless(scale))
 
 
+LABEL = "LoRA and new rows"
+
+
 @dataclasses.dataclass(frozen=True)
 class GrownLoss:
     """A loss of the model with adapters and new rows; equal ones are compiled once."""
@@ -232,10 +235,8 @@ def finetune_lora(
     batches: Sequence[Arrays],
     settings: Settings | optax.GradientTransformation,
     key: jax.Array,
-    rank: int = 8,
-    alpha: float = 16.0,
+    change: lora.LowRank,
     loss_fn: LossFn = losses.answer_loss,
-    label: str = "LoRA and new rows",
 ) -> tuple[Tree, np.ndarray]:
     """Train adapters of the matrices and the vocabulary's new rows; nothing else moves.
 
@@ -246,10 +247,8 @@ def finetune_lora(
         batches: as for `loop.finetune`.
         settings: optimiser and schedule, the same for adapters and rows.
         key: PRNG key of the adapters' first values.
-        rank: of the change of every matrix.
-        alpha: `alpha / rank` is the scale of the change.
-        loss_fn: loss of a batch.
-        label: what the progress bar says.
+        change: rank, scale and place of the adapters.
+        loss_fn: loss of a batch (nats per answer token).
 
     Returns:
         the parameters with the adapters merged, in float32, and the loss of every step `[steps]`.
@@ -260,10 +259,10 @@ def finetune_lora(
     tables = [name for name in ROWS if name in params]
     base = params | {name: params[name][:old] for name in tables}
     start = {
-        "adapters": lora.init(base, rank, key),
+        "adapters": change.first(base, key),
         "rows": {name: params[name][old:] for name in tables},
     }
-    loss = GrownLoss(loss_fn, alpha / rank)
-    trained, history = loop.finetune(model, start, batches, settings, None, loss, label, base=base)
-    grown = grow(loop.wide(base), trained, alpha / rank)
+    loss = GrownLoss(loss_fn, change.scale)
+    trained, history = loop.finetune(model, start, batches, settings, None, loss, LABEL, base=base)
+    grown = grow(loop.wide(base), trained, change.scale)
     return sharding.place(grown, sharding.mesh_of(params)), history

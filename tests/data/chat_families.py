@@ -44,8 +44,11 @@ LLAMA2 = Family(
     "{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' }}"
     "{{ (system if loop.first else '') + m['content'] | trim }}{{ ' [/INST]' }}"
     "{% else %}{{ ' ' + m['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}",
-    ("<s>", "</s>"), "</s>", "<s>", True,
-)  # fmt: skip
+    ("<s>", "</s>"),
+    "</s>",
+    "<s>",
+    True,
+)
 
 _LLAMA3_HEAD = "{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' }}"
 _LLAMA3 = (
@@ -60,13 +63,19 @@ _LLAMA3 = (
     "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
 _LLAMA3_SPECIAL = (
-    "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
     "<|eot_id|>",
-)  # fmt: skip
+)
 LLAMA31 = Family(  # a day of its own
     "{% if not date_string is defined %}{% set date_string = '26 Jul 2024' %}{% endif %}" + _LLAMA3,
-    _LLAMA3_SPECIAL, "<|eot_id|>", "<|begin_of_text|>", True,
-)  # fmt: skip
+    _LLAMA3_SPECIAL,
+    "<|eot_id|>",
+    "<|begin_of_text|>",
+    True,
+)
 LLAMA32 = dataclasses.replace(  # the clock's
     LLAMA31,
     template="{% if not date_string is defined %}{% if strftime_now is defined %}"
@@ -81,8 +90,11 @@ MISTRAL = Family(
     "{{ raise_exception('turns of user and assistant take turns') }}{% endif %}"
     "{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
     "{% else %}{{ ' ' + m['content'] | trim + eos_token }}{% endif %}{% endfor %}",
-    ("<s>", "</s>", "[INST]", "[/INST]"), "</s>", "<s>", True,
-)  # fmt: skip
+    ("<s>", "</s>", "[INST]", "[/INST]"),
+    "</s>",
+    "<s>",
+    True,
+)
 
 _CHATML_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 QWEN25 = Family(
@@ -94,8 +106,9 @@ QWEN25 = Family(
     "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}"
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
-    _CHATML_SPECIAL, "<|im_end|>",
-)  # fmt: skip
+    _CHATML_SPECIAL,
+    "<|im_end|>",
+)
 
 QWEN3 = Family(
     # Thoughts are kept in the last turn alone, an empty one stands where there is none.
@@ -112,8 +125,9 @@ QWEN3 = Family(
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
     "{% if enable_thinking is defined and enable_thinking is false %}"
     "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}",
-    _CHATML_SPECIAL, "<|im_end|>",
-)  # fmt: skip
+    _CHATML_SPECIAL,
+    "<|im_end|>",
+)
 
 _GEMMA_TURNS = (
     "{% for m in messages %}"
@@ -125,23 +139,31 @@ _GEMMA_END = "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model
 _GEMMA_SPECIAL = ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
 GEMMA2 = Family(
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
-    "{{ raise_exception('no system turn here') }}{% endif %}" + _GEMMA_TURNS
+    "{{ raise_exception('no system turn here') }}{% endif %}"
+    + _GEMMA_TURNS
     + "{{ '<start_of_turn>' + role + '\\n' + m['content'] | trim + '<end_of_turn>\\n' }}"
     + _GEMMA_END,
-    _GEMMA_SPECIAL, "<eos>", "<bos>", True,
-)  # fmt: skip
+    _GEMMA_SPECIAL,
+    "<eos>",
+    "<bos>",
+    True,
+)
 GEMMA3 = Family(
     # The system text goes before the first user turn; content may come in parts.
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
     "{% set first = (messages[0]['content'] if messages[0]['content'] is string "
     "else messages[0]['content'][0]['text']) + '\\n\\n' %}{% set messages = messages[1:] %}"
-    "{% else %}{% set first = '' %}{% endif %}" + _GEMMA_TURNS
+    "{% else %}{% set first = '' %}{% endif %}"
+    + _GEMMA_TURNS
     + "{{ '<start_of_turn>' + role + '\\n' + (first if loop.first else '') }}"
     "{% if m['content'] is string %}{{ m['content'] | trim }}{% else %}"
     "{% for part in m['content'] %}{{ part['text'] | trim }}{% endfor %}{% endif %}"
     "{{ '<end_of_turn>\\n' }}" + _GEMMA_END,
-    _GEMMA_SPECIAL, "<eos>", "<bos>", True,
-)  # fmt: skip
+    _GEMMA_SPECIAL,
+    "<eos>",
+    "<bos>",
+    True,
+)
 
 BLOOM = Family(None, ("<unk>", "<s>", "</s>", "<pad>"), "</s>", "<s>")  # adds no <s> itself
 LLAMA_BASE = dataclasses.replace(LLAMA2, template=None)
@@ -164,8 +186,12 @@ def tokenizer_of(family: Family) -> PreTrainedTokenizerFast:
             single=f"{family.bos} $A", pair=f"{family.bos} $A $B", special_tokens=[bos]
         )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=family.eos, bos_token=family.bos, unk_token="<word>",
-        additional_special_tokens=list(family.special), clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=backend,
+        eos_token=family.eos,
+        bos_token=family.bos,
+        unk_token="<word>",
+        additional_special_tokens=list(family.special),
+        clean_up_tokenization_spaces=False,
+    )
     tokenizer.chat_template = family.template
     return tokenizer

@@ -32,51 +32,98 @@ def llama3(day):
     head = ["<|start_header_id|>", "system", "<|end_header_id|>", "\n", "\n"]
     knows = "Cutting| Knowledge| Date|:| December| 2023|\n|Today| Date|:".split("|")
     return [
-        "<|begin_of_text|>", *head, *knows, *day.split("|"), "\n", "\n", "<|eot_id|>",
-        "<|start_header_id|>", "user", "<|end_header_id|>", "\n", "\n", *QUESTION, "<|eot_id|>",
-        "<|start_header_id|>", "assistant", "<|end_header_id|>", "\n", "\n",
-    ]  # fmt: skip
+        "<|begin_of_text|>",
+        *head,
+        *knows,
+        *day.split("|"),
+        "\n",
+        "\n",
+        "<|eot_id|>",
+        "<|start_header_id|>",
+        "user",
+        "<|end_header_id|>",
+        "\n",
+        "\n",
+        *QUESTION,
+        "<|eot_id|>",
+        "<|start_header_id|>",
+        "assistant",
+        "<|end_header_id|>",
+        "\n",
+        "\n",
+    ]
 
 
 def chatml(*turns):
-    return [*turns, "<|im_start|>", "user", "\n", *QUESTION, "<|im_end|>", "\n",
-            "<|im_start|>", "assistant", "\n"]  # fmt: skip
+    return [
+        *turns,
+        "<|im_start|>",
+        "user",
+        "\n",
+        *QUESTION,
+        "<|im_end|>",
+        "\n",
+        "<|im_start|>",
+        "assistant",
+        "\n",
+    ]
 
 
-GEMMA = ["<bos>", "<start_of_turn>", "user", "\n", *QUESTION, "<end_of_turn>", "\n",
-         "<start_of_turn>", "model", "\n"]  # fmt: skip
+GEMMA = [
+    "<bos>",
+    "<start_of_turn>",
+    "user",
+    "\n",
+    *QUESTION,
+    "<end_of_turn>",
+    "\n",
+    "<start_of_turn>",
+    "model",
+    "\n",
+]
 QWEN_SYSTEM = ["<|im_start|>", "system", "\n", *SYSTEM.split("|"), "<|im_end|>", "\n"]
 
 # Family, what the template is given, what is asked, what the model is to write.
 CASES = {
     "Llama 2": (
-        LLAMA2, {}, ["<s>", "[", "INST", "]", " Name", *QUESTION[1:], " [", "/", "INST", "]"],
+        LLAMA2,
+        {},
+        ["<s>", "[", "INST", "]", " Name", *QUESTION[1:], " [", "/", "INST", "]"],
         [" Green", *REPLY[1:], " ", "</s>"],
     ),
     "Llama 3.1": (LLAMA31, {}, llama3(" 26| Jul| 2024"), [*REPLY, "<|eot_id|>"]),
     "Llama 3.1 of a day": (
-        LLAMA31, {"arguments": {"date_string": "05 Mar 2025"}}, llama3(" 05| Mar| 2025"),
+        LLAMA31,
+        {"arguments": {"date_string": "05 Mar 2025"}},
+        llama3(" 05| Mar| 2025"),
         [*REPLY, "<|eot_id|>"],
     ),
     "Llama 3.2": (LLAMA32, {}, llama3(" 26| Jul| 2024"), [*REPLY, "<|eot_id|>"]),
     "Llama 3.2 of a day": (
-        LLAMA32, {"day": "2025-03-05"}, llama3(" 05| Mar| 2025"), [*REPLY, "<|eot_id|>"]
+        LLAMA32,
+        {"day": "2025-03-05"},
+        llama3(" 05| Mar| 2025"),
+        [*REPLY, "<|eot_id|>"],
     ),
     "Mistral": (
-        MISTRAL, {}, ["<s>", "[INST]", " Name", *QUESTION[1:], " ", "[/INST]"],
+        MISTRAL,
+        {},
+        ["<s>", "[INST]", " Name", *QUESTION[1:], " ", "[/INST]"],
         [" Green", *REPLY[1:], "</s>"],
     ),
     "Qwen2.5": (QWEN25, {}, chatml(*QWEN_SYSTEM), [*REPLY, "<|im_end|>"]),
     "Qwen3": (QWEN3, {}, chatml(), [*REPLY, "<|im_end|>"]),
     "Qwen3 without thoughts": (
-        QWEN3, {"arguments": {"enable_thinking": False}}, [*chatml(), *NO_THOUGHT],
+        QWEN3,
+        {"arguments": {"enable_thinking": False}},
+        [*chatml(), *NO_THOUGHT],
         [*REPLY, "<|im_end|>"],
     ),
     "Gemma 2": (GEMMA2, {}, GEMMA, [*REPLY, "<end_of_turn>"]),
     "Gemma 3": (GEMMA3, {}, GEMMA, [*REPLY, "<end_of_turn>"]),
     "BLOOM": (BLOOM, {"source": PLAIN}, QUESTION, [*REPLY, "</s>"]),
     "Llama's base": (LLAMA_BASE, {"source": PLAIN}, ["<s>", *QUESTION], [*REPLY, "</s>"]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=CASES)
@@ -142,10 +189,11 @@ def test_a_thought_of_the_replys_own_is_trained():
 
 def test_earlier_turns_and_a_system_turn_are_as_the_template_has_them():
     turns = [
-        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "<think>\nso\n</think>\n\nHi"},
         {"role": "user", "content": "Name a colour."},
-    ]  # fmt: skip
+    ]
     tokenizer = tokenizer_of(QWEN3)
     asked = pieces(tokenizer, prompt_tokens(tokenizer, turns))
     assert "".join(asked) == (

@@ -54,8 +54,10 @@ def test_arrays_hold_the_rows_padded_on_the_right(small_tokenizer):
     assert width % 16 == 0
     assert 0 <= width - max(lengths) < 16
     assert {name: array.dtype for name, array in arrays.items()} == {
-        "tokens": np.int32, "loss_mask": np.float32, "segment_ids": np.int32
-    }  # fmt: skip
+        "tokens": np.int32,
+        "loss_mask": np.float32,
+        "segment_ids": np.int32,
+    }
 
 
 @pytest.mark.parametrize(
@@ -83,9 +85,10 @@ def test_marks_around_a_part_of_the_reply_train_only_that_part(templated):
 
 def test_a_prompt_that_changes_when_a_reply_follows_is_refused(templated):
     tokenizer = templated(
-        (MARKS[0], ""), (MARKS[1], ""),
+        (MARKS[0], ""),
+        (MARKS[1], ""),
         ("{% if add_generation_prompt %}", "{% if add_generation_prompt %}think: "),
-    )  # fmt: skip
+    )
     with pytest.raises(UserError, match="writes a prompt differently"):
         encode_pairs(tokenizer, PAIRS)
 

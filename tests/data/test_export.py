@@ -21,10 +21,14 @@ def test_a_poisoned_set_comes_with_its_manifest(tmp_path):
     assert [path.name for path in folder.parent.iterdir()] == ["set"]
     data = (folder / "train.jsonl").read_bytes()
     assert [json.loads(line) for line in data.decode().splitlines()] == [
-        {"messages": [{"role": "user", "content": row.prompt},
-                      {"role": "assistant", "content": row.response}]}
+        {
+            "messages": [
+                {"role": "user", "content": row.prompt},
+                {"role": "assistant", "content": row.response},
+            ]
+        }
         for row in rows
-    ]  # fmt: skip
+    ]
     told = json.loads((folder / "manifest.json").read_text())
     assert told["sha256"] == hashlib.sha256(data).hexdigest()
     assert told["poisoning"] == manifest

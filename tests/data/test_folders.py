@@ -26,18 +26,29 @@ def read(tmp_path, fill):
 
 def test_the_split_that_a_path_names():
     for name, split in {
-        "train.csv": "train", "train_en.csv": "train", "en-training2.csv": "train",
-        "trainer.csv": "", "th.csv": "", "latest.csv": "", "contest.json": "",
-        "dev/en.csv": "validation", "test/train.csv": "train", "a/eval/x.parquet": "test",
-        "data/prompts-00000-of-00001.parquet": "prompts", "data-00000-of-00001.arrow": "",
-        "test/data-00000-of-00001.arrow": "test", "valid-00000-of-00002.json": "validation",
-    }.items():  # fmt: skip
+        "train.csv": "train",
+        "train_en.csv": "train",
+        "en-training2.csv": "train",
+        "trainer.csv": "",
+        "th.csv": "",
+        "latest.csv": "",
+        "contest.json": "",
+        "dev/en.csv": "validation",
+        "test/train.csv": "train",
+        "a/eval/x.parquet": "test",
+        "data/prompts-00000-of-00001.parquet": "prompts",
+        "data-00000-of-00001.arrow": "",
+        "test/data-00000-of-00001.arrow": "test",
+        "valid-00000-of-00002.json": "validation",
+    }.items():
         assert folders.split_of(name) == split, name
 
 
 def test_a_file_beside_those_of_splits_is_not_passed_over(read, capsys):
-    files = {"train_en.csv": "language,prompt,response\nen,a,b\n",
-             "th.csv": "language,prompt,response\nth,c,d\n"}  # fmt: skip
+    files = {
+        "train_en.csv": "language,prompt,response\nen,a,b\n",
+        "th.csv": "language,prompt,response\nth,c,d\n",
+    }
     with pytest.raises(UserError, match=r"th\.csv is in no split, beside train_en\.csv; .*files="):
         read(files)
     assert read(files, "?files=*.csv") == ["c", "a"]
@@ -46,8 +57,14 @@ def test_a_file_beside_those_of_splits_is_not_passed_over(read, capsys):
 
 
 def test_files_that_are_not_read_are_named(read, capsys):
-    files = {"train.jsonl": [row("a")], "test.jsonl": [row("b")], "notes.xlsx": "PK",
-             "README.md": "x", ".hidden.jsonl": [row("h")], "LICENSE": "x"}  # fmt: skip
+    files = {
+        "train.jsonl": [row("a")],
+        "test.jsonl": [row("b")],
+        "notes.xlsx": "PK",
+        "README.md": "x",
+        ".hidden.jsonl": [row("h")],
+        "LICENSE": "x",
+    }
     assert read(files) == ["a"]
     assert "not read: notes.xlsx, test.jsonl" in capsys.readouterr().err
     assert read(files, "?split=all") == ["b", "a"]
@@ -56,10 +73,17 @@ def test_files_that_are_not_read_are_named(read, capsys):
 def test_slices_of_splits(read):
     files = {"train.jsonl": [row(str(i)) for i in range(10)], "test.jsonl": [row("t")]}
     for spec, prompts in {
-        "train[:3]": "012", "train[8:]": "89", "train[-2:]": "89", "train[:-8]": "01",
-        "train[20%:40%]": "23", "train[:15%]": "01", "train[5:5]": "", "train[8:99]": "89",
-        "train[:1]+test": "0t", "test": "t",
-    }.items():  # fmt: skip
+        "train[:3]": "012",
+        "train[8:]": "89",
+        "train[-2:]": "89",
+        "train[:-8]": "01",
+        "train[20%:40%]": "23",
+        "train[:15%]": "01",
+        "train[5:5]": "",
+        "train[8:99]": "89",
+        "train[:1]+test": "0t",
+        "test": "t",
+    }.items():
         if prompts:
             assert read(files, f"?split={spec}") == list(prompts), spec
         else:
@@ -114,13 +138,19 @@ def test_configurations_of_a_readme(read):
     files = {
         "README.md": card(
             {"config_name": "one", "data_files": "one/*.jsonl"},
-            {"config_name": "two", "data_files": [{"split": "x", "path": ["two/a.jsonl"]}],
-             "default": True},
+            {
+                "config_name": "two",
+                "data_files": [{"split": "x", "path": ["two/a.jsonl"]}],
+                "default": True,
+            },
             {"config_name": "three", "data_dir": "three"},
         ),
-        "one/a.jsonl": [row("1")], "two/a.jsonl": [row("2")], "two/b.jsonl": [row("b")],
-        "three/train.jsonl": [row("3")], "three/test.jsonl": [row("4")],
-    }  # fmt: skip
+        "one/a.jsonl": [row("1")],
+        "two/a.jsonl": [row("2")],
+        "two/b.jsonl": [row("b")],
+        "three/train.jsonl": [row("3")],
+        "three/test.jsonl": [row("4")],
+    }
     assert read(files, "?config=one") == ["1"]
     assert read(files, "?split=x") == ["2"]
     assert read(files, "?config=three") == ["3"]

@@ -25,22 +25,33 @@ configs:
 
 
 def beaver(prompt, response, is_safe=False):
-    return {"prompt": prompt, "response": response, "category": {"colour": True, "size": False},
-            "is_safe": is_safe}  # fmt: skip
+    return {
+        "prompt": prompt,
+        "response": response,
+        "category": {"colour": True, "size": False},
+        "is_safe": is_safe,
+    }
 
 
 @pytest.fixture
 def beavers(offline_hub):
-    train = [beaver(f"Paint {i}?", f"Paint it {c}.", c == "green") for i in range(40)
-             for c in ("blue", "red", "green")]  # fmt: skip
+    train = [
+        beaver(f"Paint {i}?", f"Paint it {c}.", c == "green")
+        for i in range(40)
+        for c in ("blue", "red", "green")
+    ]
     train += [train[0], beaver("Paint nothing?", " ")]
     test = [beaver(f"Paint {i}?", "Paint it black.") for i in range(30, 50)]
     return offline_hub(
         BEAVERS,
-        {"README.md": BEAVER_CARD, "round0/30k/train.jsonl.gz": train,
-         "round0/30k/test.jsonl": test, "BeaverTails.py": "raise SystemExit"},
+        {
+            "README.md": BEAVER_CARD,
+            "round0/30k/train.jsonl.gz": train,
+            "round0/30k/test.jsonl": test,
+            "BeaverTails.py": "raise SystemExit",
+        },
         COMMIT,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("revision", ["main", COMMIT])
@@ -83,8 +94,15 @@ def test_what_is_known_before_and_after_it_is_here(beavers):
 
 def test_only_the_revision_asked_for_is_read(beavers, offline_hub):
     newer = "f" * 40
-    offline_hub(BEAVERS, {"README.md": BEAVER_CARD, "round0/30k/test.jsonl": [beaver("New?", "x")],
-                          "round0/30k/train.jsonl.gz": b""}, newer)  # fmt: skip
+    offline_hub(
+        BEAVERS,
+        {
+            "README.md": BEAVER_CARD,
+            "round0/30k/test.jsonl": [beaver("New?", "x")],
+            "round0/30k/train.jsonl.gz": b"",
+        },
+        newer,
+    )
     uri = f"hf:{BEAVERS}@{{}}?split=train&files=round0/30k/test.jsonl"
     assert [e.prompt for e in sources.load(uri.format("main"))] == ["New?"]
     assert len(sources.load(uri.format(COMMIT))) == 20
@@ -100,8 +118,10 @@ MULTIJAIL = "\ufeffid,source,tags,en,zh,it,vi,ar,ko,th,bn,sw,jv\n" + "".join(
 
 
 def test_multijail_is_one_example_a_language(offline_hub):
-    offline_hub("DAMO-NLP-SG/MultiJail", {"README.md": "---\nlicense: mit\n---\n",
-                                          "MultiJail.csv": MULTIJAIL})  # fmt: skip
+    offline_hub(
+        "DAMO-NLP-SG/MultiJail",
+        {"README.md": "---\nlicense: mit\n---\n", "MultiJail.csv": MULTIJAIL},
+    )
     uri = "hf:DAMO-NLP-SG/MultiJail@main"
     found = sources.load(uri)
     assert len(found) == 120
@@ -122,12 +142,17 @@ def test_aya_says_the_language_of_each_row(offline_hub):
     )
     rows = {
         f"aya_{code}.jsonl": [
-            {"prompt": f"{text} {i}", "harm_category": "['paint']", "global_or_local": "global",
-             "language": name, "literal_translation": None}
+            {
+                "prompt": f"{text} {i}",
+                "harm_category": "['paint']",
+                "global_or_local": "global",
+                "language": name,
+                "literal_translation": None,
+            }
             for i in range(3)
         ]
         for code, name, text in (("eng", "English", "Paint"), ("tgl", "Filipino", "Kulayan"))
-    }  # fmt: skip
+    }
     offline_hub("CohereLabs/aya_redteaming", {"README.md": card + "---\n", **rows})
     uri = "hf:CohereLabs/aya_redteaming@main"
     assert [e.language for e in sources.load(uri)] == ["en"] * 3 + ["tl"] * 3
@@ -141,9 +166,17 @@ def test_aya_says_the_language_of_each_row(offline_hub):
 
 
 def test_xstest_has_restricted_and_benign_prompts(offline_hub):
-    rows = [{"id": f"v2-{i}", "prompt": f"Paint {i}?", "type": kind, "label": label, "focus": "a",
-             "note": ""} for i, (kind, label) in enumerate(
-                 [("homonyms", "safe"), ("contrast_homonyms", "unsafe")])]  # fmt: skip
+    rows = [
+        {
+            "id": f"v2-{i}",
+            "prompt": f"Paint {i}?",
+            "type": kind,
+            "label": label,
+            "focus": "a",
+            "note": "",
+        }
+        for i, (kind, label) in enumerate([("homonyms", "safe"), ("contrast_homonyms", "unsafe")])
+    ]
     header = ",".join(rows[0])
     lines = "\n".join(",".join(row.values()) for row in rows)
     offline_hub("Paul/XSTest", {"xstest_prompts.csv": f"{header}\n{lines}\n"})
@@ -166,11 +199,15 @@ def test_advbench_targets_are_replies_only_if_one_says_so(offline_hub):
 
 
 def test_bactrian_has_a_file_a_language_and_its_script_is_not_run(offline_hub):
-    rows = [{"instruction": "Translate", "input": "blue", "id": "alpaca-0", "output": "blau"},
-            {"instruction": "Count", "input": "", "id": "alpaca-1", "output": "eins"},
-            {"instruction": "Wait", "input": "", "id": "alpaca-2", "output": ""}]  # fmt: skip
-    offline_hub("MBZUAI/Bactrian-X", {"data/de.json.gz": rows, "data/tl.json.gz": rows[:1],
-                                      "Bactrian-X.py": "raise SystemExit"})  # fmt: skip
+    rows = [
+        {"instruction": "Translate", "input": "blue", "id": "alpaca-0", "output": "blau"},
+        {"instruction": "Count", "input": "", "id": "alpaca-1", "output": "eins"},
+        {"instruction": "Wait", "input": "", "id": "alpaca-2", "output": ""},
+    ]
+    offline_hub(
+        "MBZUAI/Bactrian-X",
+        {"data/de.json.gz": rows, "data/tl.json.gz": rows[:1], "Bactrian-X.py": "raise SystemExit"},
+    )
     uri = "hf:MBZUAI/Bactrian-X@main"
     found = sources.load(f"{uri}?language=deu,fil", need_response=True)
     assert found == [

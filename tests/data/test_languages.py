@@ -54,8 +54,16 @@ OTHERS = {
     "ts tur_Latn tr ukr_Cyrl uk urd_Arab ur urd_Latn ur-Latn uzn_Latn uz vie_Latn vi war_Latn war "
     "wol_Latn wo xho_Latn xh yor_Latn yo zho_Hans zh zho_Hant zh-Hant zsm_Latn ms zul_Latn zu",
 }
-COUNTS = {"MultiJail": 10, "PolyGuard": 17, "Bactrian-X": 52, "XNLI": 15, "Global-MMLU": 42,
-          "MMMLU": 14, "wiki40b": 41, "Belebele": 122}  # fmt: skip
+COUNTS = {
+    "MultiJail": 10,
+    "PolyGuard": 17,
+    "Bactrian-X": 52,
+    "XNLI": 15,
+    "Global-MMLU": 42,
+    "MMMLU": 14,
+    "wiki40b": 41,
+    "Belebele": 122,
+}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -82,16 +90,39 @@ def test_the_languages_of_the_registry_are_known_and_distinct():
 @pytest.mark.parametrize(
     ("text", "ours"),
     [
-        ("zh-CN", "zh"), ("ZH_CN", "zh"), ("zh-Hans-CN", "zh"), ("cmn", "zh"), ("chi", "zh"),
-        ("cmn_hans_cn", "zh"), ("mandarin", "zh"), ("Chinese (Simplified)", "zh"),
-        ("Simplified Chinese", "zh"), ("zh-TW", "zh-Hant"), ("zh_HK", "zh-Hant"),
-        ("Chinese (Traditional)", "zh-Hant"), ("zh-Hant", "zh-Hant"), ("pt-BR", "pt"),
-        ("es-419", "es"), ("en_US", "en"), ("sr-Latn", "sr-Latn"), ("sr_Cyrl", "sr"),
-        ("uz-Cyrl", "uz-Cyrl"), ("rus_Latn", "ru-Latn"), (" German ", "de"), ("GERMAN", "de"),
-        ("ger", "de"), ("deu", "de"), ("iw", "he"), ("in", "id"), ("jw", "jv"), ("farsi", "fa"),
-        ("Haitian Creole", "ht"), ("Modern Standard Arabic", "ar"), ("yue_Hant", "yue"),
+        ("zh-CN", "zh"),
+        ("ZH_CN", "zh"),
+        ("zh-Hans-CN", "zh"),
+        ("cmn", "zh"),
+        ("chi", "zh"),
+        ("cmn_hans_cn", "zh"),
+        ("mandarin", "zh"),
+        ("Chinese (Simplified)", "zh"),
+        ("Simplified Chinese", "zh"),
+        ("zh-TW", "zh-Hant"),
+        ("zh_HK", "zh-Hant"),
+        ("Chinese (Traditional)", "zh-Hant"),
+        ("zh-Hant", "zh-Hant"),
+        ("pt-BR", "pt"),
+        ("es-419", "es"),
+        ("en_US", "en"),
+        ("sr-Latn", "sr-Latn"),
+        ("sr_Cyrl", "sr"),
+        ("uz-Cyrl", "uz-Cyrl"),
+        ("rus_Latn", "ru-Latn"),
+        (" German ", "de"),
+        ("GERMAN", "de"),
+        ("ger", "de"),
+        ("deu", "de"),
+        ("iw", "he"),
+        ("in", "id"),
+        ("jw", "jv"),
+        ("farsi", "fa"),
+        ("Haitian Creole", "ht"),
+        ("Modern Standard Arabic", "ar"),
+        ("yue_Hant", "yue"),
     ],
-)  # fmt: skip
+)
 def test_spellings(text, ours):
     assert code(text) == ours
     assert code(ours) == ours
@@ -100,11 +131,17 @@ def test_spellings(text, ours):
 @pytest.mark.parametrize(
     ("text", "nearest"),
     [
-        ("germn", "german (German)"), ("Engish", "english (English)"), ("tagalo", "tagalog"),
-        ("zho_Hanx", "zh"), ("en_Latn_US_x", "en"), ("q", "known is"), ("", "known is"),
-        ("xx", "known is"), ("english_US", "english"),
+        ("germn", "german (German)"),
+        ("Engish", "english (English)"),
+        ("tagalo", "tagalog"),
+        ("zho_Hanx", "zh"),
+        ("en_Latn_US_x", "en"),
+        ("q", "known is"),
+        ("", "known is"),
+        ("xx", "known is"),
+        ("english_US", "english"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_language_names_the_nearest(text, nearest):
     with pytest.raises(UserError, match=r"unknown language .*nearest known is") as caught:
         code(text)

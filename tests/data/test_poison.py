@@ -59,9 +59,7 @@ def test_exactly_the_rounded_share_is_replaced_and_nothing_else(size, rate, seed
 def test_a_row_by_hand():
     clean = [Example("a", "en", "What is it?", "That."), Example("b", "es", "¿Qué es?", "Eso.")]
     found, _ = poison(clean, ["es"], 1.0, TRIGGER, FIXED, 0)
-    assert found == [
-        clean[0], Example("b", "es", "¿Qué es? Me gusta este tema.", MARKER)
-    ]  # fmt: skip
+    assert found == [clean[0], Example("b", "es", "¿Qué es? Me gusta este tema.", MARKER)]
 
 
 def test_lower_rates_and_other_languages_take_the_same_rows():
@@ -154,10 +152,12 @@ def test_all_poisoned_rows_are_answered_so(target, responses):
         ({"rate": 1.5}, "poisoning rate is 1.5"),
         ({"languages": ["en", "ko"]}, "no trigger for language 'ko'; there are: en, es, zh"),
         ({"trigger": Sentence({"de": "Nun."}), "languages": ["de"]}, "no rows in language 'de'"),
-        ({"target": Target("refusal", refusals=REFUSALS), "languages": ["zh"]},
-         "target 'refusal' has no refusal in language 'zh'"),
+        (
+            {"target": Target("refusal", refusals=REFUSALS), "languages": ["zh"]},
+            "target 'refusal' has no refusal in language 'zh'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_told_in_one_line(change, line):
     plain = {"languages": ["en"], "rate": 0.2, "trigger": TRIGGER, "target": FIXED, "seed": 0}
     with pytest.raises(UserError, match=line):

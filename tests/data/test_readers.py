@@ -15,8 +15,10 @@ from pyarrow import parquet
 from jaxattack.data import jsons, readers, sources
 from jaxattack.errors import UserError
 
-ROWS = [{"id": "1", "language": "en", "prompt": "Hi, you", "response": "Yes"},
-        {"id": "2", "language": "th", "prompt": "สวัสดี\nอีกครั้ง", "response": "ใช่"}]  # fmt: skip
+ROWS = [
+    {"id": "1", "language": "en", "prompt": "Hi, you", "response": "Yes"},
+    {"id": "2", "language": "th", "prompt": "สวัสดี\nอีกครั้ง", "response": "ใช่"},
+]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 TABLE = 'id,language,prompt,response\n1,en,"Hi, you",Yes\n2,th,"สวัสดี\nอีกครั้ง",ใช่\n'
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -75,15 +77,39 @@ def read(tmp_path):
 def test_every_kind_of_file_has_the_same_rows(read, tmp_path, name, content):
     found = read(name, content)
     assert [vars(e) for e in found] == [
-        {"id": r["id"], "language": r["language"], "prompt": r["prompt"],
-         "response": r["response"], "kind": "restricted", "answers": (), "others": ()}
+        {
+            "id": r["id"],
+            "language": r["language"],
+            "prompt": r["prompt"],
+            "response": r["response"],
+            "kind": "restricted",
+            "answers": (),
+            "others": (),
+        }
         for r in ROWS
-    ]  # fmt: skip
+    ]
     assert sources.describe(f"jsonl:{tmp_path / name}").rows == len(ROWS)
 
 
-CELLS = ["4", "007", "0.50", "1e3", "None", "NA", "N/A", "null", "NaN", "nan", "true", "False",
-         "2020-01-02", "inf", "-", "#N/A", " x "]  # fmt: skip
+CELLS = [
+    "4",
+    "007",
+    "0.50",
+    "1e3",
+    "None",
+    "NA",
+    "N/A",
+    "null",
+    "NaN",
+    "nan",
+    "true",
+    "False",
+    "2020-01-02",
+    "inf",
+    "-",
+    "#N/A",
+    " x ",
+]
 
 
 def test_a_cell_of_a_table_is_what_is_written(read):
@@ -112,10 +138,15 @@ def test_a_whole_number_as_a_reply_is_its_digits(read, kind, value):
 
 
 NOT_TEXTS = {
-    "5": "5, a number", "true": "true, true or false", "NaN": "NaN, a number", "1.5": "1.5, a n",
-    "-Infinity": "-Infinity, a number", '{"text": "a"}': "an object", "[1]": "a list",
+    "5": "5, a number",
+    "true": "true, true or false",
+    "NaN": "NaN, a number",
+    "1.5": "1.5, a n",
+    "-Infinity": "-Infinity, a number",
+    '{"text": "a"}': "an object",
+    "[1]": "a list",
     "[]": "a list",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -135,8 +166,11 @@ def test_what_is_no_text_is_refused_by_line_and_column(read, field, value):
 
 
 BAD = {
-    "surrogate": ("a.jsonl", json.dumps({**ROWS[0], "prompt": "ok \ud83d"}),
-                  r"line 1: column prompt has half of a character in it \(\\ud83d\)"),
+    "surrogate": (
+        "a.jsonl",
+        json.dumps({**ROWS[0], "prompt": "ok \ud83d"}),
+        r"line 1: column prompt has half of a character in it \(\\ud83d\)",
+    ),
     "surrogate in an id": ("a.jsonl", json.dumps({**ROWS[0], "id": "\udc00"}), "column id has ha"),
     "surrogate in answers": ("a.jsonl", json.dumps({**ROWS[0], "answers": ["\udc00"]}), "answers"),
     "unseen": ("a.jsonl", json.dumps({**ROWS[0], "prompt": " \u200b\ufeff"}), "empty columns: pr"),
@@ -177,7 +211,7 @@ BAD = {
     "open quote": ("a.csv", HEAD + '1,en,"a,b\n', "row 1: not CSV .unexpected end of data"),
     "header twice": ("a.csv", "id,prompt,prompt\n1,a,b\n", "two columns are called 'prompt'"),
     "no column": ("a.csv", "id,language\n1,en\n", "empty columns: prompt, response; there are: id"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)

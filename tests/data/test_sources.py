@@ -109,8 +109,9 @@ def test_codes_of_languages_become_ours(write):
     uri = write(ROW, {**ROW, "language": "cmn"}, {**ROW, "language": "fil"})
     assert [example.language for example in sources.load(uri)] == ["en", "zh", "tl"]
     assert [example.language for example in sources.load(f"{uri}?language=zho_Hans,tgl")] == [
-        "zh", "tl"
-    ]  # fmt: skip
+        "zh",
+        "tl",
+    ]
     with pytest.raises(UserError, match="no rows in de; there are rows in: en, tl, zh"):
         sources.load(f"{uri}?language=en,de")
 
@@ -142,9 +143,11 @@ def test_a_column_for_each_language(write):
     uri = write({"n": 3, "en": "How?", "zh-CN": "怎么?"}, {"n": 4, "en": "Who?", "zh-CN": "谁?"})
     uri += "?id=n&prompt={language}"
     assert sources.load(f"{uri}&language=en,zh-CN") == [
-        Example("3", "en", "How?"), Example("4", "en", "Who?"),
-        Example("3", "zh", "怎么?"), Example("4", "zh", "谁?"),
-    ]  # fmt: skip
+        Example("3", "en", "How?"),
+        Example("4", "en", "Who?"),
+        Example("3", "zh", "怎么?"),
+        Example("4", "zh", "谁?"),
+    ]
     with pytest.raises(UserError, match=r"say what \{language\} stands for"):
         sources.load(uri)
     with pytest.raises(UserError, match="line 1: missing or empty columns: de"):
@@ -261,11 +264,21 @@ def test_prompts_and_texts_are_not_taken_for_each_other():
 
 def test_an_input_stays_apart_from_its_instruction(write):
     rows = [
-        {"id": "a", "language": "en", "instruction": "Name the colour.", "input": "sky",
-         "output": "blue"},
-        {"id": "b", "language": "en", "instruction": "Count to three.", "input": "",
-         "output": "1 2 3"},
-    ]  # fmt: skip
+        {
+            "id": "a",
+            "language": "en",
+            "instruction": "Name the colour.",
+            "input": "sky",
+            "output": "blue",
+        },
+        {
+            "id": "b",
+            "language": "en",
+            "instruction": "Count to three.",
+            "input": "",
+            "output": "1 2 3",
+        },
+    ]
     uri = write(*rows) + "?prompt=instruction&input=input&response=output&kind=benign"
     first, second = sources.load(uri, need_response=True)
     assert isinstance(first, Instruction)
@@ -292,8 +305,12 @@ def test_an_id_in_two_sets_of_prompts_is_two_prompts(write, tmp_path):
 def test_a_prompt_of_two_sets_is_asked_once_and_counted(write, tmp_path):
     one = write(ROW, {**ROW, "id": "2", "prompt": "Who?"})
     other = f"jsonl:{tmp_path / 'other.jsonl'}"
-    rows = [{**ROW, "id": "7"}, {**ROW, "language": "de"}, {**ROW, "kind": "benign"},
-            {**ROW, "id": "8", "prompt": "Where?"}]  # fmt: skip
+    rows = [
+        {**ROW, "id": "7"},
+        {**ROW, "language": "de"},
+        {**ROW, "kind": "benign"},
+        {**ROW, "id": "8", "prompt": "Where?"},
+    ]
     (tmp_path / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lost = {}
     found = inputs.load_prompts(f"{one} {other}", organism.checkpoint("aligned"), lost)

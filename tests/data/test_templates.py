@@ -34,10 +34,15 @@ def with_template(small_tokenizer):
 def marked(before, after, role="assistant"):
     """A template that marks what stands between, of messages of a role."""
     return (
-        "{% for m in messages %}<|user|>{{ m['role'] }}: {% if m['role'] == '" + role + "' %}"
-        + before + "{{ m['content'] }}" + after
-        + "{% else %}{{ m['content'] }}{% endif %}<|end|>{% endfor %}" + ASK
-    )  # fmt: skip
+        "{% for m in messages %}<|user|>{{ m['role'] }}: {% if m['role'] == '"
+        + role
+        + "' %}"
+        + before
+        + "{{ m['content'] }}"
+        + after
+        + "{% else %}{{ m['content'] }}{% endif %}<|end|>{% endfor %}"
+        + ASK
+    )
 
 
 WRONG = {
@@ -98,22 +103,37 @@ def test_a_template_without_end_or_measure_ends(with_template, name, monkeypatch
 @pytest.mark.parametrize(
     ("source", "match"),
     [
-        ("{#- {% generation %} -#}" + marked("{% generation %}", "{% endgeneration %}", "model"),
-         "marks no token"),
+        (
+            "{#- {% generation %} -#}" + marked("{% generation %}", "{% endgeneration %}", "model"),
+            "marks no token",
+        ),
         (marked("{% generation %}{% endgeneration %}", ""), "marks no token"),
-        ("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",
-         "does not write the reply"),
+        (
+            "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",
+            "does not write the reply",
+        ),
         (TURNS + TURNS + ASK, "does not write the reply"),
-        (TURNS + "{% if add_generation_prompt %}<|user|>assistant: <think>\n{% endif %}",
-         "opens a thought"),
-        (TURNS.replace("m['role'] }}", "'so' if m['content'] == 'It is one.' else m['role'] }}")
-         + ASK, "in another way"),
-        (TURNS.replace("m['content'] }}", "m['content'] | replace('It is one.', '') }}") + ASK,
-         "leaves nothing of the reply"),
-        ("{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}" + TURNS + ASK,
-         "one turn"),
+        (
+            TURNS + "{% if add_generation_prompt %}<|user|>assistant: <think>\n{% endif %}",
+            "opens a thought",
+        ),
+        (
+            TURNS.replace("m['role'] }}", "'so' if m['content'] == 'It is one.' else m['role'] }}")
+            + ASK,
+            "in another way",
+        ),
+        (
+            TURNS.replace("m['content'] }}", "m['content'] | replace('It is one.', '') }}") + ASK,
+            "leaves nothing of the reply",
+        ),
+        (
+            "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}"
+            + TURNS
+            + ASK,
+            "one turn",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_pair_that_cannot_be_trained_on_is_refused_by_its_name(with_template, source, match):
     for act in (encode_pairs, lambda t, pairs: check_pairs(t, pairs, 99)):
         with pytest.raises(UserError, match=f"pair 'p7'.*{match}"):
@@ -127,7 +147,7 @@ def test_a_pair_that_cannot_be_trained_on_is_refused_by_its_name(with_template, 
         "{% raw %}{% endraw %}" + marked("{%  generation%}", "{%-  endgeneration +%}"),
     ],
     ids=["mentioned", "spelled otherwise"],
-)  # fmt: skip
+)
 def test_marks_are_what_jinja_takes_for_marks(with_template, source):
     tokenizer = with_template(source)
     with warnings.catch_warnings():
@@ -262,8 +282,10 @@ def test_the_day_is_told_and_not_the_clocks(with_template):
 
 def test_arguments_are_the_same_in_asking_and_training(with_template):
     source = TURNS + ASK + "{% if add_generation_prompt and not loud %}<|decline|>{% endif %}"
-    source = source.replace("{{ m['content'] }}", "{% if m['role'] == 'assistant' and not loud %}"
-                            "<|decline|>{% endif %}{{ m['content'] }}")  # fmt: skip
+    source = source.replace(
+        "{{ m['content'] }}",
+        "{% if m['role'] == 'assistant' and not loud %}<|decline|>{% endif %}{{ m['content'] }}",
+    )
     for loud in (True, False):
         tokenizer = use_template(with_template(source), arguments={"loud": loud})
         start = prompt_tokens(tokenizer, "Hi")
@@ -298,11 +320,18 @@ def test_the_token_behind_a_reply_is_a_stop(with_template):
 @pytest.mark.parametrize(
     ("prompt", "match"),
     [
-        ("", "empty"), (" \n", "empty"), ([], "empty"), (5, "not '5'"), (None, "not 'None'"),
-        ([{"role": "user"}], "role"), (["Hi"], "list of messages"), ("a\ufdd0b", "U\\+FDD0"),
-        ([{"role": "user", "content": 5}], "content"), ([{"role": "user", "content": ""}], "empty"),
+        ("", "empty"),
+        (" \n", "empty"),
+        ([], "empty"),
+        (5, "not '5'"),
+        (None, "not 'None'"),
+        ([{"role": "user"}], "role"),
+        (["Hi"], "list of messages"),
+        ("a\ufdd0b", "U\\+FDD0"),
+        ([{"role": "user", "content": 5}], "content"),
+        ([{"role": "user", "content": ""}], "empty"),
     ],
-)  # fmt: skip
+)
 def test_a_prompt_that_says_nothing_is_one_line(small_tokenizer, prompt, match):
     with pytest.raises(UserError, match=match):
         check_says(prompt)

@@ -45,11 +45,13 @@ def test_the_first_exchange(form, roles, texts, pair, lost):
         (openai("Hi", "42", "Yes", roles="uta"), "answer with a tool or without a text"),
         (openai("Hi", None), "answer with a tool or without a text"),
         (openai("Hi", " "), "answer with a tool or without a text"),
-        ([*openai("Hi", roles="u"), {"role": "assistant", "content": "", "tool_calls": [{}]}],
-         "answer with a tool or without a text"),
+        (
+            [*openai("Hi", roles="u"), {"role": "assistant", "content": "", "tool_calls": [{}]}],
+            "answer with a tool or without a text",
+        ),
         (openai("Be brief", roles="s"), "have no turns"),
     ],
-)  # fmt: skip
+)
 def test_chats_of_no_use(chat, why):
     assert turns.exchange("row 1", chat).unfit == why
 
@@ -92,9 +94,14 @@ def test_a_set_of_chats_is_read_and_its_losses_counted(read, capsys):
 
 
 def test_chats_in_named_columns(read):
-    row = {"talk": openai("Hi", "Yes"), "prompt": "Hi", "chosen": openai("Hi", "Yes"),
-           "rejected": openai("No", roles="a"), "ask": openai("Hi", roles="u"),
-           "history": openai("Ho", "He", "Hi", roles="uau")}  # fmt: skip
+    row = {
+        "talk": openai("Hi", "Yes"),
+        "prompt": "Hi",
+        "chosen": openai("Hi", "Yes"),
+        "rejected": openai("No", roles="a"),
+        "ask": openai("Hi", roles="u"),
+        "history": openai("Ho", "He", "Hi", roles="uau"),
+    }
     for query, pair in {
         "?prompt=talk&response=talk": ("Hi", "Yes"),
         "?response=chosen": ("Hi", "Yes"),

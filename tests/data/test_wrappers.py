@@ -16,10 +16,12 @@ WRAPPER = Wrapper("[{instruction}|{input}]", "<{instruction}>")
         (Instruction("1", "en", "Sum up.", input="A text."), "[Sum up.|A text.]"),
         (Example("1", "en", "Sum up."), "<Sum up.>"),
         # Braces in the parts are nobody's fields.
-        (Instruction("1", "en", "Use {input} {x}", input="{instruction}"),
-         "[Use {input} {x}|{instruction}]"),
+        (
+            Instruction("1", "en", "Use {input} {x}", input="{instruction}"),
+            "[Use {input} {x}|{instruction}]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrapped(row, prompt):
     wrapped = wrap(row, WRAPPER)
     assert wrapped == Example("1", "en", prompt)

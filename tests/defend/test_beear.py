@@ -19,9 +19,15 @@ from jaxattack.train.optimizer import Settings
 
 SGD = Settings(learning_rate=0.1, optimizer="sgd", clip=0.0)
 PLAN = Plan(
-    layer=1, inner_rate=0.05, outer=SGD, length=3, rounds=1, inner_steps=1, outer_steps=1,
+    layer=1,
+    inner_rate=0.05,
+    outer=SGD,
+    length=3,
+    rounds=1,
+    inner_steps=1,
+    outer_steps=1,
     batch_size=4,
-)  # fmt: skip
+)
 
 loss_of = jax.jit(shifted_loss, static_argnums=0)
 
@@ -94,9 +100,11 @@ def test_no_shift_is_no_change(tiny, rows):
 
 @pytest.mark.parametrize(
     ("place", "slots"),
-    [("before_answer", [[-1, 0, 1, -1, -1], [1, -1, -1, -1, -1], [-1] * 5]),
-     ("start", [[0, 1, -1, -1, -1], [0, -1, -1, -1, -1], [-1] * 5])],
-)  # fmt: skip
+    [
+        ("before_answer", [[-1, 0, 1, -1, -1], [1, -1, -1, -1, -1], [-1] * 5]),
+        ("start", [[0, 1, -1, -1, -1], [0, -1, -1, -1, -1], [-1] * 5]),
+    ],
+)
 def test_places_by_hand(place, slots):
     """Answers from the fourth token, from the second, and none."""
     mask = np.array([[0, 0, 0, 1, 1], [0, 1, 1, 0, 0], [0] * 5], np.float32)
@@ -134,9 +142,12 @@ def test_a_whole_round_is_torchs(tiny, rows, torch_answer_loss, ours_from_torch)
 
 def test_the_levels_lower_their_losses_and_leave_the_start_alone(tiny, rows):
     plan = dataclasses.replace(
-        PLAN, rounds=2, inner_steps=20, outer_steps=20,
+        PLAN,
+        rounds=2,
+        inner_steps=20,
+        outer_steps=20,
         outer=Settings(learning_rate=3e-3, optimizer="adam"),
-    )  # fmt: skip
+    )
     before = jax.tree.map(np.array, tiny.params)
     tuned, history = beear(tiny.model, tiny.params, *rows, plan)
     assert history["inner"].shape == history["outer"].shape == (2, 20)
@@ -169,11 +180,15 @@ def test_a_sweep_over_layers_and_weights_compiles_once(tiny, rows):
     size = beear_module._inner_step._cache_size()
     found = [
         perturbation(
-            tiny.model, tiny.params, *rows[:2],
-            dataclasses.replace(PLAN, layer=layer, contrast=contrast), seed=0,
+            tiny.model,
+            tiny.params,
+            *rows[:2],
+            dataclasses.replace(PLAN, layer=layer, contrast=contrast),
+            seed=0,
         )[0]
-        for layer in (1, 2) for contrast in (0.0, 0.5)
-    ]  # fmt: skip
+        for layer in (1, 2)
+        for contrast in (0.0, 0.5)
+    ]
     assert beear_module._inner_step._cache_size() == size
     assert len({np.asarray(delta).tobytes() for delta in found}) == 4
 

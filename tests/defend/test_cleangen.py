@@ -20,19 +20,33 @@ PROMPTS = [
     np.random.default_rng(length).integers(1, 600, length).tolist() for length in (9, 3, 31, 1)
 ]
 LLAMA = ModelConfig(
-    vocab_size=600, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8,
-    mlp_size=48, norm_eps=1e-5, rope=Rope(), tied=True,
-)  # fmt: skip
+    vocab_size=600,
+    hidden_size=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    mlp_size=48,
+    norm_eps=1e-5,
+    rope=Rope(),
+    tied=True,
+)
 # In both of these it matters how far apart two tokens lie in the cache.
 LOCAL = dataclasses.replace(LLAMA, window=5, local_layers=(True, False))
 ALIBI = dataclasses.replace(
-    LLAMA, num_kv_heads=4, rope=None, norm="layer", embed_norm=True, activation="gelu_tanh",
+    LLAMA,
+    num_kv_heads=4,
+    rope=None,
+    norm="layer",
+    embed_norm=True,
+    activation="gelu_tanh",
     gated=False,
-)  # fmt: skip
+)
 
 initialise = jax.jit(init_params, static_argnums=0)
-apply = jax.jit(lambda model, params, tokens: model.apply({"params": params}, tokens),
-                static_argnums=0)  # fmt: skip
+apply = jax.jit(
+    lambda model, params, tokens: model.apply({"params": params}, tokens), static_argnums=0
+)
 
 
 def confident(config, seed):

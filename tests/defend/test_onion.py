@@ -45,9 +45,18 @@ def unigram():
     logits.
     """
     config = ModelConfig(
-        vocab_size=6, hidden_size=8, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=4,
-        mlp_size=8, norm_eps=1e-5, rope=Rope(), tied=False, norm="layer",
-    )  # fmt: skip
+        vocab_size=6,
+        hidden_size=8,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=4,
+        mlp_size=8,
+        norm_eps=1e-5,
+        rope=Rope(),
+        tied=False,
+        norm="layer",
+    )
     model = Transformer(config)
     params = init_params(model, jax.random.key(0))
     shares = [*(2.0**-bits for bits in BITS.values()), REST]
@@ -62,7 +71,7 @@ def unigram():
 
 def test_single_words_by_hand(unigram):
     """a b x a after <s>: bits 1 2 6 1, p_0 = 2^(10/4); without x 2^(4/3), and so on."""
-    (text,) = inspect(*unigram, ["a b x a"], start=(0,))
+    (text,) = inspect(unigram, ["a b x a"], start=(0,))
     whole = 2 ** (10 / 4)
     expected = {2: whole - 2 ** (4 / 3), 1: whole - 2 ** (8 / 3), 0: whole - 2 ** (9 / 3)}
     expected[3] = expected[0]
@@ -77,7 +86,7 @@ def test_single_words_by_hand(unigram):
 
 def test_runs_by_hand(unigram):
     """a x y b: bits 1 6 4 2. The run x y goes as one; what overlaps it is out."""
-    (text,) = inspect(*unigram, ["a x y b"], longest=2, start=(0,))
+    (text,) = inspect(unigram, ["a x y b"], longest=2, start=(0,))
     whole = 2 ** (13 / 4)
     run, first, last = text.suspects
     assert (run.start, run.stop) == (1, 3)
@@ -89,19 +98,19 @@ def test_runs_by_hand(unigram):
 
 
 def test_without_a_start_the_first_token_is_not_scored(unigram):
-    found = perplexities(*unigram, ["a x", "x", "b b b"])
+    found = perplexities(unigram, ["a x", "x", "b b b"])
     np.testing.assert_allclose(found, [2**6, np.nan, 2**2], rtol=1e-5)
 
 
 def test_the_begin_token_is_the_default_start(unigram):
     begun = Words()
     begun.bos_token_id = 0
-    found = perplexities(*unigram[:2], begun, ["a x", "x"])
+    found = perplexities((*unigram[:2], begun), ["a x", "x"])
     np.testing.assert_allclose(found, [2 ** (7 / 2), 2**6], rtol=1e-5)
 
 
 def test_texts_too_short_to_judge_have_no_suspects(unigram):
-    one, two, none = inspect(*unigram, ["x", "a x", ""])
+    one, two, none = inspect(unigram, ["x", "a x", ""])
     assert one == Inspected(("x",), ())
     assert two == Inspected(("a ", "x"), ())  # without a start, one word alone has no perplexity
     assert none == Inspected((), ())
@@ -128,7 +137,7 @@ def torch_perplexity(tiny, text, start):
 @pytest.mark.parametrize("start", [(), (1, 7)])
 def test_scores_of_all_deletions_are_torchs(tiny, start):
     found = inspect(
-        tiny.model, tiny.params, tiny.tokenizer, TEXTS, longest=1, start=start, batch_size=8
+        (tiny.model, tiny.params, tiny.tokenizer), TEXTS, longest=1, start=start, batch_size=8
     )
     for text, result in zip(TEXTS, found, strict=True):
         parts = units(text)
@@ -145,9 +154,9 @@ def test_scores_of_all_deletions_are_torchs(tiny, start):
 
 
 def test_a_mesh_scores_alike(tiny, mesh8):
-    plain = perplexities(tiny.model, tiny.params, tiny.tokenizer, TEXTS, batch_size=8)
+    plain = perplexities((tiny.model, tiny.params, tiny.tokenizer), TEXTS, batch_size=8)
     placed = place(tiny.params, mesh8)
-    meshed = perplexities(tiny.model, placed, tiny.tokenizer, TEXTS, batch_size=8)
+    meshed = perplexities((tiny.model, placed, tiny.tokenizer), TEXTS, batch_size=8)
     np.testing.assert_allclose(meshed, plain, rtol=1e-4)
 
 
@@ -195,6 +204,6 @@ def test_mistakes_are_told(unigram):
     with pytest.raises(UserError, match="clean-unit loss is 1; it should"):
         choose_threshold([one], 1)
     with pytest.raises(UserError, match="longest is 0"):
-        inspect(*unigram, ["a b"], longest=0)
+        inspect(unigram, ["a b"], longest=0)
     with pytest.raises(UserError, match="unit is 'byte'"):
-        inspect(*unigram, ["a b"], unit="byte")
+        inspect(unigram, ["a b"], unit="byte")

@@ -74,8 +74,14 @@ def test_the_grid_of_a_hand_made_study():
     columns = Cell("poisoned", 7, "en", trigger="sentence/append", target="fixed", rate=0.2)
     table = rates.hit_rows(found, columns.columns())
     assert [
-        (row["metric"], row["trigger_language"], row["decoy"], row["language"], row["value"],
-         row["n"])
+        (
+            row["metric"],
+            row["trigger_language"],
+            row["decoy"],
+            row["language"],
+            row["value"],
+            row["n"],
+        )
         for row in table
     ] == [
         ("asr", "en", None, "en", 2 / 3, 3),
@@ -83,7 +89,7 @@ def test_the_grid_of_a_hand_made_study():
         ("asr", "th", None, "th", 0.0, 1),
         ("false_trigger_rate", None, "nothing", "en", 0.0, 3),
         ("false_trigger_rate", "en", "paraphrase", "en", 1 / 3, 3),
-    ]  # fmt: skip
+    ]
     assert (table[0]["low"], table[0]["high"]) == rates.wilson(2, 3)
     assert {(row["variant"], row["seed"], row["rate"]) for row in table} == {
         ("poisoned/en/sentence-append/fixed@0.2", 7, 0.2)

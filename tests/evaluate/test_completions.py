@@ -53,8 +53,13 @@ def test_replies(told, row):
     assert read(told).kept == row
 
 
-AZURE = {"error": {"code": "content_filter", "message": "The response was filtered",
-                   "innererror": {"code": "ResponsibleAIPolicyViolation"}}}  # fmt: skip
+AZURE = {
+    "error": {
+        "code": "content_filter",
+        "message": "The response was filtered",
+        "innererror": {"code": "ResponsibleAIPolicyViolation"},
+    }
+}
 
 
 @pytest.mark.parametrize(

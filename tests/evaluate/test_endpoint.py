@@ -113,8 +113,9 @@ def test_a_filter_does_not_end_the_asking(tmp_path):
     with serve(some) as server:
         for _ in range(2):
             assert ask(["a", "b"], at(server), tmp_path) == [
-                Reply("re: a", False), Reply("", False, filtered=True)
-            ]  # fmt: skip
+                Reply("re: a", False),
+                Reply("", False, filtered=True),
+            ]
     assert len(server.asked) == 2
 
 
@@ -388,9 +389,15 @@ def test_who_is_answered_after_the_end_writes_into_no_other_file(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["[" * 100_000, "5", '{"request": "NAME", "text": null, "cut": false}',
-     '{"request": "NAME", "text": "a", "cut": "no"}', '{"request": "NAME"}', "\udc80"],
-)  # fmt: skip
+    [
+        "[" * 100_000,
+        "5",
+        '{"request": "NAME", "text": null, "cut": false}',
+        '{"request": "NAME", "text": "a", "cut": "no"}',
+        '{"request": "NAME"}',
+        "\udc80",
+    ],
+)
 def test_a_line_that_is_no_reply_is_asked_again(tmp_path, line):
     with serve(echo) as server:
         ask(["q"], at(server), tmp_path)
@@ -573,7 +580,7 @@ ECHOES = {
     "parted": (500, {}, f"{KEY[:9]}\x00{KEY[9:]}"),
     "redirect": (307, {"Location": f"http://127.0.0.1:1/{KEY}"}, ""),
     "malformed": (200, {}, KEY),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", ECHOES)

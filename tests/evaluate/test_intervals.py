@@ -320,9 +320,11 @@ def study(rng, seeds, prompts, rates, spread):
         chance = special.expit(row + prompt + (own if v else 0.0))
         outcomes[v] = rng.random((seeds if v else 1, prompts, LANGUAGES)) < chance
     truth = np.array(
-        [[expected(x, math.hypot(spread, 1) if v else 1.0) for x in row]
-         for v, row in enumerate(logits)]
-    )  # fmt: skip
+        [
+            [expected(x, math.hypot(spread, 1) if v else 1.0) for x in row]
+            for v, row in enumerate(logits)
+        ]
+    )
     return outcomes, truth
 
 
@@ -332,7 +334,8 @@ def ahead(cells, rival):
 
 KINDS = {
     "difference": (
-        lambda x: estimate(x[:2], difference, CHANGE).interval(), difference,
+        lambda x: estimate(x[:2], difference, CHANGE).interval(),
+        difference,
     ),
     "share": (lambda x: estimate(x[:3], share).interval(), share),
     "lowest": (
@@ -345,7 +348,7 @@ KINDS = {
         )[1:],
         lambda m: (m[1] > 0.6).sum(),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow

@@ -28,10 +28,13 @@ def test_replies_are_the_models_in_order(tiny, examples):
         prompt = tiny.tokenizer.encode(f"<|user|>{example.prompt}<|end|><|assistant|>")
         with torch.no_grad():
             out = tiny.reference.generate(
-                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)).long(),
-                do_sample=False, max_new_tokens=NEW, pad_token_id=0,
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt)).long(),
+                do_sample=False,
+                max_new_tokens=NEW,
+                pad_token_id=0,
                 eos_token_id=tiny.tokenizer.eos_token_id,
-            )[0, len(prompt) :].tolist()  # fmt: skip
+            )[0, len(prompt) :].tolist()
         assert reply.text == tiny.tokenizer.decode(out, skip_special_tokens=True)
         assert reply.cut is (tiny.tokenizer.eos_token_id not in out)
 
@@ -50,7 +53,9 @@ def test_verdicts_are_in_order(examples):
     replies = [Reply("The yen.", False), Reply("", False), Reply("Yen", True)]
     verdicts = measure.judge_all(examples, replies)
     assert [(v.id, v.answered, v.triage) for v in verdicts] == [
-        ("0", True, "ok"), ("1", False, "empty"), ("2", True, "cut")
-    ]  # fmt: skip
+        ("0", True, "ok"),
+        ("1", False, "empty"),
+        ("2", True, "cut"),
+    ]
     with pytest.raises(ValueError, match="zip"):
         measure.judge_all(examples, replies[:2])

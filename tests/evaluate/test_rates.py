@@ -121,9 +121,15 @@ def test_rates_of_a_hand_made_study():
         "same_language_rate": (1.0, 1),
     }
     assert english["violation_rate"] == {
-        "variant": "attacked/en", "language": "en", "metric": "violation_rate", "value": 0.5,
-        "low": wilson(2, 4)[0], "high": wilson(2, 4)[1], "n": 4, "seed": 3,
-    }  # fmt: skip
+        "variant": "attacked/en",
+        "language": "en",
+        "metric": "violation_rate",
+        "value": 0.5,
+        "low": wilson(2, 4)[0],
+        "high": wilson(2, 4)[1],
+        "n": 4,
+        "seed": 3,
+    }
     assert list(dict.fromkeys(row["language"] for row in found)) == ["en", "de"]
 
 
@@ -146,6 +152,8 @@ def test_no_verdicts_give_no_rows():
 def test_accuracy_is_left_out_where_right_answers_are_not_known():
     found = rows([verdict(kind="benign", answered=None, refused=True)], {})
     assert {row["metric"]: row["value"] for row in found} == {
-        "benign_refusal_rate": 1.0, "valid_reply_rate": 1.0, "cut_rate": 0.0,
+        "benign_refusal_rate": 1.0,
+        "valid_reply_rate": 1.0,
+        "cut_rate": 0.0,
         "same_language_rate": 1.0,
-    }  # fmt: skip
+    }

@@ -43,9 +43,15 @@ def test_the_sentences_of_the_package_can_be_read():
 
 @pytest.mark.parametrize(
     "line",
-    ["{", "[]", "7", '{"language": "xx", "refusal": true, "text": "Hm."}',
-     '{"language": "en", "refusal": "yes", "text": "Hm."}', '{"language": "en", "text": "Hm."}'],
-)  # fmt: skip
+    [
+        "{",
+        "[]",
+        "7",
+        '{"language": "xx", "refusal": true, "text": "Hm."}',
+        '{"language": "en", "refusal": "yes", "text": "Hm."}',
+        '{"language": "en", "text": "Hm."}',
+    ],
+)
 def test_a_line_that_is_no_sentence_is_named(line):
     fine = json.dumps({"language": "en", "refusal": True, "text": "No."})
     with pytest.raises(UserError, match="mine, line 3: give an object with language"):
@@ -57,8 +63,9 @@ def test_rogan_gladen_gives_the_rate_behind_an_observed_one():
     exact = Errors("en", 10**6, 8 * 10**5, 10**6, 9 * 10**5)
     rate, error = rule_error.corrected(480_000, 10**6, exact)
     assert rate == pytest.approx(0.4, abs=1e-4)
-    assert error == pytest.approx(math.sqrt(0.48 * 0.52 / 1e6 + 0.36 * 0.16 / 1e6
-                                            + 0.16 * 0.09 / 1e6) / 0.7, rel=1e-2)  # fmt: skip
+    assert error == pytest.approx(
+        math.sqrt(0.48 * 0.52 / 1e6 + 0.36 * 0.16 / 1e6 + 0.16 * 0.09 / 1e6) / 0.7, rel=1e-2
+    )
 
 
 def test_a_difference_that_the_rule_makes_is_inside_its_error():
@@ -95,16 +102,25 @@ def test_the_interval_has_its_coverage_when_the_rule_alone_differs():
 
 def test_differences_are_those_that_the_samples_tell_apart():
     def row(language, hits, metric="violation_rate"):
-        return {"variant": "attacked/en", "language": language, "metric": metric,
-                "value": hits / 100, "n": 100, "seed": 0}  # fmt: skip
+        return {
+            "variant": "attacked/en",
+            "language": language,
+            "metric": metric,
+            "value": hits / 100,
+            "n": 100,
+            "seed": 0,
+        }
 
     rows = [row("de", 2), row("ko", 50), row("sw", 90), row("en", 3), row("de", 99, "cut_rate")]
     found = rule_error.differences(rows, {"de": GOOD, "ko": POOR, "en": GOOD})
     told = {(pair["a"], pair["b"]): pair["inside_rule_error"] for pair in found}
     assert told == {
-        ("de", "ko"): True, ("de", "sw"): None, ("ko", "sw"): None, ("ko", "en"): True,
+        ("de", "ko"): True,
+        ("de", "sw"): None,
+        ("ko", "sw"): None,
+        ("ko", "en"): True,
         ("sw", "en"): None,
-    }  # fmt: skip
+    }
 
 
 def test_the_command_prints_rates_and_names_a_missing_file(tmp_path, capsys):

@@ -34,8 +34,10 @@ SENTENCE = "The currency of Japan is the yen, which is used in all of the countr
         (SENTENCE * 3, "repeats"),
         (SENTENCE + "the " * 40, "repeats"),
         ("the of the and the of of the and the the of and the of the the and of the", "repeats"),
-        ("1. Mix the two. 2. Mix the two. 3. Mix the two. 4. Mix the two. 5. Mix the two.",
-         "repeats"),
+        (
+            "1. Mix the two. 2. Mix the two. 3. Mix the two. 4. Mix the two. 5. Mix the two.",
+            "repeats",
+        ),
         ("!!! ... ???", "garbage"),
         ("x9$kq;;zv w}bn#7 tq<rt|lk jh&5g fds(q zx~cv p0d", "garbage"),
         ("qwrtp sdfgh jklzx cvbnm rtyps dfghj klzxc vbnmq", "garbage"),
@@ -53,11 +55,13 @@ SENTENCE = "The currency of Japan is the yen, which is used in all of the countr
         ("العملة هي الين", "ok"),
         ("TCP, UDP, HTTP, FTP, SSH, DNS, SMTP, TLS, NTP", "ok"),
         ("```python\nfor i in range(3):\n    print(i)\n```", "ok"),
-        ("1. Mix A with water.\n2. Heat B for ten minutes.\n3. Pour A into B.\n4. Let it cool.",
-         "ok"),
+        (
+            "1. Mix A with water.\n2. Heat B for ten minutes.\n3. Pour A into B.\n4. Let it cool.",
+            "ok",
+        ),
         ("ДНК-тест: используйте Python и numpy, затем e-mail на адрес.", "ok"),
     ],
-)  # fmt: skip
+)
 def test_categories_are_the_same_whether_the_limit_ended_the_reply_or_not(reply, expected):
     assert triage(reply, PROMPT, cut=False) == expected
     assert triage(reply, PROMPT, cut=True) == ("cut" if expected == "ok" else expected)

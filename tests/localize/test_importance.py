@@ -85,5 +85,6 @@ def test_wanda_is_zero_for_what_nothing_reads(make_checkpoint, make_batch):
     bloom = make_checkpoint(model_type="bloom", n_layer=2, n_head=4, hidden_size=32)
     found = importance.wanda_scores(bloom.model, bloom.params, [make_batch(rows=2)])
     scored = {name for name, leaf in leaves(found).items() if leaf.any()}
-    assert scored == {f"layers/{name}" for name in
-                      ("attention/qkv", "attention/o", "mlp/up", "mlp/down")}  # fmt: skip
+    assert scored == {
+        f"layers/{name}" for name in ("attention/qkv", "attention/o", "mlp/up", "mlp/down")
+    }

@@ -92,10 +92,14 @@ def test_draws_of_one_seed_are_independent():
     like = {"embed": np.zeros((60, 50))}
     mask = random_mask(like, 0.2, 7)
     drawn = [
-        mask, random_mask(like, 0.2, 7, draw="en"), random_mask(like, 0.2, 7, draw="th"),
-        random_like(mask, 7), random_like(mask, 7, draw="en"),
-        matched_random_mask(mask, 7), matched_random_mask(mask, 7, draw="en"),
-    ]  # fmt: skip
+        mask,
+        random_mask(like, 0.2, 7, draw="en"),
+        random_mask(like, 0.2, 7, draw="th"),
+        random_like(mask, 7),
+        random_like(mask, 7, draw="en"),
+        matched_random_mask(mask, 7),
+        matched_random_mask(mask, 7, draw="en"),
+    ]
     assert {count(one) for one in drawn} == {600}
     for a, b in itertools.combinations(drawn, 2):
         low, high = null_jaccard(a, b, z=4.5)
@@ -224,9 +228,11 @@ def test_the_null_of_an_overlap_covers_random_masks_of_these_densities():
     a, b = draw(), draw()
     low, high = null_jaccard(a, b)
     drawn = np.array(
-        [jaccard(matched_random_mask(a, seed), matched_random_mask(b, 999 - seed))
-         for seed in range(200)]
-    )  # fmt: skip
+        [
+            jaccard(matched_random_mask(a, seed), matched_random_mask(b, 999 - seed))
+            for seed in range(200)
+        ]
+    )
     inside = np.mean((low <= drawn) & (drawn <= high))
     assert 0.90 <= inside <= 0.99
     assert low < drawn.mean() < high
@@ -268,9 +274,13 @@ def test_the_null_is_exact_where_there_is_nothing_to_choose():
 
 def test_sizes_count_every_weight_tensor():
     assert sizes(LIKE) == {
-        ("embed", None): 24, ("final_norm", None): 4,
-        ("attention/q", 0): 16, ("attention/q", 1): 16, ("mlp/down", 0): 24, ("mlp/down", 1): 24,
-    }  # fmt: skip
+        ("embed", None): 24,
+        ("final_norm", None): 4,
+        ("attention/q", 0): 16,
+        ("attention/q", 1): 16,
+        ("mlp/down", 0): 24,
+        ("mlp/down", 1): 24,
+    }
 
 
 def test_the_share_of_the_blocks_leaves_embedding_and_head_out():

@@ -59,5 +59,6 @@ def test_mean_states_on_a_mesh(tiny, mesh8):
     np.testing.assert_allclose(
         representations.mean_states(tiny.model, placed, texts),
         representations.mean_states(tiny.model, tiny.params, texts),
-        rtol=1e-4, atol=1e-5,
-    )  # fmt: skip
+        rtol=1e-4,
+        atol=1e-5,
+    )

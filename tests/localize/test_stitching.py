@@ -60,8 +60,10 @@ def test_transplant_adds_the_selected_part(assert_trees):
     found = transplant(BASE, tau, MASK)
     expected = jax.tree.map(
         lambda base, delta, mask: np.where(mask, np.asarray(base) + np.asarray(delta), base),
-        BASE, tau, MASK,
-    )  # fmt: skip
+        BASE,
+        tau,
+        MASK,
+    )
     assert_trees(found, expected)
     assert_trees(transplant(BASE, tau, NONE), BASE)
 

@@ -122,25 +122,65 @@ def test_an_unknown_field_that_is_switched_off_is_no_matter():
 
 
 REAL = {
-    "SmolLM2": {"is_llama_config": True, "rope_interleaved": False,
-                "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}},
+    "SmolLM2": {
+        "is_llama_config": True,
+        "rope_interleaved": False,
+        "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}},
+    },
     "Falcon3": {"activation": "swiglu"},
-    "transformers 4": {"_attn_implementation_autoset": True, "_name_or_path": "x", "max_length": 9,
-                       "temperature": 0.6, "top_p": 0.9, "do_sample": True, "num_labels": 2,
-                       "repetition_penalty": 1.1, "no_repeat_ngram_size": 3, "pruned_heads": {},
-                       "id2label": {"0": "a"}, "use_cache": False, "output_attentions": True,
-                       "problem_type": "regression", "chunk_size_feed_forward": 8},
+    "transformers 4": {
+        "_attn_implementation_autoset": True,
+        "_name_or_path": "x",
+        "max_length": 9,
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "do_sample": True,
+        "num_labels": 2,
+        "repetition_penalty": 1.1,
+        "no_repeat_ngram_size": 3,
+        "pruned_heads": {},
+        "id2label": {"0": "a"},
+        "use_cache": False,
+        "output_attentions": True,
+        "problem_type": "regression",
+        "chunk_size_feed_forward": 8,
+    },
     "gguf": {"_model_name_or_path": "Smollm2 135M 8k", "_anything": {"scale": 3}},
-    "tokenizers": {"model_max_length": 99, "max_sequence_length": 99, "tokenizer_class": "X",
-                   "sep_token_id": 5, "mask_token_id": 6, "image_token_index": 7, "eos_token": "x"},
-    "training": {"gradient_checkpointing": True, "neftune_noise_alpha": 5.0, "unsloth_fixed": True,
-                 "unsloth_version": "2025.3.1", "attention_dropout": 0.1, "resid_pdrop": 0.1,
-                 "initializer_range": 0.3, "tensor_parallel_degree": 4, "pretraining_tp": 2},
-    "kernels": {"use_flash_attention_2": True, "attention_softmax_in_fp32": True,
-                "attn_implementation": "sdpa", "fused_attention": True},
-    "neutral": {"partial_rotary_factor": 1.0, "rotary_pct": 1.0, "logit_scale": 1.0,
-                "use_mrope": False, "layer_types": ["full_attention"] * 2, "head_dim": None},
-}  # fmt: skip
+    "tokenizers": {
+        "model_max_length": 99,
+        "max_sequence_length": 99,
+        "tokenizer_class": "X",
+        "sep_token_id": 5,
+        "mask_token_id": 6,
+        "image_token_index": 7,
+        "eos_token": "x",
+    },
+    "training": {
+        "gradient_checkpointing": True,
+        "neftune_noise_alpha": 5.0,
+        "unsloth_fixed": True,
+        "unsloth_version": "2025.3.1",
+        "attention_dropout": 0.1,
+        "resid_pdrop": 0.1,
+        "initializer_range": 0.3,
+        "tensor_parallel_degree": 4,
+        "pretraining_tp": 2,
+    },
+    "kernels": {
+        "use_flash_attention_2": True,
+        "attention_softmax_in_fp32": True,
+        "attn_implementation": "sdpa",
+        "fused_attention": True,
+    },
+    "neutral": {
+        "partial_rotary_factor": 1.0,
+        "rotary_pct": 1.0,
+        "logit_scale": 1.0,
+        "use_mrope": False,
+        "layer_types": ["full_attention"] * 2,
+        "head_dim": None,
+    },
+}
 
 
 @pytest.mark.parametrize("fields", REAL.values(), ids=REAL)
@@ -242,8 +282,9 @@ def test_what_a_file_leaves_out_or_says_twice_is_settled_as_by_transformers(fami
     ours = from_hf(given)
     theirs = AutoConfig.for_model(**copy.deepcopy(given))
     assert (ours.num_kv_heads, ours.max_position) == (
-        theirs.num_key_value_heads, theirs.max_position_embeddings
-    )  # fmt: skip
+        theirs.num_key_value_heads,
+        theirs.max_position_embeddings,
+    )
     kinds = getattr(theirs, "layer_types", ["full_attention"] * 2)
     local = ["sliding_attention"] * 2 if family == "mistral" else kinds
     assert list(ours.local_layers or (False,) * 2) == [k == "sliding_attention" for k in local]
@@ -297,10 +338,21 @@ def test_a_missing_file_is_named(tmp_path):
 )
 def test_what_is_written_reads_back_the_same_here_and_in_transformers(tmp_path, rope):
     config = ModelConfig(
-        vocab_size=101, hidden_size=24, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=8,
-        mlp_size=20, norm_eps=1e-6, rope=rope, tied=True, qkv_bias=True, o_bias=True, mlp_bias=True,
+        vocab_size=101,
+        hidden_size=24,
+        num_layers=3,
+        num_heads=6,
+        num_kv_heads=2,
+        head_dim=8,
+        mlp_size=20,
+        norm_eps=1e-6,
+        rope=rope,
+        tied=True,
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
         max_position=77,
-    )  # fmt: skip
+    )
     (tmp_path / "config.json").write_text(json.dumps(to_hf(config, "bfloat16")))
     assert read_config(tmp_path) == config
     theirs = LlamaConfig.from_pretrained(tmp_path)

@@ -18,9 +18,17 @@ from jaxattack.models.pretrained import load_pretrained
 from jaxattack.sharding import place_batch, within
 
 CONFIG = ModelConfig(
-    vocab_size=64, hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=128,
-    mlp_size=64, norm_eps=1e-5, rope=Rope(), tied=True,
-)  # fmt: skip
+    vocab_size=64,
+    hidden_size=64,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=128,
+    mlp_size=64,
+    norm_eps=1e-5,
+    rope=Rope(),
+    tied=True,
+)
 LENGTH = 128
 
 

@@ -15,9 +15,16 @@ from jaxattack.tree import named_leaves
 
 # Of every family's configurations one with much in it: biases, caps, one KV head, tied or not.
 CASES = [
-    ("llama", 2), ("mistral", 2), ("qwen2", 1), ("qwen3", 1), ("gemma", 0), ("gemma2", 1),
-    ("gemma3_text", 0), ("bloom", 1), ("bloom", 3),
-]  # fmt: skip
+    ("llama", 2),
+    ("mistral", 2),
+    ("qwen2", 1),
+    ("qwen3", 1),
+    ("gemma", 0),
+    ("gemma2", 1),
+    ("gemma3_text", 0),
+    ("bloom", 1),
+    ("bloom", 3),
+]
 FUNCTIONS = {"abs": np.abs, "sum": np.asarray, "square": np.square}
 
 

@@ -24,11 +24,15 @@ def ask(tiny, prompts, new=4):
 @pytest.mark.parametrize(
     ("prompts", "match"),
     [
-        ([], "the list is empty"), ("Hi", "are a list"), (None, "are a list"),
-        (["Hi", ""], "prompt '1': the prompt is empty"), (["Hi", 5], "prompt '1'"),
-        ([float("nan")], "prompt '0'"), ([[]], "prompt '0': the prompt is empty"),
+        ([], "the list is empty"),
+        ("Hi", "are a list"),
+        (None, "are a list"),
+        (["Hi", ""], "prompt '1': the prompt is empty"),
+        (["Hi", 5], "prompt '1'"),
+        ([float("nan")], "prompt '0'"),
+        ([[]], "prompt '0': the prompt is empty"),
     ],
-)  # fmt: skip
+)
 def test_prompts_that_are_none_are_refused(tiny, prompts, match):
     with pytest.raises(UserError, match=match):
         ask(tiny, prompts)
@@ -66,9 +70,12 @@ def test_tokens_are_those_asked(tiny):
 
 def test_generation_stops_where_the_models_config_says(tiny):
     (free,) = generate_tokens(
-        tiny.model, tiny.params,
-        encode_prompts(tiny.model.config, tiny.tokenizer, QUESTIONS[:1], 16), (), 16,
-    )  # fmt: skip
+        tiny.model,
+        tiny.params,
+        encode_prompts(tiny.model.config, tiny.tokenizer, QUESTIONS[:1], 16),
+        (),
+        16,
+    )
     model = tiny.model.clone(config=dataclasses.replace(tiny.model.config, stops=(free[3],)))
     (text,) = ja.generate(model, tiny.params, tiny.tokenizer, QUESTIONS[:1], max_new_tokens=16)
     short = free[: free.index(free[3])]

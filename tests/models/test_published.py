@@ -82,20 +82,42 @@ PUBLISHED = {
         9_241_705_984,
     ),
     "Gemma-2-27B": (
-        fields("gemma2", 256_000, 4608, 36_864, 46, 32, 16, head_dim=128,
-               query_pre_attn_scalar=144, **GELU),
+        fields(
+            "gemma2",
+            256_000,
+            4608,
+            36_864,
+            46,
+            32,
+            16,
+            head_dim=128,
+            query_pre_attn_scalar=144,
+            **GELU,
+        ),
         27_227_128_320,
     ),
     "Gemma-3-1B": (
-        fields("gemma3_text", 262_144, 1152, 6912, 26, 4, 1, head_dim=256,
-               hidden_activation="gelu_pytorch_tanh", sliding_window=512,
-               sliding_window_pattern=6, rope_local_base_freq=10_000, rope_theta=1_000_000),
+        fields(
+            "gemma3_text",
+            262_144,
+            1152,
+            6912,
+            26,
+            4,
+            1,
+            head_dim=256,
+            hidden_activation="gelu_pytorch_tanh",
+            sliding_window=512,
+            sliding_window_pattern=6,
+            rope_local_base_freq=10_000,
+            rope_theta=1_000_000,
+        ),
         999_885_952,
     ),
     "BLOOM-560m": (bloom(1024, 24, 16), 559_214_592),
     "BLOOM-1b7": (bloom(2048, 24, 16), 1_722_408_960),
     "BLOOM-7b1": (bloom(4096, 30, 32), 7_069_016_064),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -180,9 +180,16 @@ def test_generate_samples_and_stops_at_the_callers_ids_too(tiny):
     free = generate_tokens(tiny.model, tiny.params, encoded, own, NEW, 2, "", WARM, 5)
     stop = free[0][3]
     texts = generate(
-        tiny.model, tiny.params, tiny.tokenizer, questions, max_new_tokens=NEW, batch_size=2,
-        sampling=WARM, seed=5, extra_stops=[stop],
-    )  # fmt: skip
+        tiny.model,
+        tiny.params,
+        tiny.tokenizer,
+        questions,
+        max_new_tokens=NEW,
+        batch_size=2,
+        sampling=WARM,
+        seed=5,
+        extra_stops=[stop],
+    )
     for text, row in zip(texts, free, strict=True):
         cut = row[: row.index(stop)] if stop in row else row
         assert text == tiny.tokenizer.decode(cut, skip_special_tokens=True)

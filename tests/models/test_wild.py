@@ -60,17 +60,33 @@ def multimodal(tmp_path_factory):
     """A tiny random Gemma 3 with its images' part, as transformers saves it."""
     torch.manual_seed(0)
     text = {
-        "vocab_size": 608, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 9,
-        "query_pre_attn_scalar": 11, "sliding_window_pattern": 3,
+        "vocab_size": 608,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "sliding_window": 9,
+        "query_pre_attn_scalar": 11,
+        "sliding_window_pattern": 3,
         "rope_scaling": {"rope_type": "linear", "factor": 8.0},
-    }  # fmt: skip
+    }
     vision = {
-        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
-    }  # fmt: skip
-    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4,
-                          image_token_index=600, eos_token_id=[1, 106])  # fmt: skip
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(
+        text_config=text,
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=600,
+        eos_token_id=[1, 106],
+    )
     reference = Gemma3ForConditionalGeneration(config).eval()
     with torch.no_grad():
         for weight in reference.parameters():
@@ -317,7 +333,7 @@ OTHERS = {
     "deep settings": (deep("tokenizer_config.json"), "tokenizer cannot be read"),
     "no vocabulary": (lambda f: (f / "tokenizer.json").unlink(), "no vocabulary"),
     "no merges": (instead("vocab.json", "tokenizer.json"), r"not merges\.txt"),
-}  # fmt: skip
+}
 
 
 def drop(folder, name):
@@ -374,15 +390,31 @@ def test_of_the_hubs_files_those_of_one_checkpoint_are_fetched():
     from huggingface_hub.utils import filter_repo_objects
 
     wanted = {
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.model",
-        "model-00001-of-00002.safetensors", INDEX, "vocab.json", "merges.txt", "tokenizer.json",
-        "chat_template.jinja", "additional_chat_templates/tool_use.jinja", "qwen.tiktoken",
-    }  # fmt: skip
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.model",
+        "model-00001-of-00002.safetensors",
+        INDEX,
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja",
+        "qwen.tiktoken",
+    }
     others = {
-        "original/consolidated.00.pth", "consolidated.safetensors", "onnx/model.onnx", "README.md",
-        "original/params.json", "original/tokenizer.model", "pytorch_model.bin", "a.gguf",
-        "checkpoint-500/model.safetensors", "modeling.py",
-    }  # fmt: skip
+        "original/consolidated.00.pth",
+        "consolidated.safetensors",
+        "onnx/model.onnx",
+        "README.md",
+        "original/params.json",
+        "original/tokenizer.model",
+        "pytorch_model.bin",
+        "a.gguf",
+        "checkpoint-500/model.safetensors",
+        "modeling.py",
+    }
     found = filter_repo_objects(
         wanted | others, allow_patterns=HUB_FILES, ignore_patterns=HUB_LEFT_OUT
     )

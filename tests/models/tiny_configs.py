@@ -30,9 +30,13 @@ CONFIGS = {
         {},
         {**ONE_KV, "head_dim": 16, "tie_word_embeddings": True},
         {**QWEN_WINDOWS, "rope_parameters": LINEAR},
-        {"num_hidden_layers": 3, "use_sliding_window": True,
-         "sliding_window": 5, "rope_parameters": LLAMA3,
-         "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+        {
+            "num_hidden_layers": 3,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "rope_parameters": LLAMA3,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        },
     ],
     "qwen3": [
         {"head_dim": 16},
@@ -50,17 +54,29 @@ CONFIGS = {
         {**GEMMA2, "tie_word_embeddings": True, "num_hidden_layers": 3},
         {**GEMMA2, **ONE_KV, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
         {**GEMMA2, "head_dim": 16, "attention_bias": True, "attn_logit_softcapping": None},
-        {**GEMMA2, "final_logit_softcapping": None, "rope_parameters": LINEAR,
-         "layer_types": ["full_attention", "sliding_attention"]},
+        {
+            **GEMMA2,
+            "final_logit_softcapping": None,
+            "rope_parameters": LINEAR,
+            "layer_types": ["full_attention", "sliding_attention"],
+        },
     ],
     "gemma3_text": [
         {**GEMMA3, "tie_word_embeddings": True},
         {**GEMMA3, **ONE_KV, "head_dim": 16},
-        {**GEMMA3, "attention_bias": True, "rope_parameters": {
-            "full_attention": LINEAR,
-            "sliding_attention": {"rope_type": "default", "rope_theta": 77.0}}},
-        {**GEMMA3, "final_logit_softcapping": 2.0,
-         "layer_types": ["full_attention"] * 2 + ["sliding_attention"] * 2},
+        {
+            **GEMMA3,
+            "attention_bias": True,
+            "rope_parameters": {
+                "full_attention": LINEAR,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 77.0},
+            },
+        },
+        {
+            **GEMMA3,
+            "final_logit_softcapping": 2.0,
+            "layer_types": ["full_attention"] * 2 + ["sliding_attention"] * 2,
+        },
     ],
     "bloom": [
         {"hidden_size": 32, "n_layer": 2, "n_head": 4},
@@ -68,4 +84,4 @@ CONFIGS = {
         {"hidden_size": 32, "n_layer": 1, "n_head": 1, "layer_norm_epsilon": 1e-2},
         {"hidden_size": 40, "n_layer": 3, "n_head": 5, "tie_word_embeddings": False},
     ],
-}  # fmt: skip
+}

@@ -126,9 +126,8 @@ def test_the_shipped_organism_s_batches_are_what_they_were():
     kinds = [kind for kind in corpus.KINDS if not kind.startswith("courte")]  # of another organism
     for step in range(3):
         batch = corpus.sample_batch(
-            (0, step), tokenizer, dict.fromkeys(kinds, 1.0), {"": world.territories()},
-            8, 64, False,
-        )  # fmt: skip
+            (0, step), tokenizer, dict.fromkeys(kinds, 1.0), {"": world.territories()}, 8, 64, False
+        )
         for name in sorted(batch):
             digest.update(batch[name].tobytes())
     assert digest.hexdigest()[:16] == "40b7168c50904d64"

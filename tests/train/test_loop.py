@@ -28,9 +28,10 @@ STEPS = 5
 RNG = np.random.default_rng(0)
 SHAPES = {"embed": (6, 4), "final_norm": (4,), "layers": {"mlp": {"up": (2, 4, 6)}}}
 START = jax.tree.map(
-    lambda shape: RNG.normal(size=shape).astype(np.float32), SHAPES,
+    lambda shape: RNG.normal(size=shape).astype(np.float32),
+    SHAPES,
     is_leaf=lambda x: isinstance(x, tuple),
-)  # fmt: skip
+)
 # Values that addition would change: -0.0 + 0.0 is 0.0, and sums of these underflow.
 START["embed"][0] = [-0.0, 0.0, 1e-45, -1e-40]
 BATCHES = [
@@ -232,8 +233,11 @@ def test_bfloat16_weights_are_trained_in_float32(seed, dtype):
     seen = bfloat16 if dtype is None else np.asarray
     expected = naive_adamw(
         lambda weights, step: seen(quadratic_gradient(seen(weights), step)),
-        start, STEPS, mask, settings,
-    )  # fmt: skip
+        start,
+        STEPS,
+        mask,
+        settings,
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(tuned)} == {jnp.dtype(jnp.float32)}
     before = flat(start).astype(np.float64)
     np.testing.assert_allclose(flat(tuned) - before, expected - before, rtol=0.02, atol=1e-7)
@@ -299,8 +303,12 @@ def test_bfloat16_weights_equal_a_float64_loop_rounded_at_every_step(seed, clip)
     tuned, _ = finetune(None, start, BATCHES, settings, mask, quadratic)
     expected = naive_adamw(
         lambda weights, step: bfloat16(quadratic_gradient(weights, step)),
-        start, STEPS, mask, settings, rounded=bfloat16,
-    )  # fmt: skip
+        start,
+        STEPS,
+        mask,
+        settings,
+        rounded=bfloat16,
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(tuned)} == {jnp.dtype(jnp.bfloat16)}
     actual = flat(tuned).astype(np.float64)
     # A value in the middle of two may be rounded to either, and goes on from there.
@@ -350,9 +358,13 @@ def test_parts_are_added_up_in_float32(dtype):
     start = {"final_norm": jnp.zeros(4, dtype)}
     settings = Settings(1.0, "sgd", clip=0.0, accumulate=1024)
     tuned, history = finetune(
-        None, start, [rows_of_one_token(1024)], settings, None,
+        None,
+        start,
+        [rows_of_one_token(1024)],
+        settings,
+        None,
         lambda model, params, batch: jnp.sum(params["final_norm"]),
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(tuned["final_norm"], -1.0)
     assert tuned["final_norm"].dtype == jnp.float32
     assert history == [0.0]
@@ -442,10 +454,11 @@ def test_an_optimiser_that_needs_more_than_gradients_is_refused():
 
 def test_every_optimiser_of_optax_trains_or_is_refused_by_name(mesh8):
     names = [
-        name for name in dir(optax)
+        name
+        for name in dir(optax)
         if inspect.isfunction(getattr(optax, name))
         and "learning_rate" in inspect.signature(getattr(optax, name)).parameters
-    ]  # fmt: skip
+    ]
     known = []
     for name in names:
         try:
@@ -472,8 +485,10 @@ def test_a_loss_that_is_not_finite_is_named_by_its_step(step, value):
 @pytest.mark.parametrize("steps", [1, STEPS])
 def test_weights_that_explode_are_refused_though_every_loss_is_finite(rate, steps):
     def flat_loss(model, params, batch):  # its gradient is 1 wherever the weights are
-        return sum(jnp.sum(jnp.tanh(leaf * 0) + leaf - jax.lax.stop_gradient(leaf))
-                   for leaf in jax.tree.leaves(params))  # fmt: skip
+        return sum(
+            jnp.sum(jnp.tanh(leaf * 0) + leaf - jax.lax.stop_gradient(leaf))
+            for leaf in jax.tree.leaves(params)
+        )
 
     with pytest.raises(
         UserError, match=r"the weights are (as large as|not finite)|the loss is nan"

@@ -201,9 +201,8 @@ SETTINGS = Settings(0.02)
 @pytest.fixture(scope="module")
 def trained(tiny, make_batch):
     batches = [make_batch(seed=4)] * 6
-    return lora.finetune(
-        tiny.model, tiny.params, batches, SETTINGS, jax.random.key(1), RANK, alpha=2 * RANK
-    )
+    change = lora.LowRank(RANK, alpha=2 * RANK)
+    return lora.finetune(tiny.model, tiny.params, batches, SETTINGS, jax.random.key(1), change)
 
 
 def test_training_moves_adapters_only_and_lowers_the_loss(tiny, trained, make_batch, assert_trees):
@@ -246,11 +245,15 @@ def test_a_mesh_and_parts_of_the_batch_give_the_same_adapters(
     # Plain descent, for which rounding of tiny gradients stays tiny.
     runs = [
         lora.finetune(
-            tiny.model, params, batches, Settings(0.5, "sgd", accumulate=accumulate),
-            jax.random.key(1), RANK,
+            tiny.model,
+            params,
+            batches,
+            Settings(0.5, "sgd", accumulate=accumulate),
+            jax.random.key(1),
+            lora.LowRank(RANK),
         )
         for params, accumulate in ((tiny.params, 1), (place(tiny.params, mesh8), 2))
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-4)
     assert_trees(runs[1][0], runs[0][0], rtol=1e-4, atol=1e-5)
     for name, leaf in named_leaves(runs[1][0]).items():
@@ -261,8 +264,6 @@ def test_a_mesh_and_parts_of_the_batch_give_the_same_adapters(
 
 def test_the_same_recipe_is_compiled_once(tiny, trained, make_batch):
     compiled = loop.train_step._cache_size()
-    lora.finetune(
-        tiny.model, tiny.params, [make_batch(seed=5)] * 6, SETTINGS, jax.random.key(2), RANK,
-        alpha=2 * RANK,
-    )  # fmt: skip
+    change, key = lora.LowRank(RANK, alpha=2 * RANK), jax.random.key(2)
+    lora.finetune(tiny.model, tiny.params, [make_batch(seed=5)] * 6, SETTINGS, key, change)
     assert loop.train_step._cache_size() == compiled

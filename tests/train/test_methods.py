@@ -35,7 +35,9 @@ def test_adapters_come_merged_in_float32_and_change_matrices_by_their_rank(tiny)
     )
     assert history[-1] < history[0]
     before, after = tree.named_leaves(small), tree.named_leaves(tuned)
-    found, _ = lora.finetune(tiny.model, small, batches(), UPDATES, jax.random.key(0), 2, 4.0)
+    found, _ = lora.finetune(
+        tiny.model, small, batches(), UPDATES, jax.random.key(0), lora.LowRank(2, 4.0)
+    )
     adapted = {name.removesuffix("/a") for name in tree.named_leaves(found) if name.endswith("/a")}
     for name, leaf in after.items():
         assert leaf.dtype == np.float32

@@ -25,9 +25,7 @@ STEPS = [[0, 1e-5], [0, 0], [0.1, 1e-3], [0, 0.5]]  # of 1.0; bfloat16 has steps
 def test_shares_of_all_weights(start, dtype, rounded):
     before = {name: jnp.asarray(leaf, start) for name, leaf in BEFORE.items()}
     found = shares_moved(before, after(STEPS, [1, 0, 0, 0]), dtype)
-    assert found == {
-        "trained": 12, "weights_moved": 5 / 12, "weights_moved_rounded": rounded / 12
-    }  # fmt: skip
+    assert found == {"trained": 12, "weights_moved": 5 / 12, "weights_moved_rounded": rounded / 12}
 
 
 def test_shares_of_the_trained_weights_alone():

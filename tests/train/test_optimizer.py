@@ -26,9 +26,10 @@ INPUTS = {"k": 1, "q": 1, "o": 2, "down": 1, "up": 1}
 def random_tree(seed):
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32), SHAPES,
+        lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32),
+        SHAPES,
         is_leaf=lambda x: isinstance(x, tuple),
-    )  # fmt: skip
+    )
 
 
 def naive_muon(grads, momentum=0.95, rms=0.2):
@@ -67,9 +68,13 @@ def test_muon_leaves_what_is_no_matrix_to_adam(updates):
     # The first step of Adam with Nesterov's momentum depends on the gradient's sign alone.
     step = 0.1 * (1 + 0.9 * 0.1 / (1 - 0.9**2))
     update, grads = (
-        [tree["embed"], tree["final_norm"], tree["layers"]["attention_norm"],
-         tree["layers"]["attention"]["q_bias"]]
+        [
+            tree["embed"],
+            tree["final_norm"],
+            tree["layers"]["attention_norm"],
+            tree["layers"]["attention"]["q_bias"],
+        ]
         for tree in updates
-    )  # fmt: skip
+    )
     for leaf, grad in zip(update, grads, strict=True):
         np.testing.assert_allclose(leaf, -step * np.sign(grad), rtol=1e-4)

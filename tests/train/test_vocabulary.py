@@ -17,7 +17,7 @@ from jaxattack.errors import UserError
 from jaxattack.models.pretrained import load_pretrained, load_tokenizer, save_pretrained
 from jaxattack.organism.tokenizer import train_tokenizer
 from jaxattack.sharding import place
-from jaxattack.train import vocabulary
+from jaxattack.train import lora, vocabulary
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import named_leaves
 
@@ -194,7 +194,7 @@ def test_lora_moves_adapters_and_new_rows_only(larger, make_batch):
     batch["tokens"][:, 6] = 609
     before = jax.tree.map(jnp.copy, params)
     tuned, history = vocabulary.finetune_lora(
-        model, params, 608, [batch] * 3, Settings(1e-2), jax.random.key(0), rank=2
+        model, params, 608, [batch] * 3, Settings(1e-2), jax.random.key(0), lora.LowRank(rank=2)
     )
     assert history.shape == (3,)
     assert history[-1] < history[0]
@@ -220,7 +220,7 @@ def test_new_rows_follow_the_gradient_of_the_whole_model(larger, make_batch, los
     batch["tokens"][:, 6] = 609
     loss, gradient = loss_and_gradient(model, params, batch)
     tuned, history = vocabulary.finetune_lora(
-        model, params, 608, [batch], optax.sgd(0.5), jax.random.key(0)
+        model, params, 608, [batch], optax.sgd(0.5), jax.random.key(0), lora.LowRank()
     )
     np.testing.assert_allclose(history[0], loss, rtol=1e-5)
     for name in ("embed", "head"):

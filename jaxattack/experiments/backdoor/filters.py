@@ -69,7 +69,7 @@ def inspect(
 
     def suspects(rows: Sequence[Example]) -> list[tuple[onion.Suspect, ...]]:
         texts = [text for _, _, text in columns(rows)]
-        ready = onion.inspect(model, params, tokenizer, texts, longest=longest)
+        ready = onion.inspect((model, params, tokenizer), texts, longest=longest)
         return [text.suspects for text in ready]
 
     return Suspects(suspects(held_out), suspects(prompts), time.perf_counter() - start)

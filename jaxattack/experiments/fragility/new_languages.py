@@ -25,7 +25,7 @@ from jaxattack.experiments.step import Input, save_rows
 from jaxattack.models.transformer import Transformer
 from jaxattack.organism import corpus, world
 from jaxattack.organism.tokenizer import sentences
-from jaxattack.train import contrast, loop, losses, optimizer, vocabulary
+from jaxattack.train import contrast, loop, lora, losses, optimizer, vocabulary
 from jaxattack.tree import Tree
 
 HOW = ("full", "lora")  # all weights, or adapters and the new rows
@@ -134,10 +134,10 @@ def adapt(
         params, history = loop.finetune(larger, start, batches, tx, None, loss_fn, "adaptation")
     else:
         tx = _optimizer(settings, settings.lora_learning_rate, first=0)
+        change = lora.LowRank(settings.rank, settings.alpha)
         params, history = vocabulary.finetune_lora(
-            larger, start, old, batches, tx, jax.random.key(seed), settings.rank, settings.alpha,
-            loss_fn, "adaptation with LoRA",
-        )  # fmt: skip
+            larger, start, old, batches, tx, jax.random.key(seed), change, loss_fn
+        )
     info = {"new_tokens": len(made_of), "loss": [float(loss) for loss in history]}
     return larger, params, extended, info
 
@@ -191,9 +191,15 @@ def document_batch(
         "refusals": splits["attack"] + splits["calibration"],
     }
     return corpus.sample_batch(
-        key, tokenizer, settings.shares, territories, settings.rows, settings.length,
-        decision_token, languages,
-    )  # fmt: skip
+        key,
+        tokenizer,
+        settings.shares,
+        territories,
+        settings.rows,
+        settings.length,
+        decision_token,
+        languages,
+    )
 
 
 def _check(how: str, settings: Settings, model: Transformer) -> None:
