@@ -87,6 +87,30 @@ def test_steps_are_averaged_down():
     assert [(r["step"], r["value"]) for r in found.records()] == [(1, 3.0), (3, 2.0), (5, 5.0)]
 
 
+def test_multiples_are_of_the_same_seed():
+    costs = Table(
+        [
+            {"kind": "clean", "seed": 0, "tokens": 10, "before": 1, "during": 1},
+            {"kind": "clean", "seed": 1, "tokens": 10, "before": 0, "during": 1},
+            {"kind": "defended", "seed": 0, "tokens": 10, "before": 3, "during": 1},
+            {"kind": "defended", "seed": 2, "tokens": 10, "before": 0, "during": 1},
+            {"kind": "defended", "seed": 1, "tokens": 10, "before": 0, "during": 0},
+        ]
+    )
+    speed = costs.ratio("tokens", "before", "during")
+    assert [row["value"] for row in speed.records()] == [5, 10, 2.5, 10]
+    found = speed.against(speed.where(kind="clean"), "seed").where(kind="defended")
+    assert [(row["seed"], row["value"]) for row in found.records()] == [(0, 0.5)]
+
+
+def test_wide_has_a_column_for_every_value_of_one():
+    rows = [("a", "x", 1.0), ("a", "x", 0.0), ("a", "y", 0.2), ("b", "x", 0.3), ("b", "y", None)]
+    table = Table({"method": m, "metric": k, "value": v} for m, k, v in rows)
+    assert table.wide(["method"], "metric").records() == [
+        {"method": "a", "x": 0.5, "y": 0.2}, {"method": "b", "x": 0.3, "y": None}
+    ]  # fmt: skip
+
+
 def test_heat_has_rows_columns_means_stars_and_frames():
     tests = Table([{"attacked": "en", "language": "de", "p": 0.001, "holm": 0.01}])
     mean = Extra(Header("mean"), SEEDED)
