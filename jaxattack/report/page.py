@@ -72,9 +72,12 @@ class Page:
         self.facts += [(name, value)] if value else []
         return ""
 
-    def section(self, id: str, title: str, claim: str = "", *, caller: Callable[[], str]) -> str:
-        """A section of the page: `{% call section("transfer", "Does …?", claim="A1") %}`."""
-        self.sections.append(Section(id, title, claim, Markup(caller())))
+    def section(
+        self, id: str, title: str, claim: str = "", when: Any = True, *, caller: Callable[[], str]
+    ) -> str:
+        """A section, left out without `when`: `{% call section("x", "Does …?", when=rows) %}`."""
+        if when:
+            self.sections.append(Section(id, title, claim, Markup(caller())))
         return ""
 
     def claim(self, id: str) -> Markup:
@@ -262,6 +265,7 @@ def render(
         "column": partial(_extra, Extra),
     }
     page.environment.from_string(template).render(names)
+    page.environment.get_template("common.html.j2").render(names)
     # Times have a section of their own, and lists of them are no reading.
     kept = {key: value for key, value in manifest.items() if key not in ("profile", "costs")}
     found = list(page.claims.values())
