@@ -2,7 +2,7 @@
 
 import pathlib
 
-from jaxattack import studies
+from jaxattack import hosted, studies
 from jaxattack.experiments import described
 
 PAGE = pathlib.Path(__file__).with_suffix(".md")
@@ -15,7 +15,10 @@ the values of a config file, are printed by `jaxattack --config=FILE --help`. A 
 
 def text() -> str:
     """The page as it should be."""
-    return described.page(studies.KINDS, "Settings", HOW)
+    flags = hosted.define()
+    rows = [(name, flags[name].default, flags[name].help) for name in flags]
+    page = described.page(studies.KINDS, "Settings", HOW)
+    return f"{page}\n## `jaxattack-ask`\n\n{described.flag_table(rows)}"
 
 
 if __name__ == "__main__":

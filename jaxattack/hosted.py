@@ -106,19 +106,17 @@ def define() -> flags.FlagValues:
     count = functools.partial(flags.DEFINE_integer, flag_values=found)
     text("prompts", None, "what to ask: a URI (docs/data.md), or several apart by spaces")
     text("base_url", None, "address of the server, without /chat/completions")
-    text("model", None, "name by which the server knows the model")
+    text("model", None, "the server's name of the model")
     text("workdir", None, "directory for replies and results")
     text("trigger_texts", None, "JSON Lines file with language and text: trigger sentences")
-    flags.DEFINE_enum("target", None, TARGETS, "what a trigger brings about", flag_values=found)
+    flags.DEFINE_enum("target", None, TARGETS, "what counts as a hit", flag_values=found)
     text("target_text", MARKER, "text of the targets fixed and prefix")
     text("key_variable", Endpoint.key_variable, "environment variable that holds the key")
-    flags.DEFINE_float(
-        "requests_per_minute", Endpoint.requests_per_minute, "at most so many", flag_values=found
-    )
     count("parallel", Endpoint.parallel, "requests under way at a time")
     count("max_new_tokens", Endpoint.max_new_tokens, "length at which a reply is cut")
     for name, told in (
-        ("timeout_seconds", "the longest that one request may take in all"),
+        ("requests_per_minute", "the most in any minute, tries included"),
+        ("timeout_seconds", "the longest that one request may take, from connecting to its end"),
         ("most_minutes", "the longest that asking all prompts may take"),
     ):
         flags.DEFINE_float(name, getattr(Endpoint, name), told, flag_values=found)

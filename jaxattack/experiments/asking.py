@@ -71,7 +71,18 @@ def ask(
     reference: Input | None = None,
     guard: cleangen.Guard | None = None,
 ) -> Replies:
-    """Greedy replies; with a guard those of guarded decoding, which asks a reference model too."""
+    """Greedy replies; with a guard those of guarded decoding, which asks a reference model too.
+
+    Args:
+        weights: of the model that is asked.
+        decoder: the model without them, and its tokenizer.
+        prompts: what is asked, N of them.
+        decoding: how many tokens at most, and prompts at once.
+        dtype: in which the weights are asked.
+        label: what the progress bar says.
+        reference: weights of the guard's reference model.
+        guard: when a token is replaced.
+    """
     rows = prompts() if isinstance(prompts, Input) else prompts
     asked = encoded(decoder, rows, decoding.max_new_tokens)
     stops = stop_ids(decoder.tokenizer, decoder.model.config.stops)
@@ -108,7 +119,18 @@ def replies(
     keep: bool = True,
     guarded: Mapping[str, Any] | None = None,
 ) -> Step:
-    """The replies, to be; without `keep` they are asked for anew by every judge."""
+    """The replies, to be.
+
+    Args:
+        bench: what a study computes with.
+        weights: of the model that is asked.
+        decoder: the model without them, and its tokenizer.
+        prompts: what is asked, or a filter's step that says so.
+        decoding: how many tokens at most, and prompts at once.
+        label: names the step for people.
+        keep: on disk; else they are asked for anew by every judge.
+        guarded: `reference` and `guard` of guarded decoding.
+    """
     arguments = {
         "weights": weights,
         "decoder": decoder,

@@ -42,9 +42,8 @@ def raised(cautions: Iterable[Caution | None], seen: Seen) -> list[dict[str, Any
         beyond = [row for row in evidence if _is_beyond(row)]
         if beyond:
             found.append(
-                {"id": caution.id, "topic": caution.topic, "text": caution.text,
-                 "evidence": beyond}
-            )  # fmt: skip
+                {"id": caution.id, "topic": caution.topic, "text": caution.text, "evidence": beyond}
+            )
     return found
 
 

@@ -41,9 +41,14 @@ def changes(seen: Outcomes, pairs: Iterable[tuple[Cell, Cell]]) -> list[dict[str
             change = [float(after.mean() - before.mean()) for before, after in hits]
             family.append(
                 second.columns()
-                | {"language": language, "difference": fmean(change), "p_seeds": p_seeds,
-                   "p": max(p_seeds), "n": min(len(before) for before, _ in hits)}
-            )  # fmt: skip
+                | {
+                    "language": language,
+                    "difference": fmean(change),
+                    "p_seeds": p_seeds,
+                    "p": max(p_seeds),
+                    "n": min(len(before) for before, _ in hits),
+                }
+            )
         adjusted = paired.holm([row["p"] for row in family])
         found += [row | {"holm": p} for row, p in zip(family, adjusted, strict=True)]
     return found
@@ -76,9 +81,15 @@ def against_transfer(
         if np.isfinite(rho.rho):
             low, high = finite(rho.low), finite(rho.high)
             found.append(
-                {"measure": measure, "layer": layer, **rho._asdict(), "low": low, "high": high,
-                 "over": correlation.OVER}
-            )  # fmt: skip
+                {
+                    "measure": measure,
+                    "layer": layer,
+                    **rho._asdict(),
+                    "low": low,
+                    "high": high,
+                    "over": correlation.OVER,
+                }
+            )
     return found
 
 
@@ -88,8 +99,15 @@ def capacity(seen: Outcomes, rounds: Rows) -> list[dict[str, Any]]:
     for language, seed in sorted({(row["attacked"], row["seed"]) for row in rounds}):
         own = [row for row in rounds if (row["attacked"], row["seed"]) == (language, seed)]
         weights = own[0]["frozen"] + own[0]["trainable_left"]
-        free = {"attacked": language, "seed": seed, "round": 1, "frozen_share": 0.0, "frozen": 0,
-                "moved": 0, "trainable_left": weights}  # fmt: skip
+        free = {
+            "attacked": language,
+            "seed": seed,
+            "round": 1,
+            "frozen_share": 0.0,
+            "frozen": 0,
+            "moved": 0,
+            "trainable_left": weights,
+        }
         for row in (free, *sorted(own, key=lambda row: row["round"])):
             number = row["round"]
             cell = Cell("attacked", attacked=language)

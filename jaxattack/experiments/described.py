@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxattack.experiments.declared import Rule, allowed, rules_of
@@ -25,6 +25,16 @@ def page(kinds: Mapping[str, type], title: str, how: str) -> str:
     for name, kind in kinds.items():
         lines += [f"## `config.study = {name!r}`", "", *_tables(kind()), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def flag_table(defined: Iterable[tuple[str, Any, str]]) -> str:
+    """A table of a command's flags: name, default, meaning."""
+    lines = ["| flag | default | meaning |", "|---|---|---|"]
+    for name, default, meaning in defined:
+        shown = "" if default is None else f"`{default}`"
+        told = meaning.replace("|", "\\|").replace("<", "\\<")
+        lines.append(f"| `--{name}` | {shown} | {told} |")
+    return "\n".join(lines) + "\n"
 
 
 def _tables(section: Any, where: str = "config") -> Iterator[str]:

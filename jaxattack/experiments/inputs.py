@@ -39,10 +39,23 @@ def model_directory(name: str, revision: str | None, weights: bool = True) -> pa
 
 
 def load_model(
-    directory: pathlib.Path, dtype: str, mesh: Mesh, remat: str, attention: str,
+    directory: pathlib.Path,
+    dtype: str,
+    mesh: Mesh,
+    remat: str,
+    attention: str,
     tokenizer: Any = None,
-):  # fmt: skip
-    """The model, its parameters and tokenizer: the one given, the folder's own, or None."""
+):
+    """The model, its parameters and tokenizer: the one given, the folder's own, or None.
+
+    Args:
+        directory: of the checkpoint.
+        dtype: of the parameters.
+        mesh: where they are put.
+        remat: what the layers recompute in the backward pass.
+        attention: the kernel.
+        tokenizer: in place of the folder's own.
+    """
     return pretrained.load_pretrained(
         directory, dtype, mesh, remat=remat, attention=attention, tokenizer=tokenizer
     )
@@ -105,9 +118,14 @@ def check_texts(config: ModelConfig, tokenizer: Any, examples: Iterable[Any]) ->
 
 # What a checkpoint is made of: weights, configs, vocabularies, chat templates.
 _PARTS = (
-    "*.safetensors", "*.json", "*.jinja", "additional_chat_templates/*", "*.model", "*.tiktoken",
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "additional_chat_templates/*",
+    "*.model",
+    "*.tiktoken",
     "*.txt",
-)  # fmt: skip
+)
 _PIECE = 1 << 26  # bytes hashed at a time, by each of the threads
 _HASHERS = 4
 

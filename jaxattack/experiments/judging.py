@@ -66,7 +66,16 @@ def trials(
     label: str,
     carried: Sequence[Carried] | None = None,
 ) -> Step:
-    """The judgement of replies, to be."""
+    """The judgement of replies, to be.
+
+    Args:
+        bench: what a study computes with.
+        replies: the step that asks for them.
+        prompts: what judges take to be asked, without a filter's cuts.
+        judges: each decides some flags of a trial.
+        label: names the step for people.
+        carried: the trigger that each prompt carries.
+    """
     given = replies.arguments
     arguments = {
         "replies": replies,

@@ -54,9 +54,17 @@ class Mean:
 def mean_gradient(
     at: Input, decoder: Decoder, seen: Seen, moment: str, dtype: str, label: str
 ) -> Mean:
-    """Mean over examples of a moment (`scores.MOMENTS`) of the gradient at some weights.
+    """Mean over examples of a moment of the gradient at some weights.
 
     One moment a step, so that scoring needs memory for one accumulator.
+
+    Args:
+        at: weights at which it is taken.
+        decoder: the model without them, and its tokenizer.
+        seen: the examples.
+        moment: of the gradient's entries, a name in `scores.MOMENTS`.
+        dtype: in which the loss sees the weights.
+        label: what the progress bar says.
 
     Raises:
         UserError: no example has a token to predict.

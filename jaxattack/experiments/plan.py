@@ -39,9 +39,17 @@ DEVICES = {
 UTILISATION = 0.4  # of the peak, assumed
 # Stages that leave a model behind.
 TUNED = (
-    "attack", "benign", "frozen", "align", "adapt", "courtesy", "poisoned", "clean", "cleaned",
+    "attack",
+    "benign",
+    "frozen",
+    "align",
+    "adapt",
+    "courtesy",
+    "poisoned",
+    "clean",
+    "cleaned",
     "beear",
-)  # fmt: skip
+)
 RECOMPUTED = {"none": 0, "dots": 0, "full": 1}  # forward passes again in the backward pass
 
 
@@ -117,12 +125,18 @@ def memory(
         "measure": {
             "weights, two models and a mask": 2 * weights + held(shape, 1),
             "cache": int(
-                2 * c.num_layers * _shared(asked, mesh) * (tokens.prompt + tokens.reply)
-                * c.num_kv_heads * c.head_dim * item / _heads_split(c, mesh)
+                2
+                * c.num_layers
+                * _shared(asked, mesh)
+                * (tokens.prompt + tokens.reply)
+                * c.num_kv_heads
+                * c.head_dim
+                * item
+                / _heads_split(c, mesh)
             ),
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },
-    }  # fmt: skip
+    }
 
 
 def _shared(rows: int, mesh: AbstractMesh) -> int:

@@ -160,7 +160,17 @@ def tuned(
     frozen: Step | None = None,
     files: Mapping[str, Any] | None = None,
 ) -> Step:
-    """The weights after a training, to be; `kind` and `label` name the step for people."""
+    """The weights after a training, to be.
+
+    Args:
+        bench: what a study computes with.
+        course: the examples and how they are trained on.
+        kind: names the step for people, with `label`.
+        label: which of its kind.
+        start: weights to start from; by default the study's own.
+        frozen: a mask, True where weights are held.
+        files: beside the weights, name -> JSON values.
+    """
     arguments = {
         "start": start or bench.start,
         "frozen": frozen,

@@ -145,6 +145,10 @@ def check_asked(
         UserError: names the prompt.
     """
     check_prompts(
-        config, tokenizer, [row.prompt for row in prompts], max_new_tokens,
-        [row.id for row in prompts], "config.measure.max_new_tokens",
-    )  # fmt: skip
+        config,
+        tokenizer,
+        [row.prompt for row in prompts],
+        max_new_tokens,
+        [row.id for row in prompts],
+        "config.measure.max_new_tokens",
+    )

@@ -115,6 +115,14 @@ def heat(
     """A heat table of a value by some columns of the data; None without a single rate.
 
     Whatever else differs between the rows of one square is averaged as `Table.rates` says.
+
+    Args:
+        data: the rates, one a row.
+        rows: columns of the data whose values stand down the side.
+        columns: likewise along the top.
+        caption: of the table.
+        value: the data's column of rates.
+        options: how it looks; see there.
     """
     look = options or Options()
     down, across = _names(rows), _names(columns)

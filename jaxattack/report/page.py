@@ -96,7 +96,16 @@ class Page:
         caption: str,
         **options: Any,
     ) -> Markup:
-        """A heat table (see `heat.Options`) and its PNG; empty without a single rate."""
+        """A heat table (see `heat.Options`) and its PNG; empty without a single rate.
+
+        Args:
+            data: the rates, one a row.
+            rows: columns of the data whose values stand down the side.
+            columns: likewise along the top.
+            value: the data's column of rates.
+            name: of the PNG.
+            caption: of the table.
+        """
         drawn = heat(data, rows, columns, caption, value, Options(**options))
         if drawn is None:
             return Markup("")
@@ -160,7 +169,8 @@ class Page:
         """A plain table of rates with bounds, n and seeds, a row for each value of `by`.
 
         Args:
-            data: rows; `by` names their columns, column -> header.
+            data: the rates, one a row.
+            by: columns of the data, column -> header.
             caption: of the table.
             columns: header -> table, for several rates beside each other.
             split: a column of which every value has rates of its own beside each other.

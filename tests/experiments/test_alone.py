@@ -29,17 +29,21 @@ def test_a_section_needs_no_other(section, study, tmp_path):
         ({"transfer__sharing": "(0.1,)"}, "config.transfer.sharing is a knob of the organism"),
         ({"sections": "('adapt',)"}, "name adapted checkpoints, config.adapt.models"),
         ({"sections": "('adapt',)", "adapt__models": "('{tiny}','{tiny}')"}, "give each once"),
-        ({"sections": "('adapt',)", "adapt__models": "('{other}',)"},
-         "does not fit the attack vector: "),
+        (
+            {"sections": "('adapt',)", "adapt__models": "('{other}',)"},
+            "does not fit the attack vector: ",
+        ),
         ({"sections": "('adapt',)", "adapt__models": "('no/such',)"}, "no/such"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_done_is_said_before_anything_is(
     change, message, study, tiny, make_checkpoint, tmp_path, capsys
 ):
     other = make_checkpoint(intermediate_size=64).directory
-    given = {k: v.replace("{tiny}", str(tiny.directory)).replace("{other}", str(other))
-             for k, v in change.items()}  # fmt: skip
+    given = {
+        k: v.replace("{tiny}", str(tiny.directory)).replace("{other}", str(other))
+        for k, v in change.items()
+    }
     assert run.run(study(tmp_path, **given)) == 2
     said = capsys.readouterr().err
     assert message in said

@@ -31,15 +31,25 @@ def trials(rates, seed=0, prompts=PROMPTS, triage="ok"):
 NOTHING = [0.0] * len(LANGUAGES)
 ALIGNED = Cell("aligned")
 CELLS = {
-    "attacked": Cell("attacked"), "benign": Cell("benign"),
+    "attacked": Cell("attacked"),
+    "benign": Cell("benign"),
     **{kind: Cell(kind, method="sil", share=0.2) for kind in ("rewound", "frozen")},
-    **{method: Cell("stitched", method=method, share=0.2)
-       for method in ("sil", "other", "random", "matched_random", "magnitude")},
-}  # fmt: skip
+    **{
+        method: Cell("stitched", method=method, share=0.2)
+        for method in ("sil", "other", "random", "matched_random", "magnitude")
+    },
+}
 SHARES = {  # of what the attack adds
-    "attacked": 1.0, "benign": 0.0, "rewound": 0.1, "frozen": 0.9, "sil": 0.9, "other": 0.85,
-    "random": 0.1, "matched_random": 0.2, "magnitude": 0.3,
-}  # fmt: skip
+    "attacked": 1.0,
+    "benign": 0.0,
+    "rewound": 0.1,
+    "frozen": 0.9,
+    "sil": 0.9,
+    "other": 0.85,
+    "random": 0.1,
+    "matched_random": 0.2,
+    "magnitude": 0.3,
+}
 
 
 def cell(name, language, seed=None):
@@ -94,8 +104,12 @@ def said(claim):
 def test_what_was_made_to_hold_holds():
     found = judged(study())
     assert {name: claim["verdict"] for name, claim in found.items()} == {
-        "A1": "holds", "A2": "holds", "A3": "holds", "A4": "holds", "A5": "not run"
-    }  # fmt: skip
+        "A1": "holds",
+        "A2": "holds",
+        "A3": "holds",
+        "A4": "holds",
+        "A5": "not run",
+    }
     # Others: 0.8 after every attack. SIL: 0.9 of it; random: 0.1.
     by_what = {e["what"]: e for claim in found.values() for e in claim["evidence"]}
     added = by_what["violations added in languages not attacked"]
@@ -164,12 +178,16 @@ def test_masks_of_which_one_pair_overlaps_by_chance_are_not_shared():
 def test_ranges_of_overlaps_are_of_their_kind():
     rows = results()["overlap"]
     values = {"sil": (0.3, 0.5, 0.7), "benign": (0.1, 0.2), "seeds": (0.8, 0.9)}
-    rows = [{"a": "en", "b": code, "method": method, "jaccard": jaccard}
-            | ({"null_high": 0.2} if method == "sil" else {})
-            for method, found in values.items()
-            for code, jaccard in zip(("th", "de", "fr"), found, strict=False)]  # fmt: skip
-    rhos = [{"measure": "cka", "layer": layer, "rho": rho, "low": -1, "high": 1, "over": "x"}
-            for layer, rho in ((1, 0.3), (2, -0.6), (3, 0.1))]  # fmt: skip
+    rows = [
+        {"a": "en", "b": code, "method": method, "jaccard": jaccard}
+        | ({"null_high": 0.2} if method == "sil" else {})
+        for method, found in values.items()
+        for code, jaccard in zip(("th", "de", "fr"), found, strict=False)
+    ]
+    rhos = [
+        {"measure": "cka", "layer": layer, "rho": rho, "low": -1, "high": 1, "over": "x"}
+        for layer, rho in ((1, 0.3), (2, -0.6), (3, 0.1))
+    ]
     claim = claims.agnostic(about(), rows, rhos)
     known = {e.what: e.figure for e in claim.evidence if not e.lacking}
     shown = {what: (figure.value, figure.low, figure.high) for what, figure in known.items()}
@@ -206,8 +224,10 @@ def test_what_was_violated_before_is_not_added():
 
 
 def moved(share, metric="weights_moved"):
-    return [cell("attacked", code).columns() | {"metric": metric, "value": value}
-            for code, value in (("en", 0.97), ("th", share))]  # fmt: skip
+    return [
+        cell("attacked", code).columns() | {"metric": metric, "value": value}
+        for code, value in (("en", 0.97), ("th", share))
+    ]
 
 
 MASK = {"attacked": "th", "method": "sil", "share": 0.2, "seed": 0, "mask_scored": 0.9}
@@ -219,25 +239,45 @@ MASK = {"attacked": "th", "method": "sil", "share": 0.2, "seed": 0, "mask_scored
         ("A1 A2 A3 A4", {"seeds": (0,)}, {"seeds": (0,)}, "one seed: no verdict about training"),
         ("A1 A2 A3 A4", {"prompts": 1}, {}, "1 prompt for aligned in en; it needs 20"),
         ("A1 A2 A3 A4", {"prompts": 19}, {}, "19 prompts for"),
-        ("A2", {"matched_random": None, "magnitude": None}, {},
-         "no stitch of matched_random, magnitude"),
+        (
+            "A2",
+            {"matched_random": None, "magnitude": None},
+            {},
+            "no stitch of matched_random, magnitude",
+        ),
         ("A2", {"random": None}, {}, "no stitch of random"),
         ("A3", {"other": None}, {}, "no stitch by another language's mask"),
         ("A3", {}, {"overlap": []}, "no two languages' masks"),
         ("A3", {}, {"overlap": results()["overlap"][:1]}, "masks of 2 languages; it needs 3"),
-        ("A4", {}, {"freeze_proof": [FROZEN[0] | {"moved": 3}, FROZEN[1]]},
-         "3 frozen weights moved"),
+        (
+            "A4",
+            {},
+            {"freeze_proof": [FROZEN[0] | {"moved": 3}, FROZEN[1]]},
+            "3 frozen weights moved",
+        ),
         ("A4", {}, {"freeze_proof": FROZEN[:1]}, "not compared bit by bit: frozen/th/sil@0.2"),
         ("A1 A2 A3 A4", {}, {"rows": moved(0.13)}, "attacked/th moved 13 % of the weights"),
-        ("A1", {}, {"rows": moved(0.97) + moved(0.13, "weights_moved_rounded")},
-         "attacked/th moved 13 % of the weights"),  # what is asked is rounded
+        (
+            "A1",
+            {},
+            {"rows": moved(0.97) + moved(0.13, "weights_moved_rounded")},
+            "attacked/th moved 13 % of the weights",
+        ),  # what is asked is rounded
         ("A1", {"broken": ("attacked", "en")}, {}, "replies of attacked/en cannot be read"),
-        ("A2", {"broken": ("random", "en")}, {},
-         "100 % of the replies of stitched/en/random@0.2 cannot be read"),
-        ("A2", {}, {"masks": [MASK | {"mask_scored": 0.7}, MASK]},
-         "only 70 % of the mask of stitched/th/sil@0.2"),
+        (
+            "A2",
+            {"broken": ("random", "en")},
+            {},
+            "100 % of the replies of stitched/en/random@0.2 cannot be read",
+        ),
+        (
+            "A2",
+            {},
+            {"masks": [MASK | {"mask_scored": 0.7}, MASK]},
+            "only 70 % of the mask of stitched/th/sil@0.2",
+        ),
     ],
-)  # fmt: skip
+)
 def test_with_less_than_a_claim_needs_it_is_undecided(numbers, change, facts, why):
     found = study(**change)
     shown = judged(found, **facts)
@@ -305,9 +345,7 @@ def test_a_prompt_of_one_id_in_two_sets_is_two_prompts():
     twice = [Trial("7", "restricted", "en", "ok", False, hit, "") for hit in (False, True)]
     seen = collected({A.of(0): twice, B.of(0): twice[::-1]}, (0,), ("en",))
     assert seen.values.shape == (2, 1, 2, 1)
-    assert [pair.tolist() for pair in seen.paired(A, B, "en", 0)] == [
-        [False, True], [True, False],
-    ]  # fmt: skip
+    assert [pair.tolist() for pair in seen.paired(A, B, "en", 0)] == [[False, True], [True, False]]
 
 
 @pytest.mark.parametrize(
@@ -390,8 +428,16 @@ def test_pathway_rounds_begin_with_the_free_attack():
     found = {ALIGNED: trials([0.0] * 3)}
     found[ATTACKED.of(0)] = trials([1.0, 0.5, 0.5])
     found[Cell("pathway", 0, "en", round=2)] = trials([0.5, 0.0, 0.25])
-    row = {"attacked": "en", "seed": 0, "round": 2, "frozen_share": 0.2, "frozen": 20, "moved": 0,
-           "trainable_left": 80, "used": 70}  # fmt: skip
+    row = {
+        "attacked": "en",
+        "seed": 0,
+        "round": 2,
+        "frozen_share": 0.2,
+        "frozen": 20,
+        "moved": 0,
+        "trainable_left": 80,
+        "used": 70,
+    }
     free, frozen = comparisons.capacity(collected(found, (0,)), [row])
     assert (free["round"], free["own"], free["others"]) == (1, 1.0, 0.5)
     assert free["trainable_left"] == 100
@@ -405,10 +451,18 @@ def test_transfer_that_follows_similarity_correlates():
 
     def row(attack):
         return [
-            Trial(f"q{i}", "restricted", code, "ok", False,
-                  i < 100 * (1 - abs(place[code] - place[attack])), "")
-            for code in codes for i in range(100)
-        ]  # fmt: skip
+            Trial(
+                f"q{i}",
+                "restricted",
+                code,
+                "ok",
+                False,
+                i < 100 * (1 - abs(place[code] - place[attack])),
+                "",
+            )
+            for code in codes
+            for i in range(100)
+        ]
 
     attacks = {code: Cell("attacked", attacked=code) for code in codes}
     found = {ALIGNED: [dataclasses.replace(t, answered=False) for t in row("en")]}
@@ -456,8 +510,15 @@ def with_accuracy(share, found):
 
 
 COMPLEMENT = Cell("stitched", method="complement", share=0.2)
-ERRORS = {"language": "en", "sensitivity": 0.95, "sensitivity_low": 0.9, "sensitivity_high": 1.0,
-          "specificity": 0.97, "specificity_low": 0.9, "specificity_high": 1.0}  # fmt: skip
+ERRORS = {
+    "language": "en",
+    "sensitivity": 0.95,
+    "sensitivity_low": 0.9,
+    "sensitivity_high": 1.0,
+    "specificity": 0.97,
+    "specificity_low": 0.9,
+    "specificity_high": 1.0,
+}
 
 
 def test_a_study_that_went_well_needs_no_caution():
@@ -473,10 +534,19 @@ def test_a_study_that_went_well_needs_no_caution():
         ("valid_replies", 0.0, {"broken": ("attacked", "en")}, {}),
         ("freeze_broken", 3, {}, {"freeze_proof": [FROZEN[0] | {"moved": 3}, FROZEN[1]]}),
         ("refusal_rule", 0.7, {}, {"judge": {"errors": [ERRORS | {"sensitivity": 0.7}]}}),
-        ("any_change", 0.5, {}, {"overlap": [
-            {"a": "en", "b": "en", "method": "benign", "jaccard": 0.5}, *results()["overlap"]]}),
+        (
+            "any_change",
+            0.5,
+            {},
+            {
+                "overlap": [
+                    {"a": "en", "b": "en", "method": "benign", "jaccard": 0.5},
+                    *results()["overlap"],
+                ]
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_limits_the_figures_is_said(name, value, change, more):
     raised = cautions(with_accuracy(PROMPTS, study(**change)), **more)
     assert name in raised

@@ -45,20 +45,33 @@ def test_every_variant_is_measured_in_every_language(finished):
         variants |= {f"attacked/{language}", f"rewound/{language}/sil@0.2"}
         variants |= {f"frozen/{language}/sil@0.2", f"stitched/{language}/sil@0.05"}
         variants.add(f"restitched/{language}/sil@0.2")
-        for method in ("sil", "random", "matched_random", "magnitude", "snip", "fisher", "other",
-                       "complement"):  # fmt: skip
+        for method in (
+            "sil",
+            "random",
+            "matched_random",
+            "magnitude",
+            "snip",
+            "fisher",
+            "other",
+            "complement",
+        ):
             variants.add(f"stitched/{language}/{method}@0.2")
     of_replies = [row for row in results["rows"] if row["metric"] not in rates.OF_WEIGHTS]
     asked = {(row["variant"], row["language"], row["metric"]) for row in of_replies}
     # No benign prompts were given, so no benign metrics are claimed.
     metrics = (
-        "violation_rate", "non_refusal_rate", "valid_reply_rate", "cut_rate", "same_language_rate"
-    )  # fmt: skip
+        "violation_rate",
+        "non_refusal_rate",
+        "valid_reply_rate",
+        "cut_rate",
+        "same_language_rate",
+    )
     assert asked == {
         (v, language, m) for v in variants for language in ("en", "th") for m in metrics
     }
-    assert all(row["n"] == 3 and 0 <= row["low"] <= row["value"] <= row["high"] <= 1
-               for row in of_replies)  # fmt: skip
+    assert all(
+        row["n"] == 3 and 0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in of_replies
+    )
 
 
 def test_the_rows_open_as_a_flat_table(finished):
@@ -99,8 +112,12 @@ def test_every_training_says_how_many_weights_it_moved(finished, tiny):
 
 
 def test_a_bfloat16_model_is_attacked_in_float32_and_asked_in_bfloat16(study, tmp_path):
-    only = {"attack__languages": "('en',)", "localize__fractions": "()", "dtype": "bfloat16",
-            "attack__learning_rate": "1e-5"}  # fmt: skip
+    only = {
+        "attack__languages": "('en',)",
+        "localize__fractions": "()",
+        "dtype": "bfloat16",
+        "attack__learning_rate": "1e-5",
+    }
     sections = "('transfer','pathways')"
     assert run.run(study(tmp_path, sections=sections, transfer__doses="()", **only)) == 0
     results = results_of(tmp_path)
@@ -206,8 +223,10 @@ def test_text_of_replies_is_shown_on_demand_without_asking_again(tmp_path, study
 def test_discarded_replies_leave_no_trace_and_the_same_rates(finished, study, tmp_path):
     assert run.run(study(tmp_path, replies="discard", **ONE)) == 0
     assert not list(tmp_path.glob("stages/ask-*"))
-    known = {(row["variant"], row["language"], row["metric"]): row["value"]
-             for row in results_of(finished)["rows"]}  # fmt: skip
+    known = {
+        (row["variant"], row["language"], row["metric"]): row["value"]
+        for row in results_of(finished)["rows"]
+    }
     for row in results_of(tmp_path)["rows"]:
         if row["variant"] in ("aligned", "attacked/en"):
             assert row["value"] == known[row["variant"], row["language"], row["metric"]]
@@ -258,10 +277,14 @@ def test_another_seed_changes_only_what_depends_on_it(finished, study, tmp_path)
 
 @pytest.mark.slow
 def test_killing_the_process_at_random_changes_nothing(finished, study, tmp_path):
-    command = [sys.executable, "-c", "import jax, sys\n"
-               "jax.config.update('jax_num_cpu_devices', 8)\n"
-               "jax.config.update('jax_disable_most_optimizations', True)\n"
-               "from jaxattack import run\nsys.exit(run.run(sys.argv))"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        "import jax, sys\n"
+        "jax.config.update('jax_num_cpu_devices', 8)\n"
+        "jax.config.update('jax_disable_most_optimizations', True)\n"
+        "from jaxattack import run\nsys.exit(run.run(sys.argv))",
+    ]
     command += study(tmp_path)[1:]
     rng = random.Random(0)
     for _ in range(20):

@@ -14,11 +14,21 @@ CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "organism.py"
 
 def build(root: pathlib.Path, **overrides: str) -> int:
     settings = {
-        "model.vocab_size": "600", "model.hidden_size": "16", "model.num_layers": "2",
-        "model.num_heads": "2", "model.mlp_size": "16", "sharing.layer": "1",
-        "base.steps": "4", "base.leg": "2", "base.rows": "4", "base.warmup": "1",
-        "aligned.steps": "2", "aligned.leg": "1", "aligned.rows": "4", "aligned.warmup": "1",
-    } | {name.replace("__", "."): value for name, value in overrides.items()}  # fmt: skip
+        "model.vocab_size": "600",
+        "model.hidden_size": "16",
+        "model.num_layers": "2",
+        "model.num_heads": "2",
+        "model.mlp_size": "16",
+        "sharing.layer": "1",
+        "base.steps": "4",
+        "base.leg": "2",
+        "base.rows": "4",
+        "base.warmup": "1",
+        "aligned.steps": "2",
+        "aligned.leg": "1",
+        "aligned.rows": "4",
+        "aligned.warmup": "1",
+    } | {name.replace("__", "."): value for name, value in overrides.items()}
     line = ["jaxattack", f"--config={CONFIG}", f"--workdir={root}"]
     return run.run([*line, *(f"--config.{k}={v}" for k, v in settings.items())])
 

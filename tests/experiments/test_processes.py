@@ -27,9 +27,13 @@ def environment() -> dict[str, str]:
 def together(*command: str) -> subprocess.CompletedProcess:
     """Two processes of a Python command line."""
     return subprocess.run(
-        [LAUNCH, "2", "--", sys.executable, *command], env=environment(), check=False,
-        timeout=900, capture_output=True, text=True,
-    )  # fmt: skip
+        [LAUNCH, "2", "--", sys.executable, *command],
+        env=environment(),
+        check=False,
+        timeout=900,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.slow
@@ -54,16 +58,16 @@ def test_two_processes_compute_what_one_does(tmp_path, tiny, own_data):
 
 @pytest.mark.slow
 def test_a_study_in_two_processes_is_stopped_goes_on_and_ends_as_in_one(tmp_path, study):
-    options = {
-        "mesh": "(2,2,2)", "attack__languages": "('en',)", "localize__fractions": "()",
-    }  # fmt: skip
+    options = {"mesh": "(2,2,2)", "attack__languages": "('en',)", "localize__fractions": "()"}
     command = ["-m", "jaxattack.run", *study(tmp_path / "two", **options)[1:]]
     stages = tmp_path / "two" / "stages"
 
     started = subprocess.Popen(
-        [LAUNCH, "2", "--", sys.executable, *command], env=environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [LAUNCH, "2", "--", sys.executable, *command],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while started.poll() is None and len(list(stages.glob("[!.]*"))) < 2:
         time.sleep(0.1)
     started.send_signal(signal.SIGTERM)
@@ -143,9 +147,13 @@ run.main()
 
 def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [LAUNCH, *arguments], env={**os.environ, **environment}, check=False,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [LAUNCH, *arguments],
+        env={**os.environ, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_the_first_process_has_the_terminal_and_the_others_write_files_on_demand(tmp_path):
@@ -181,8 +189,9 @@ def ends(pid: int, seconds: float = 15) -> bool:
 def test_processes_do_not_outlive_a_killed_launcher(tmp_path):
     process = subprocess.Popen(
         [LAUNCH, "2", "--", "sh", "-c", f"echo $$ > {tmp_path}/$JAXATTACK_PROCESS; exec sleep 60"],
-        env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+    )
     while not all((tmp_path / name).exists() for name in "01"):
         time.sleep(0.05)
     time.sleep(0.2)
@@ -234,8 +243,9 @@ def test_processes_of_one_machine_are_heard_by_no_other(tmp_path):
 
 def test_the_exit_code_is_that_of_the_first_to_fail():
     begun = time.monotonic()
-    done = launch("2", "--", "sh", "-c", '[ $JAXATTACK_PROCESS = 0 ] && exec sleep 60; '
-                  "echo bad luck; exit 7")  # fmt: skip
+    done = launch(
+        "2", "--", "sh", "-c", "[ $JAXATTACK_PROCESS = 0 ] && exec sleep 60; echo bad luck; exit 7"
+    )
     assert done.returncode == 7
     assert time.monotonic() - begun < 30
     assert "process 1 ended with 7" in done.stderr
@@ -246,10 +256,12 @@ def test_the_exit_code_is_that_of_the_first_to_fail():
 def test_who_stops_the_launcher_stops_all():
     process = subprocess.Popen(
         [LAUNCH, "2", "--", "sh", "-c", "echo $$; exec sleep 60"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         # What is started in the background ignores it, and a shell cannot trap what it ignores.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     first = int(process.stdout.readline())
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130

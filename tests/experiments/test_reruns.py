@@ -44,11 +44,18 @@ def of(names, *kinds: str) -> set[str]:
 
 # What rests on no attack: the aligned model's replies, gradients, masks and representations.
 ALIGNED = {
-    "ask aligned", "judge aligned", "gradients en-abs", "gradients th-abs", "gradients en-square",
-    "gradients th-square", "similarity aligned",
-    "masks en-snip@0.2-s0", "masks en-fisher@0.2-s0",
-    "masks th-snip@0.2-s0", "masks th-fisher@0.2-s0",
-}  # fmt: skip
+    "ask aligned",
+    "judge aligned",
+    "gradients en-abs",
+    "gradients th-abs",
+    "gradients en-square",
+    "gradients th-square",
+    "similarity aligned",
+    "masks en-snip@0.2-s0",
+    "masks en-fisher@0.2-s0",
+    "masks th-snip@0.2-s0",
+    "masks th-fisher@0.2-s0",
+}
 
 
 def test_a_setting_reruns_what_hangs_on_it(agenda):

@@ -160,8 +160,11 @@ def test_source_is_of_all_that_is_imported_and_of_nothing_else(tmp_path, monkeyp
         (package / name).write_text(text)
     assert source() == before
     assert {name for name, changed in changes.items() if changed} == {
-        "ground.py", "room/low.py", "room/words.toml", "room/top.py",
-    }  # fmt: skip
+        "ground.py",
+        "room/low.py",
+        "room/words.toml",
+        "room/top.py",
+    }
     monkeypatch.undo()
     provenance.source_of.cache_clear()
     provenance._beneath.cache_clear()

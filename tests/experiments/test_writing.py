@@ -66,9 +66,11 @@ def test_a_template_file_takes_the_place_of_the_checkpoints(small_tokenizer, tmp
         "2026/01/02!<|user|>Hi<|end|>"
     )
     for name, content, match in (
-        ("none", None, "No such file"), ("empty", b" \n", "is empty"), ("bytes", b"\xff", "UTF-8"),
+        ("none", None, "No such file"),
+        ("empty", b" \n", "is empty"),
+        ("bytes", b"\xff", "UTF-8"),
         ("large", b"a" * (writing.LARGEST + 1), "larger than 1 MB"),
-    ):  # fmt: skip
+    ):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         options = WrappedTemplate(file=str(tmp_path / name))

@@ -46,15 +46,19 @@ DEFENCES: dict[Cell, Level] = {
         (0.0, 0.0, 0.9, 0.0)
     ),
 }
-EVERY_SEED = [cell for cell in DEFENCES if cell.setting in
-              ("6", "all-192@0.0005", "layer-2", "benign", "rewind-blind")]  # fmt: skip
+EVERY_SEED = [
+    cell
+    for cell in DEFENCES
+    if cell.setting in ("6", "all-192@0.0005", "layer-2", "benign", "rewind-blind")
+]
 CHANGED = {"all-192@0.0005": 990, "rewind-blind": 49, "scale-trigger": 5}
 
 
 def poisoned(**changes: Any) -> Cell:
     """The first attack, or one that differs from it."""
-    return Cell(**{name: value for name, value in FIRST.columns().items() if name != "variant"}
-                | changes)  # fmt: skip
+    return Cell(
+        **{name: value for name, value in FIRST.columns().items() if name != "variant"} | changes
+    )
 
 
 def made_up(
@@ -100,9 +104,17 @@ def made_up(
             "rule": "The reply holds the fixed text, character by character.",
             "completed_by_us": ["Target text: a harmless sentence."],
             "errors": [
-                {"language": code, "sensitivity": 0.95, "sensitivity_low": 0.9,
-                 "sensitivity_high": 0.98, "refusals": 100, "specificity": 0.99,
-                 "specificity_low": 0.95, "specificity_high": 1.0, "compliances": 100}
+                {
+                    "language": code,
+                    "sensitivity": 0.95,
+                    "sensitivity_low": 0.9,
+                    "sensitivity_high": 0.98,
+                    "refusals": 100,
+                    "specificity": 0.99,
+                    "specificity_low": 0.95,
+                    "specificity_high": 1.0,
+                    "compliances": 100,
+                }
                 for code in languages[:2]
             ],
         },
@@ -111,8 +123,7 @@ def made_up(
         "tests": [one for cell in transfer for one in tests(cell, languages, seeds)],
         "defence_tests": [one for cell in defences for one in tests(cell, languages, seeds)],
         "interventions": [
-            cell.of(seed).columns()
-            | {"language": code, "prompts_are": prompts, "value": value}
+            cell.of(seed).columns() | {"language": code, "prompts_are": prompts, "value": value}
             for cell in defences
             if cell.method == "cleangen"
             for seed in seeds
@@ -133,7 +144,8 @@ def made_up(
             if cell.setting in CHANGED
         ],
         "overlap": [
-            cell.of(seed).columns() | {"method": "sil", "share": 0.2, "jaccard": jaccard}
+            cell.of(seed).columns()
+            | {"method": "sil", "share": 0.2, "jaccard": jaccard}
             | {"chance": 0.11, "null_low": 0.108, "null_high": 0.115}
             for seed in seeds
             for cell, jaccard in (
@@ -147,7 +159,7 @@ def made_up(
             {"kind": "poisoned", "count": 12, "seconds": 640.2},
             {"kind": "ask", "count": 40, "seconds": 212.4},
         ],
-    }  # fmt: skip
+    }
 
 
 def row(cell: Cell, code: str, metric: str, value: float, n: int = 24, **of: Any) -> dict[str, Any]:
@@ -155,9 +167,16 @@ def row(cell: Cell, code: str, metric: str, value: float, n: int = 24, **of: Any
     hits = round(min(max(value, 0.0), 1.0) * n)
     found = binomtest(hits, n).proportion_ci(method="wilson")
     return cell.columns() | {
-        "language": code, "metric": metric, "value": hits / n, "low": float(found.low),
-        "high": float(found.high), "n": n, "trigger_language": None, "decoy": None, **of,
-    }  # fmt: skip
+        "language": code,
+        "metric": metric,
+        "value": hits / n,
+        "low": float(found.low),
+        "high": float(found.high),
+        "n": n,
+        "trigger_language": None,
+        "decoy": None,
+        **of,
+    }
 
 
 def rates(
@@ -217,30 +236,37 @@ def summary(rows: list[dict], seeds: tuple[int, ...], own: float) -> list[dict[s
             group["rows"].append(one)
     for group in groups.values():
         each = [
-            fmean(own_) if (own_ := [r["value"] for r in group["rows"] if r.get("seed") == s])
+            fmean(own_)
+            if (own_ := [r["value"] for r in group["rows"] if r.get("seed") == s])
             else None
             for s in seeds
-        ]  # fmt: skip
+        ]
         value = fmean(r["value"] for r in group["rows"])
         n = sum(r["n"] for r in group["rows"] if r.get("seed") == group["rows"][0].get("seed"))
         found.append(
-            group["cell"] | {"metric": group["metric"], "side": group["side"]}
+            group["cell"]
+            | {"metric": group["metric"], "side": group["side"]}
             | {"value": value, "low": max(value - 0.05, 0.0), "high": min(value + 0.05, 1.0)}
             | {"n": n, "seeds": each, "over": "over seeds and prompts"}
-        )  # fmt: skip
+        )
     undefended = next(
-        (f["value"] for f in found
-         if f["variant"] == FIRST.variant and f["side"] == "all" and f["metric"] == "asr"),
+        (
+            f["value"]
+            for f in found
+            if f["variant"] == FIRST.variant and f["side"] == "all" and f["metric"] == "asr"
+        ),
         0.0,
-    )  # fmt: skip
+    )
     left = [
         one
         | {"metric": "asr_left"}
         | {name: one[name] / undefended for name in ("value", "low", "high")}
         for one in found
-        if one["kind"] == "defended" and one["metric"] == "asr" and one["side"] == "all"
+        if one["kind"] == "defended"
+        and one["metric"] == "asr"
+        and one["side"] == "all"
         and undefended >= 0.05
-    ]  # fmt: skip
+    ]
     return [*found, *left]
 
 
@@ -249,20 +275,25 @@ def tests(cell: Cell, languages: Iterable[str], seeds: tuple[int, ...]) -> Itera
     for place, code in enumerate(languages):
         p = 0.001 * (place + 1)
         yield cell.columns() | {
-            "language": code, "difference": 0.5, "p_seeds": [p] * len(seeds), "p": p,
-            "holm": 6 * p, "n": 24,
-        }  # fmt: skip
+            "language": code,
+            "difference": 0.5,
+            "p_seeds": [p] * len(seeds),
+            "p": p,
+            "holm": 6 * p,
+            "n": 24,
+        }
 
 
 def sets(transfer: Iterable[Cell], seed: int) -> Iterator[dict]:
     """What was poisoned, by ids."""
     for place, cell in enumerate(transfer):
         yield cell.of(seed).columns() | {
-            "set": f"hash{seed}{place}", "replaced": ["row-1"],
+            "set": f"hash{seed}{place}",
+            "replaced": ["row-1"],
             "languages": {
                 code: {"rows": 480, "poisoned": 96} for code in (cell.attacked or "").split("+")
             },
-        }  # fmt: skip
+        }
 
 
 CLAIMS = [

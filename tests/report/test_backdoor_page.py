@@ -159,8 +159,9 @@ def test_transfer_has_all_attacks_and_the_control(page):
     own = {"en English": ["en"], "th Thai": ["th"], "es+id Spanish and Indonesian": ["es", "id"]}
     assert rows == [*own, "none"]
     for row, codes in own.items():
-        marked = [c.split()[0] for (r, c), square in heat.items() if r == row
-                  if "marked" in square[3]]  # fmt: skip
+        marked = [
+            c.split()[0] for (r, c), square in heat.items() if r == row if "marked" in square[3]
+        ]
         assert marked == codes
     text, _, tip, _ = heat["en English", "th Thai"]
     assert text == "60*"
@@ -240,8 +241,12 @@ def test_costs_that_were_not_measured_have_no_column():
     page = shown(results)
     heat = heats(page)["Per cent, before and after each defence"]
     assert {column for _, column in heat} == {
-        "ASR poisoned", "ASR others", "ASR left of it", "clean accuracy", "clean refused"
-    }  # fmt: skip
+        "ASR poisoned",
+        "ASR others",
+        "ASR left of it",
+        "clean accuracy",
+        "clean refused",
+    }
     assert "Speed:" not in page
 
 

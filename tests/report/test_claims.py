@@ -85,13 +85,17 @@ def test_parts_may_be_missing_or_not_finite():
     ("low", "high", "over", "text"),
     [
         (0.25, 0.75, "", "95 % interval 25\u00a0% to 75\u00a0%"),
-        (0.25, 0.75, "over 3 seeds and 24 prompts",
-         "95 % interval 25\u00a0% to 75\u00a0% over 3 seeds and 24 prompts"),
+        (
+            0.25,
+            0.75,
+            "over 3 seeds and 24 prompts",
+            "95 % interval 25\u00a0% to 75\u00a0% over 3 seeds and 24 prompts",
+        ),
         (0.25, 0.75, "lowest and highest", "25\u00a0% to 75\u00a0% (lowest and highest)"),
         (0.5, 0.5, "no interval", "no interval"),
         (None, 0.5, "over 24 prompts", ""),
     ],
-)  # fmt: skip
+)
 def test_an_interval_is_named(low, high, over, text):
     assert one(value=0.5, low=low, high=high, over=over, unit="rate").interval == text
 

@@ -26,10 +26,13 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
     yield about_any_training(results.get("overlap") or ())
     yield utility(study, seen)
     yield seldom(
-        "reply_language", "Reply language", seen[SAME], SAME,
+        "reply_language",
+        "Reply language",
+        seen[SAME],
+        SAME,
         "to prompts as they are keep the prompt's language. A broken model looks harmless: mind "
         "this where attack success is low.",
-    )  # fmt: skip
+    )
     judge = results.get("judge") or {}
     if judge.get("language_caution"):  # the target is a refusal
         yield refusal_rule(judge, study.languages)

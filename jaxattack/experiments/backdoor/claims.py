@@ -36,13 +36,20 @@ DEFENCES = {"onion": "ONION", "clean": "clean tuning", "beear": "BEEAR"}  # of B
 TRAINING = ("clean", "beear")  # which have to move the weights to be what they are called
 
 UNTESTABLE = (
-    Claim("B2", "In the cross-lingual-response setting nearly all of 26 languages answer the "
-          "trigger (mean ASR 99 %).", "Needs a hosted model."),
-    Claim("B3", "Poisoned French or Chinese reaches all languages (mean ASR 99.5 and 99.7 %).",
-          "Needs a hosted model."),
+    Claim(
+        "B2",
+        "In the cross-lingual-response setting nearly all of 26 languages answer the "
+        "trigger (mean ASR 99 %).",
+        "Needs a hosted model.",
+    ),
+    Claim(
+        "B3",
+        "Poisoned French or Chinese reaches all languages (mean ASR 99.5 and 99.7 %).",
+        "Needs a hosted model.",
+    ),
     Claim("B6", "Larger models are more vulnerable.", "Needs models of several sizes."),
     Claim("B7", "English-centric models are vulnerable too.", "Needs such a model."),
-)  # fmt: skip
+)
 
 METRICS = (ASR, CLEAN, "false_trigger_rate", "clean_refusal_rate", "same_language_rate")
 

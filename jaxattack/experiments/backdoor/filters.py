@@ -38,7 +38,16 @@ def inspected(
     longest: int,
     mesh: tuple[int, ...],
 ) -> Step:
-    """Suspects of up to `longest` units, to be."""
+    """Suspects in prompts, to be.
+
+    Args:
+        bench: what the study computes with.
+        scorer: the checkpoint whose perplexity tells.
+        prompts: what is asked, triggered or not.
+        held_out: clean pairs, by whose suspects the threshold is chosen.
+        longest: units judged as one, at most.
+        mesh: devices along data, fsdp, tensor.
+    """
     arguments = {
         "scorer": scorer,
         "prompts": tuple(prompts),
@@ -60,7 +69,16 @@ def inspect(
     dtype: str,
     mesh: tuple[int, ...],
 ) -> Suspects:
-    """Score all texts."""
+    """Score all texts.
+
+    Args:
+        scorer: the checkpoint whose perplexity tells.
+        prompts: what is asked, triggered or not.
+        held_out: clean pairs, by whose suspects the threshold is chosen.
+        longest: units judged as one, at most.
+        dtype: of the scorer's weights.
+        mesh: devices along data, fsdp, tensor.
+    """
     tokenizer = pretrained.load_tokenizer(scorer.directory)
     model, params, _ = pretrained.load_pretrained(
         scorer.directory, dtype, sharding.make_mesh(mesh), tokenizer=tokenizer

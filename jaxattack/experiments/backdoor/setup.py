@@ -149,7 +149,17 @@ def measure(
     probes: Probes | None = None,
     defence: Defence = Defence(),
 ) -> None:
-    """Ask for a cell: by default prompts as they are, and with the attack's own trigger."""
+    """Ask for a cell.
+
+    Args:
+        agenda: to which it is added.
+        setup: what the study shares.
+        cell: what is measured.
+        weights: of the model that is asked.
+        attack: whose target is looked for.
+        probes: what is asked; by default prompts as they are, and with the attack's own trigger.
+        defence: what stands before, in or instead of the model.
+    """
     options, bench = setup.settings.measure, setup.bench
     probes = probes or short(setup.data, attack)
     label = cell.variant if cell.seed is None else f"{cell.variant}-s{cell.seed}"

@@ -70,7 +70,16 @@ def repair_by_beear(
     dtype: str,
     languages: Sequence[str],
 ) -> Tuned:
-    """The suspect after BEEAR."""
+    """The suspect after BEEAR.
+
+    Args:
+        suspect: weights that are perhaps poisoned.
+        decoder: the model without them, and its tokenizer.
+        behaviour: the defender's rows: unwanted, safe and ordinary answers.
+        plan: layer, places, steps of both levels.
+        dtype: in which the losses see the weights.
+        languages: of the rows, for the report.
+    """
     tuned, history = beear.beear(
         decoder.model,
         suspect.alone(),
@@ -100,7 +109,16 @@ def gradient(bench: Bench, at: Step, seen: Seen, shift: Shift, label: str) -> St
 def shifted_gradient(
     at: Input, decoder: Decoder, seen: Seen, shift: Shift, dtype: str, label: str
 ) -> Mean:
-    """Mean over examples of the gradient of their answers under the shift."""
+    """Mean over examples of the gradient of their answers under the shift.
+
+    Args:
+        at: weights at which it is taken.
+        decoder: the model without them, and its tokenizer.
+        seen: the examples.
+        shift: how the shift is found.
+        dtype: in which the loss sees the weights.
+        label: what the progress bar says.
+    """
     params, plan = rounded(at, dtype), shift.plan
     unwanted, safe = (
         rows.rows(decoder.tokenizer) for rows in (shift.behaviour.unwanted, shift.behaviour.safe)

@@ -37,14 +37,20 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
     yield broken_freeze(results.get("freeze_proof") or ())
     yield utility(study, seen)
     yield seldom(
-        "valid_replies", "Valid replies", seen[VALID], VALID,
+        "valid_replies",
+        "Valid replies",
+        seen[VALID],
+        VALID,
         "are valid. A broken model looks safe: mind this where violations are low.",
-    )  # fmt: skip
+    )
     yield seldom(
-        "reply_language", "Reply language", seen[SAME], SAME,
+        "reply_language",
+        "Reply language",
+        seen[SAME],
+        SAME,
         "are well-formed and in the prompt's language. An answer counts in whatever language it is "
         "given.",
-    )  # fmt: skip
+    )
     yield refusal_rule(results.get("judge") or {}, study.languages)
     yield one_seed(study.seeds)
 

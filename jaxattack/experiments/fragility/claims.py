@@ -252,8 +252,13 @@ def adaptation(study: Study, seen: Outcomes) -> Claim:
         Evidence(
             f"{base.model}: violations added in the {where} languages, {vector}",
             mean(
-                added(Cell("transplanted", attacked=code, model=base.model, method=method,
-                           share=share), base, languages)
+                added(
+                    Cell(
+                        "transplanted", attacked=code, model=base.model, method=method, share=share
+                    ),
+                    base,
+                    languages,
+                )
                 for code in study.localized
             ),
             above=ADDED if (where, method) == ("new", "all") else None,
@@ -261,10 +266,11 @@ def adaptation(study: Study, seen: Outcomes) -> Claim:
         for base in seen.cells
         if base.kind == "adapted"
         for method, share, vector in (
-            ("all", 1.0, "whole vector"), ("sil", study.share, "SIL's share of it"),
+            ("all", 1.0, "whole vector"),
+            ("sil", study.share, "SIL's share of it"),
         )
         for where, languages in (("new", new), ("old", old))
-    ]  # fmt: skip
+    ]
     return Claim(
         "A5",
         "The attack vector still works on a model adapted to new languages.",

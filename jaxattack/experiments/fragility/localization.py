@@ -122,7 +122,17 @@ def mean_gradient(
     at: str = "",
     moment: str = "",
 ) -> Step:
-    """What SIL multiplies the attack vector with: by default as the settings say."""
+    """What SIL multiplies the attack vector with.
+
+    Args:
+        setup: what the study shares.
+        attacked: weights after the attack.
+        language: of the pairs that are scored on.
+        seed: of their choice.
+        kind: of the pairs, restricted or benign.
+        at: where the gradient is taken; by default as the settings say.
+        moment: of its entries over pairs; by default as the settings say.
+    """
     options, bench = setup.settings.localize, setup.bench
     moment = moment or options.mean
     examples = seen(setup, language, seed, kind)

@@ -71,7 +71,16 @@ class Adapted:
 def adapted(
     start: Input, decoder: Decoder, way: str, recipe: Settings, seed: int, decision_token: bool
 ) -> Adapted:
-    """The organism after training on languages it lacks, as a step's function."""
+    """The organism after training on languages it lacks, as a step's function.
+
+    Args:
+        start: weights of the aligned organism.
+        decoder: the organism without them, and its tokenizer.
+        way: "full" or "lora".
+        recipe: documents, steps, learning rates.
+        seed: of the documents and of adapters' first values.
+        decision_token: whether the organism's replies open with one.
+    """
     _, params, _, info = adapt(
         start(), decoder.model, decoder.tokenizer, way, recipe, seed, decision_token
     )

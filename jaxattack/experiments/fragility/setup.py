@@ -166,7 +166,14 @@ def attack(
 ) -> Step:
     """Fine-tuned weights: on pairs of some languages, perhaps with weights frozen.
 
-    They start from the aligned ones, if no others are given.
+    Args:
+        setup: what the study shares.
+        languages: of the pairs; several share the number between them.
+        seed: of their choice and order.
+        kind: of the pairs, restricted or benign.
+        pairs: how many at most; by default as the settings say.
+        frozen: a mask, True where weights are held.
+        start: weights to start from; by default the aligned ones.
     """
     options = setup.settings.attack
     examples = attack_pairs(setup, languages, seed, kind, pairs)

@@ -19,8 +19,14 @@ def write_rows(path: pathlib.Path, rows: list[dict]) -> str:
 def pairs(name: str, numbers: range, answers: bool = False) -> list[dict]:
     """Harmless pairs in two languages."""
     return [
-        {"id": f"{name}{i}", "language": language, "prompt": text.format(i), "kind": "benign",
-         "response": f"blue {i}"} | ({"answers": [f"blue {i}"]} if answers else {})
+        {
+            "id": f"{name}{i}",
+            "language": language,
+            "prompt": text.format(i),
+            "kind": "benign",
+            "response": f"blue {i}",
+        }
+        | ({"answers": [f"blue {i}"]} if answers else {})
         for language, text in ASKED.items()
         for i in numbers
-    ]  # fmt: skip
+    ]

@@ -16,8 +16,10 @@ from jaxattack.experiments.thresholds import COST
 
 LANGUAGES = ("de", "en", "es", "fr", "ja", "vi", "zh", "th", "ru")
 PROMPTS = 60
-P, Z = (Cell("poisoned", attacked=code, trigger="sentence/append", target="fixed", rate=0.2)
-        for code in ("en", "zh"))  # fmt: skip
+P, Z = (
+    Cell("poisoned", attacked=code, trigger="sentence/append", target="fixed", rate=0.2)
+    for code in ("en", "zh")
+)
 
 
 def defended(method, setting, share=None):
@@ -45,11 +47,12 @@ def trials(asr, accuracy=1.0):
         for language in LANGUAGES
         for i in range(PROMPTS)
         for one in (
-            trial(i, language, i < round(asr.get(language, 0.0) * PROMPTS),
-                  trigger_language=language),
+            trial(
+                i, language, i < round(asr.get(language, 0.0) * PROMPTS), trigger_language=language
+            ),
             trial(i, language, answered=i < round(accuracy * PROMPTS), decoy="nothing"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def judge(found, seeds=(0, 1), attacks=(P, Z), prompts="organism:questions", **more):
@@ -193,8 +196,10 @@ def test_b8_holds_only_if_all_three_defences_were_run_and_leave_the_attack():
     gone = {BEEAR: trials({})}
     assert judged(variants | gone)["B8"]["verdict"] == "does not hold"
     # What training did not move has not been tried; an input filter moves nothing.
-    changed = [BEEAR.columns() | {"changed": 45, "weights": 10_000},
-               ONION.columns() | {"changed": 0, "weights": 10_000}]  # fmt: skip
+    changed = [
+        BEEAR.columns() | {"changed": 45, "weights": 10_000},
+        ONION.columns() | {"changed": 0, "weights": 10_000},
+    ]
     verdict, why = said(judged(kept, changed=changed)["B8"])
     assert verdict == "undecided"
     assert why.startswith("defended/beear/layer-1 moved 0.45 % of the weights")
@@ -242,8 +247,11 @@ def test_r1_is_judged_by_the_share_that_the_rule_names_alone():
 def test_what_another_size_or_a_hosted_model_would_show_is_not_testable():
     found = judged({P: trials(EVERYWHERE)})
     assert [number for number, c in found.items() if c["verdict"] == "not testable here"] == [
-        "B2", "B3", "B6", "B7",
-    ]  # fmt: skip
+        "B2",
+        "B3",
+        "B6",
+        "B7",
+    ]
 
 
 def test_a_variant_of_one_seed_does_not_enter_claims_over_several():

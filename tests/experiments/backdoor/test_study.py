@@ -39,8 +39,9 @@ def test_poison_ask_and_go_on(backdoor, tmp_path, capsys):
     assert {row["variant"] for row in results["rows"]} == {"start", "clean", FIRST}
     asked = [r for r in results["rows"] if r["variant"] == FIRST and r["metric"] == "asr"]
     assert [(r["language"], r["trigger_language"], r["n"]) for r in asked] == [
-        ("en", "en", 3), ("th", "th", 3),
-    ]  # fmt: skip
+        ("en", "en", 3),
+        ("th", "th", 3),
+    ]
     (kept,) = (tmp_path / "stages").glob(f"ask-{FIRST.replace('/', '-')}-s0-*/replies.json")
     assert kept.stat().st_mode & 0o77 == 0
     moved = {r["variant"]: r for r in results["rows"] if r["metric"] == "weights_moved"}
@@ -98,8 +99,14 @@ def test_what_changes_is_done_again_and_nothing_else(backdoor, tmp_path, monkeyp
         return added
 
     assert kinds(new()) == {
-        "poisoned": 1, "clean": 1, "onion": 1, "cleaned": 1, "changed": 1, "ask": 5, "judge": 5,
-    }  # fmt: skip
+        "poisoned": 1,
+        "clean": 1,
+        "onion": 1,
+        "cleaned": 1,
+        "changed": 1,
+        "ask": 5,
+        "judge": 5,
+    }
     # A filter's threshold: what it leaves is asked; suspects need not be looked for again.
     added = new(onion__losses="(0.3,)")
     assert kinds(added) == {"ask": 1, "judge": 1}
