@@ -162,7 +162,6 @@ class Page:
         caption: str,
         columns: Mapping[str, Table] | None = None,
         split: str = "",
-        brief: bool = False,
         unit: str = "rate",
         **how: Any,
     ) -> Markup:
@@ -173,8 +172,7 @@ class Page:
             by: columns of the data, column -> header.
             caption: of the table.
             columns: header -> table, for several rates beside each other.
-            split: a column of which every value has rates of its own beside each other.
-            brief: no bounds, n and seeds.
+            split: a column of which every value has rates of its own beside each other, bare.
             unit: as of `labels.number`.
             how: `value` and `how` as of `Table.rates`.
         """
@@ -184,7 +182,7 @@ class Page:
             shown = {labels.word(split, v): data.where(**{split: v}) for v in values}
         found = {name: table.rates(list(by), **how) for name, table in shown.items()}
         seeds = any(rate.seeds for rates in found.values() for rate in rates.values())
-        beside = [] if brief else ["bounds", "n", *(["by seed"] if seeds else [])]
+        beside = [] if split else ["bounds", "n", *(["by seed"] if seeds else [])]
         rows = [
             [labels.text(c, v) for c, v in zip(by, key, strict=True)]
             + [text for rates in found.values() for text in _texts(rates.get(key), unit, beside)]
