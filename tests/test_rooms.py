@@ -46,3 +46,9 @@ def test_imports_point_down():
         if module.split(".")[1] in order
     ]
     assert not up
+
+
+def test_the_formatter_decides_everywhere():
+    mark = "# fmt" + ":"  # not in this file either
+    for folder in ("jaxattack", "configs", "tests", "benchmarks", "examples", "docs"):
+        assert not [str(p) for p in (ROOT / folder).rglob("*.py") if mark in p.read_text("utf-8")]

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 
 from jaxattack import checkpoint, organism
 from jaxattack.experiments import inputs
 from jaxattack.experiments.bench import Checkpoint, Stored
+from jaxattack.experiments.recipe import Lesson
 from jaxattack.experiments.step import Input, Shelf, Step, Values
 from jaxattack.models import pretrained
 from jaxattack.organism import corpus, world
-from jaxattack.train import contrast, loop, optimizer
+from jaxattack.train import contrast, loop
 from jaxattack.tree import Tree
 
-STEPS = 300
-OPTIMIZER = optimizer.Settings(learning_rate=1e-3, schedule="cosine", warmup=0.1)
-ROWS, LENGTH, LAYER = 40, 64, 3
-SHARES = {
-    "courtesies": 0.4,
-    "courtesy_lists": 0.15,
-    "benign_questions": 0.1,
-    "refusals": 0.12,
-    "forced_answers": 0.08,
-    "switched_paragraphs": 0.08,
-    "territory_lists": 0.04,
-    "value_lists": 0.03,
-}
+COURTESY = Lesson(
+    steps=300,
+    learning_rate=1e-3,
+    shares={
+        "courtesies": 0.4,
+        "courtesy_lists": 0.15,
+        "benign_questions": 0.1,
+        "refusals": 0.12,
+        "forced_answers": 0.08,
+        "switched_paragraphs": 0.08,
+        "territory_lists": 0.04,
+        "value_lists": 0.03,
+    },
+)
 
 
 def courteous(values: Values, root: pathlib.Path, like: Tree, strength: float, start: Step) -> Step:
@@ -37,20 +40,21 @@ def courteous(values: Values, root: pathlib.Path, like: Tree, strength: float, s
     """
     directory = organism.checkpoint("aligned")
     aligned = Checkpoint(inputs.model_fingerprint(directory), directory)
-    arguments = {"aligned": aligned, "strength": strength}
+    lesson = dataclasses.replace(COURTESY, contrast=strength)
+    arguments = {"aligned": aligned, "lesson": lesson}
     shelf = Shelf(
         root,
         "courtesy",
         f"contrast{strength:g}",
         save,
         Stored("params", like),
-        {"steps": STEPS, "rows": STEPS * ROWS},
+        {"steps": lesson.steps, "rows": lesson.steps * lesson.rows},
     )
     trained = Step(trained_to_answer, arguments, values, shelf)
     return Step(beside, {"weights": trained, "start": start}, values)
 
 
-def trained_to_answer(aligned: Checkpoint, strength: float) -> Tree:
+def trained_to_answer(aligned: Checkpoint, lesson: Lesson) -> Tree:
     """The organism's weights after the training."""
     model, params, tokenizer = pretrained.load_pretrained(aligned.directory)
     splits = world.splits()
@@ -60,16 +64,19 @@ def trained_to_answer(aligned: Checkpoint, strength: float) -> Tree:
         corpus.sample_batch(
             (0, step),
             tokenizer,
-            SHARES,
+            lesson.shares,
             {"": world.territories(), **territories},
-            ROWS,
-            LENGTH,
+            lesson.rows,
+            lesson.length,
             decision_token=False,
         )
-        for step in range(STEPS)
+        for step in range(lesson.steps)
     ]
-    loss = functools.partial(contrast.shared_answer_loss, weight=strength, layer=LAYER)
-    tuned, _ = loop.finetune(model, params, rows, OPTIMIZER, loss_fn=loss, label="courtesy")
+    loss = functools.partial(
+        contrast.shared_answer_loss, weight=lesson.contrast, layer=lesson.layer
+    )
+    updates = lesson.updates()
+    tuned, _ = loop.finetune(model, params, rows, updates, loss_fn=loss, label="courtesy")
     return tuned
 
 
