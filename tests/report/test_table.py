@@ -107,8 +107,9 @@ def test_wide_has_a_column_for_every_value_of_one():
     rows = [("a", "x", 1.0), ("a", "x", 0.0), ("a", "y", 0.2), ("b", "x", 0.3), ("b", "y", None)]
     table = Table({"method": m, "metric": k, "value": v} for m, k, v in rows)
     assert table.wide(["method"], "metric").records() == [
-        {"method": "a", "x": 0.5, "y": 0.2}, {"method": "b", "x": 0.3, "y": None}
-    ]  # fmt: skip
+        {"method": "a", "x": 0.5, "y": 0.2},
+        {"method": "b", "x": 0.3, "y": None},
+    ]
 
 
 def test_heat_has_rows_columns_means_stars_and_frames():
