@@ -77,7 +77,8 @@ def test_each_round_freezes_a_fifth_more_and_nothing_frozen_moves(results):
     rounds = [row for row in results["capacity"] if row["attacked"] == "en"]
     assert [row["round"] for row in rounds] == [1, 2, 3, 4, 5]
     shares = [row["frozen_share"] for row in rounds]
-    assert shares == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-3)
+    assert shares[:4] == pytest.approx([0, 0.2, 0.4, 0.6], abs=1e-3)
+    assert 0.6 < shares[4] < 0.8  # fewer weights than a fifth could still be moved, and scored
     assert all(row["moved"] == 0 for row in rounds)
     # What is left last are rows of words that no pair has.
     used = [row["used"] for row in rounds[1:]]
@@ -129,5 +130,5 @@ def test_the_manifest_says_where_the_time_went(shared, results):
     assert results
     profile = json.loads((shared / "manifest.json").read_text())["profile"]
     kinds = {row["kind"] for row in profile}
-    assert {"attack", "benign", "frozen", "gradients", "mask", "measure", "wanda"} <= kinds
+    assert {"attack", "benign", "frozen", "gradients", "mask", "ask", "judge", "wanda"} <= kinds
     assert all(row["seconds"] >= 0 and row["count"] > 0 for row in profile)
