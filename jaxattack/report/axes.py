@@ -109,14 +109,17 @@ def number_axis(axes: Axes, x: str, places: Mapping[Any, float], look: Options) 
     if look.log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="x", labelsize=7.5)
     if look.at:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u00a0%"))
     elif not look.bare:
         written = [
             short(text(x, v) if is_number(v) and x not in SHARES else word(x, v)) for v in places
         ]
-        axes.set_xticks(list(places.values()), [t.removesuffix(".0") for t in written])
+        axes.set_xticks(
+            list(places.values()),
+            [t.removesuffix(".0").replace("\u00a0", "\u202f") for t in written],
+        )
     axes.set_xlabel(look.xlabel)
     if look.unit == "rate":
         percent_axis(axes.yaxis)
