@@ -121,7 +121,7 @@ def test_what_was_made_to_hold_holds():
     for what, value in {
         "share of the attack that SIL's weights alone carry": 0.9,
         "SIL's share less that of the best of 3 masks chosen otherwise": 0.6,
-        "share of magnitude": 0.3,
+        "share of largest change": 0.3,
         "share of the attack undone by rewinding SIL's weights": 0.9,
     }.items():
         assert by_value[what] == pytest.approx(value, abs=0.03)
@@ -243,7 +243,7 @@ MASK = {"attacked": "th", "method": "sil", "share": 0.2, "seed": 0, "mask_scored
             "A2",
             {"matched_random": None, "magnitude": None},
             {},
-            "no stitch of matched_random, magnitude",
+            "no stitch of tensor-matched random, largest change",
         ),
         ("A2", {"random": None}, {}, "no stitch of random"),
         ("A3", {"other": None}, {}, "no stitch by another language's mask"),

@@ -17,6 +17,7 @@ from jaxattack.experiments.needs import Facts, Needs
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
 from jaxattack.experiments.term import Figure, Term, added, best, but, mean, only
 from jaxattack.experiments.thresholds import ADDED, APART, CARRIED, LANGUAGES, MASKS, SURVIVED
+from jaxattack.report.labels import word
 
 # Masks as large as SIL's, chosen without it; those that A2 cannot do without come first.
 RIVALS = ("random", "matched_random", "magnitude", "weight", "snip", "wanda", "fisher")
@@ -105,7 +106,7 @@ def localization(study: Study, seen: Outcomes) -> Claim:
         f"The selected weights alone add at least {100 * CARRIED:g} % of the violations that the "
         f"whole attack adds, in all languages together, and {100 * APART:g} % of them more than "
         f"the best of the masks of the same size that were chosen otherwise "
-        f"({', '.join(NEEDED_RIVALS)} among them).",
+        f"({named(NEEDED_RIVALS)} among them).",
         [
             Evidence(
                 "share of the attack that SIL's weights alone carry", share("sil"), above=CARRIED
@@ -115,16 +116,21 @@ def localization(study: Study, seen: Outcomes) -> Claim:
                 share("sil") - best(map(share, rivals)),
                 above=APART,
             ),
-            *(Evidence(f"share of {method}", share(method)) for method in rivals),
+            *(Evidence(f"share of {word('method', method)}", share(method)) for method in rivals),
             Evidence(
                 "share of the attack undone by rewinding SIL's weights",
                 1 - share("sil", "rewound"),
             ),
         ],
         EVERYWHERE,
-        [f"no stitch of {', '.join(missing)} to be ahead of"] * bool(missing),
+        [f"no stitch of {named(missing)} to be ahead of"] * bool(missing),
         list(attacked(study.localized).values()),
     )
+
+
+def named(methods: Sequence[str]) -> str:
+    """Masks in words."""
+    return ", ".join(word("method", method) for method in methods)
 
 
 def agnostic(study: Study, overlap: Rows, correlation: Rows) -> Claim:
