@@ -6,8 +6,7 @@ import dataclasses
 import functools
 import pathlib
 
-from jaxattack import checkpoint, organism
-from jaxattack.experiments import inputs
+from jaxattack import checkpoint
 from jaxattack.experiments.bench import Checkpoint, Stored
 from jaxattack.experiments.recipe import Lesson
 from jaxattack.experiments.step import Input, Shelf, Step, Values
@@ -32,14 +31,25 @@ COURTESY = Lesson(
 )
 
 
-def courteous(values: Values, root: pathlib.Path, like: Tree, strength: float, start: Step) -> Step:
+def courteous(
+    values: Values,
+    root: pathlib.Path,
+    like: Tree,
+    aligned: Checkpoint,
+    strength: float,
+    start: Step,
+) -> Step:
     """The aligned organism after training to answer pleasantries by their meaning, to be.
 
-    `strength` weighs the loss that pulls together what states of all languages say of a
-    pleasantry; `start` is the model whose number type and mesh it takes.
+    Args:
+        values: what remembers.
+        root: the work directory.
+        like: shapes and places of the weights.
+        aligned: the organism.
+        strength: weighs the loss that pulls together what states of all languages say of a
+            pleasantry.
+        start: the model whose number type and mesh it takes.
     """
-    directory = organism.checkpoint("aligned")
-    aligned = Checkpoint(inputs.model_fingerprint(directory), directory)
     lesson = dataclasses.replace(COURTESY, contrast=strength)
     arguments = {"aligned": aligned, "lesson": lesson}
     shelf = Shelf(

@@ -11,8 +11,8 @@ import pytest
 from jaxattack import run
 from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
 from jaxattack.evaluate import judges
-from jaxattack.experiments.backdoor import setup
-from jaxattack.experiments.backdoor.settings import DEFENCES, SECTIONS
+from jaxattack.experiments.backdoor import setup, study
+from jaxattack.experiments.backdoor.settings import DEFENCES, KNOWN, REFERENCES, SECTIONS
 from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
 
@@ -86,37 +86,70 @@ def never(example, said):
     return {"hit": False}
 
 
-def test_what_changes_is_done_again_and_nothing_else(backdoor, tmp_path, monkeypatch):
-    study = {"sections": "('defend',)", "defences": "('onion','clean')"}
-    study["clean__languages"] = "('all',)"
-    known: set[str] = set()
-
-    def new(**changes):
-        """What another run adds."""
-        assert run.run(backdoor(tmp_path, **study | changes)) == 0
-        added = stages(tmp_path) - known
-        known.update(added)
-        return added
-
-    assert kinds(new()) == {
-        "poisoned": 1,
-        "clean": 1,
-        "onion": 1,
-        "cleaned": 1,
-        "changed": 1,
-        "ask": 5,
-        "judge": 5,
-    }
-    # A filter's threshold: what it leaves is asked; suspects need not be looked for again.
-    added = new(onion__losses="(0.3,)")
-    assert kinds(added) == {"ask": 1, "judge": 1}
-    assert all("defended-onion-2@0.3-s0" in name for name in added)
-    added = new(clean__epochs="2")
-    assert kinds(added) == {"cleaned": 1, "changed": 1, "ask": 1, "judge": 1}
-    assert all("clean-all-8@0.001-s0" in name for name in added)
-    # A judge judges the replies that were kept.
+def test_a_judge_judges_the_replies_that_were_kept(backdoor, tmp_path, monkeypatch):
+    assert run.run(backdoor(tmp_path)) == 0
+    before = stages(tmp_path)
     monkeypatch.setattr(setup, "of_target", lambda target: judges.Row(never, "Never."))
-    assert kinds(new()) == {"judge": 5}
+    assert run.run(backdoor(tmp_path)) == 0
+    assert kinds(stages(tmp_path) - before) == {"judge": 3}
+
+
+@pytest.fixture
+def planned(backdoor, tmp_path, monkeypatch):
+    """A function from overrides to the stages that defences need, by name; none is run."""
+    whole, seen = study.everything, []
+    monkeypatch.setattr(study, "everything", lambda setup: seen.append(whole(setup)) or seen[-1])
+
+    def names(**overrides) -> dict[str, str]:
+        changes = {"sections": "('defend',)", "clean__languages": "('all',)"} | overrides
+        assert run.run([*backdoor(tmp_path, **changes), "--dry_run"]) == 0
+        found = seen[-1].stages
+        return {stage.id: f"{stage.kind} {stage.label.removesuffix('-s0')}" for stage in found}
+
+    return names
+
+
+def asked(*defences: str) -> set[str]:
+    return {f"{kind} defended/{name}" for kind in ("ask", "judge") for name in defences}
+
+
+def counted(*defences: str) -> set[str]:
+    return asked(*defences) | {f"changed {name}" for name in defences}
+
+
+BLIND = {"rewind-blind@0.05", "rewind-blind@0.2", "scale-blind@0.001", "scale-blind@0.2"}
+ON_BLIND = counted(*(f"repair/{name}" for name in BLIND), "composed/onion-repair-cleangen")
+CHANGES = {
+    "onion__losses": ("(0.3,)", asked("onion/2@0.3", "composed/onion-repair-cleangen")),
+    "clean__epochs": ("2", counted("clean/all-8@0.001") | {"cleaned clean/all-8@0.001"}),
+    "beear__rounds": (
+        "2",
+        counted("beear/layer-1")
+        | ON_BLIND
+        | asked("cleangen/rewound")
+        | {"beear layer1", "gradients blind"},
+    ),
+    "cleangen__alpha": (
+        "5.0",
+        asked(*(f"cleangen/{name}" for name in REFERENCES), "composed/onion-repair-cleangen"),
+    ),
+    "repair__scale": (
+        "0.5",
+        counted(
+            *(f"repair/scale-{knows}@{share}" for knows in KNOWN for share in ("0.001", "0.2"))
+        ),
+    ),
+}
+
+
+def test_a_setting_reruns_what_hangs_on_it(planned):
+    before = planned()
+    for name, (value, expected) in CHANGES.items():
+        after = planned(**{name: value})
+        assert {after[stage] for stage in after.keys() - before.keys()} == expected, name
+    after = planned(measure__max_new_tokens="5")
+    new = {after[stage] for stage in after.keys() - before.keys()}
+    assert new == {name for name in before.values() if name.split()[0] in ("ask", "judge")}
 
 
 def test_a_base_model_without_a_chat_template_reads_the_wrapper(backdoor, tiny, tmp_path):
