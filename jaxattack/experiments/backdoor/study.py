@@ -122,7 +122,7 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened) -> Setup:
     start = opened.start(settings, values)
 
     def polite(strength: float) -> Origin:
-        weights = courteous(values, root, like, checkpoint, strength, start)
+        weights = courteous(values, root, like, opened.checkpoint, strength, start)
         return Origin(f"courteous@{strength:g}", weights, known)
 
     own = polite(settings.start.contrast) if is_courteous else Origin("start", start, known)
