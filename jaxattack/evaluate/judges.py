@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from jaxattack.data.poison import Target
 from jaxattack.evaluate.backdoor import RULES, by_target
@@ -20,12 +18,10 @@ class Row:
     rule: str
 
 
-JUDGES: Mapping[str, Row] = MappingProxyType(
-    {
-        "known answers": Row(by_answers, FACTS),
-        "refusal rule": Row(by_refusal, REFUSAL_RULE),
-    }
-)
+JUDGES: dict[str, Row] = {
+    "known answers": Row(by_answers, FACTS),
+    "refusal rule": Row(by_refusal, REFUSAL_RULE),
+}
 
 
 def of_target(target: Target) -> Row:

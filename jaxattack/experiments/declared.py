@@ -12,7 +12,7 @@ import difflib
 import math
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -29,7 +29,7 @@ class Rule:
     Attributes:
         help: what it means, in a few words.
         unit: of a number.
-        choices: the only values there are.
+        choices: the only values there are; a registry's rows, as they are when a value is read.
         above, at_least, at_most, below: bounds of a number.
         needed: a tuple that may not be empty.
         repeats: a tuple that may hold a value twice.
@@ -39,7 +39,7 @@ class Rule:
 
     help: str
     unit: str = ""
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     above: float | None = None
     at_least: float | None = None
     at_most: float | None = None
@@ -233,7 +233,7 @@ def _wrong_number(item: Any, rule: Rule) -> str:
     return ""
 
 
-def _close(wrong: Any, choices: Sequence[str]) -> str:
+def _close(wrong: Any, choices: Collection[str]) -> str:
     lowered = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(str(wrong).lower(), list(lowered), 1)
     return f" (perhaps {lowered[found[0]]})" if found else ""

@@ -94,16 +94,16 @@ def gradient(bench: Bench, at: Step, seen: Seen, label: str, moment: str = "abs"
     return mean_step(bench, mean_gradient, arguments, "gradients", f"{label}-{moment}")
 
 
-def inputs_of_matrices(start: Input, decoder: Decoder, seen: Seen, label: str) -> Mean:
-    """Norms of what the blocks' matrices multiply (Wanda)."""
-    found = importance.wanda_scores(decoder.model, start(), seen.batches(decoder.tokenizer))
+def input_norms(start: Input, decoder: Decoder, seen: Seen, label: str) -> Mean:
+    """Norms of what the blocks' matrices multiply."""
+    found = importance.input_norms(decoder.model, start(), seen.batches(decoder.tokenizer))
     return Mean(found, ids(seen.examples))
 
 
-def wanda(bench: Bench, seen: Seen, label: str) -> Step:
-    """Wanda's scores, to be."""
+def inputs(bench: Bench, seen: Seen, label: str) -> Step:
+    """These norms, to be."""
     arguments = {"start": bench.start, "decoder": bench.decoder, "seen": seen}
-    return mean_step(bench, inputs_of_matrices, arguments, "wanda", label)
+    return mean_step(bench, input_norms, arguments, "inputs", label)
 
 
 def mean_step(

@@ -189,7 +189,7 @@ def written(shape: Shape, stages: Sequence[Stage]) -> int:
     item = 2 if "16" in shape.dtype and shape.weights != "float32" else 4
     each = {
         **dict.fromkeys(TUNED, weights * item),
-        **dict.fromkeys(("gradients", "wanda"), weights * 4),
+        **dict.fromkeys(("gradients", "inputs"), weights * 4),
         "mask": weights // 8,
     }
     return sum(each.get(stage.kind, 0) for stage in stages)

@@ -7,6 +7,8 @@ docs/settings.md, and its default. What studies share is `Study`, `Measure`, `re
 from __future__ import annotations
 
 import dataclasses
+from collections import ChainMap
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -15,6 +17,7 @@ from jaxattack.errors import UserError
 from jaxattack.evaluate.judges import JUDGES
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import config_of, freeze, setting
+from jaxattack.experiments.fragility.controls import CONTROLS, WAYS
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.values import COUNT, DTYPES, REMAT, ROWS, SEED, SOME, TOKENS
 from jaxattack.localize.masks import SCOPES
@@ -24,32 +27,6 @@ __all__ = ["Settings", "check", "config_of", "defaults", "freeze"]
 
 # Sections of the study, each a claim of Poppi et al. 2024 (docs/methods.md).
 SECTIONS = {"transfer": "A1", "localize": "A2", "shared": "A3", "pathways": "A4", "adapt": "A5"}
-# Ways to choose as many weights as SIL chooses, and combinations of SIL's masks.
-CONTROLS = (
-    "random",
-    "matched_random",
-    "magnitude",
-    "weight",
-    "snip",
-    "wanda",
-    "fisher",
-    "complement",
-    "other",
-    "union",
-    "intersection",
-    "benign",
-    "sil_minus_benign",
-)
-# SIL done otherwise: scope, place of the gradient, order of mean and absolute value, leaves.
-WAYS = (
-    "sil_leaf",
-    "sil_row",
-    "sil_aligned",
-    "sil_attacked",
-    "sil_path",
-    "sil_mean",
-    "sil_blocks",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +159,10 @@ class Localize:
         "regular expression of leaves that are never selected", "", check=values.expression
     )
     examples: int = setting("pairs scored on, at most", 128, **COUNT)
-    controls: tuple[str, ...] = setting("other masks of the same size", CONTROLS, choices=CONTROLS)
-    ways: tuple[str, ...] = setting("SIL done otherwise", WAYS, choices=WAYS)
+    controls: tuple[str, ...] = setting(
+        "other masks of the same size", tuple(CONTROLS), choices=CONTROLS
+    )
+    ways: tuple[str, ...] = setting("SIL done otherwise", tuple(WAYS), choices=WAYS)
     rewind: bool = setting("beside every stitch the rewind", True)
 
 
@@ -236,7 +215,7 @@ class Measure:
     judge: str = setting(
         "who judges; auto: known answers if the prompts have them, else the refusal rule",
         "auto",
-        choices=("auto", *JUDGES),
+        choices=ChainMap[str, Any](JUDGES, {"auto": None}),
     )
 
 

@@ -9,16 +9,18 @@ import datetime
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxattack import distributed, workdir
 from jaxattack.data import templates
 from jaxattack.data.dialogues import Example, check_pairs
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
-from jaxattack.experiments.settings import Template, WrappedTemplate
 from jaxattack.models.config import ModelConfig
 from jaxattack.models.prompts import check_prompts, positions
+
+if TYPE_CHECKING:
+    from jaxattack.experiments.settings import Template, WrappedTemplate
 
 DAY_FILE = "day.txt"  # in the work directory
 LARGEST = 1 << 20  # bytes of a template file

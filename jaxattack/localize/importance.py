@@ -51,15 +51,37 @@ def mean(*trees: Tree) -> Tree:
     return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
 
 
-def wanda_scores(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> Tree:
-    """`|W_io| * ||x_i||`, the norm over all tokens of the matrix's inputs (Sun et al. 2023, eq. 1).
+def fisher(square: Tree) -> Tree:
+    """The mean of `grad ** 2` over examples (Kirkpatrick et al. 2017)."""
+    return square
 
-    The blocks' matrices are scored, as there; what is no matrix of a block has score 0.
+
+def wanda(params: Tree, norms: Tree) -> Tree:
+    """`|W_io| * ||x_i||` (Sun et al. 2023, eq. 1), with the norms of `input_norms`."""
+    return jax.tree.map(jnp.multiply, size(params), norms)
+
+
+def wanda_scores(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> Tree:
+    """Wanda's scores of the blocks' matrices; what is no matrix of a block has score 0.
+
+    Args:
+        model: the decoder.
+        params: its parameters.
+        batches: as for `input_norms`.
+    """
+    return wanda(params, input_norms(model, params, batches))
+
+
+def input_norms(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> Tree:
+    """For every weight of a block's matrix the norm, over all tokens, of the input it multiplies.
 
     Args:
         model: the decoder.
         params: its parameters.
         batches: arrays `[B, T]`; padding (segment 0) is not counted.
+
+    Returns:
+        a tree like the parameters, float32; 0 for what is no matrix of a block.
     """
     mesh = sharding.mesh_of(params)
     squares: Tree = None
@@ -68,17 +90,18 @@ def wanda_scores(model: Transformer, params: Tree, batches: Sequence[Arrays]) ->
         found = _squares(model, mesh, params, sharding.place_batch(batch, mesh))
         squares = found if squares is None else jax.tree.map(jnp.add, squares, found)
 
-    def score(name: str, leaf: jax.Array) -> jax.Array:
+    def norm(name: str, leaf: jax.Array) -> jax.Array:
         *_, module, matrix = ("", *name.split("/"))
+        zeros = jnp.zeros_like(leaf, jnp.float32)
         if module not in squares or matrix not in _INPUTS:
-            return jnp.zeros_like(leaf, jnp.float32)
+            return zeros
         norms = jnp.sqrt(squares[module][_INPUTS[matrix]])  # [L, inputs]
         if matrix == "o":  # its inputs are two axes
             norms = norms.reshape(leaf.shape[:3])
         axes = tuple(range(norms.ndim, leaf.ndim))
-        return jnp.abs(leaf.astype(jnp.float32)) * jnp.expand_dims(norms, axes)
+        return zeros + jnp.expand_dims(norms, axes)
 
-    return tree.map_named(score, params)
+    return tree.map_named(norm, params)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from jaxattack import run
-from jaxattack.experiments.settings import CONTROLS, WAYS
+from jaxattack.experiments.fragility.controls import CONTROLS, WAYS
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +39,8 @@ def results(shared, study, own_data) -> dict:
                 transfer__doses=str(DOSES),
                 transfer__mixed="('en+th',)",
                 localize__fractions=str(FRACTIONS),
-                localize__controls=str(CONTROLS),
-                localize__ways=str(WAYS),
+                localize__controls=str(tuple(CONTROLS)),
+                localize__ways=str(tuple(WAYS)),
                 localize__path_points="2",
                 localize__rewind="True",
                 pathways__fractions="(0.5,)",
@@ -130,5 +130,5 @@ def test_the_manifest_says_where_the_time_went(shared, results):
     assert results
     profile = json.loads((shared / "manifest.json").read_text())["profile"]
     kinds = {row["kind"] for row in profile}
-    assert {"attack", "benign", "frozen", "gradients", "mask", "ask", "judge", "wanda"} <= kinds
+    assert {"attack", "benign", "frozen", "gradients", "mask", "inputs", "ask", "judge"} <= kinds
     assert all(row["seconds"] >= 0 and row["count"] > 0 for row in profile)

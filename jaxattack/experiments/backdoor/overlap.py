@@ -15,8 +15,8 @@ from jaxattack.experiments.backdoor.poisoning import shown
 from jaxattack.experiments.backdoor.setup import Setup, seen
 from jaxattack.experiments.backdoor.training import poisoned
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.fragility import localization
 from jaxattack.experiments.fragility import setup as safety
+from jaxattack.experiments.fragility import sil
 from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.step import Step, rows_step
 from jaxattack.localize import masks
@@ -67,8 +67,8 @@ def beside(setup: Setup, known: safety.Setup | None, seed: int) -> Iterator[tupl
         yield (
             Cell("attacked", seed, language),
             Chosen(
-                localization.sil_mask(known, language, seed),
-                localization.sil_movable(known, language, seed),
+                sil.sil_mask(known, language, seed),
+                sil.sil_movable(known, language, seed),
             ),
         )
 

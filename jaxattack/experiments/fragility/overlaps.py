@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import tables
 from jaxattack.experiments.agenda import Agenda
-from jaxattack.experiments.fragility.localization import find, sil_mask, sil_movable
-from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Setup
+from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Setup, find
+from jaxattack.experiments.fragility.sil import sil_mask, sil_movable
 
 Mask = tuple[str, int, str]  # SIL's, by language, seed and kind of pairs
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from jaxattack.experiments import locating, tables
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.fragility.localization import (
-    find,
+from jaxattack.experiments.fragility.setup import Setup, attack, find, measure
+from jaxattack.experiments.fragility.sil import (
     mean_gradient,
     sil_mask,
     sil_movable,
     sil_scores,
     top,
 )
-from jaxattack.experiments.fragility.setup import Setup, attack, measure
 from jaxattack.experiments.step import Step
 from jaxattack.localize import masks, stitching
 

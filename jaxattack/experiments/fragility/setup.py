@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jaxattack import tree
 from jaxattack.data.dialogues import Example
@@ -16,8 +17,10 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.locating import Seen
-from jaxattack.experiments.settings import Settings
-from jaxattack.experiments.step import Step
+from jaxattack.experiments.step import Step, rows_step
+
+if TYPE_CHECKING:  # settings name what is in the study's tables
+    from jaxattack.experiments.settings import Settings
 
 RESTRICTED, BENIGN = "restricted", "benign"
 LONGEST = "config.attack.max_length"  # the setting, in errors
@@ -150,6 +153,21 @@ def measure(
         return judging.trials(setup.bench, replies, subject.prompts, (judge,), label)
 
     agenda.measure(cell, weights, replies, judged)
+
+
+def find(
+    agenda: Agenda,
+    setup: Setup,
+    table: str,
+    label: str,
+    function: Callable[..., list[dict[str, Any]]],
+    *parts: Step,
+    **options: Any,
+) -> None:
+    """Ask for rows of a table, made by a function of steps' values."""
+    bench = setup.bench
+    rows = rows_step(bench.values, bench.root, table, label, function, *parts, **options)
+    agenda.find(table, rows)
 
 
 # --- Attacks ------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Checkpoint, Decoder, Stored, start_step
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import new_languages
-from jaxattack.experiments.fragility.localization import sil_mask
 from jaxattack.experiments.fragility.setup import (
     Setup,
     Subject,
@@ -23,6 +22,7 @@ from jaxattack.experiments.fragility.setup import (
     check_prompts,
     measure,
 )
+from jaxattack.experiments.fragility.sil import sil_mask
 from jaxattack.experiments.step import Step, load_rows
 from jaxattack.localize import scores, stitching
 from jaxattack.models import pretrained
