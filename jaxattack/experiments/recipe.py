@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import as_in, setting
 from jaxattack.experiments.values import COUNT, EPOCHS, RATE, ROWS, TOKENS
-from jaxattack.train.methods import METHODS
+from jaxattack.train.methods import METHODS, Row
 from jaxattack.train.optimizer import SCHEDULES, WEIGHTS, make_optimizer, names
 from jaxattack.train.optimizer import Settings as Updates
 
@@ -25,7 +25,7 @@ class Recipe:
     method: str = setting(
         "full: all weights; lora: adapters of the matrices, then merged",
         "full",
-        choices=tuple(METHODS),
+        choices=METHODS,
     )
     rank: int = setting("of a matrix's change, for method=lora", 16, at_least=1, at_most=4096)
     alpha: float = setting(
@@ -55,6 +55,11 @@ class Recipe:
     )
     max_length: int = setting("longest pair, prompt and response", 512, **TOKENS)
 
+    @property
+    def way(self) -> Row:
+        """How it is trained."""
+        return METHODS[self.method]
+
     def updates(self) -> Updates:
         """The optimiser's part of it."""
         shared = [field.name for field in dataclasses.fields(Updates)]
@@ -76,9 +81,10 @@ class Recipe:
                 f"config.{section}.batch_size, which is {self.batch_size}"
             )
         check_updates(section, self.updates())
-        if self.method == "lora" and self.weights != "float32":
+        if self.weights != "float32" and not self.way.rounds:
             raise UserError(
-                f"config.{section}.weights is {self.weights!r}; adapters are trained in float32"
+                f"config.{section}.weights is {self.weights!r}; config.{section}.method="
+                f"{self.method} trains in float32"
             )
         if self.weights != "float32" and dtype != "bfloat16":
             raise UserError(

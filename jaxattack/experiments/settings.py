@@ -261,10 +261,10 @@ def check(settings: Settings) -> Settings:
         UserError: names the settings.
     """
     settings.attack.check("attack", settings.dtype)
-    if settings.attack.method != "full" and "pathways" in settings.sections:
+    if "pathways" in settings.sections and not settings.attack.way.freezes:
         raise UserError(
-            "config.sections has pathways, which freezes single weights; adapters "
-            "(config.attack.method) change whole matrices: leave one of them out"
+            "config.sections has pathways, which freezes single weights, and config.attack.method="
+            f"{settings.attack.method} cannot: leave one of them out"
         )
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")

@@ -18,7 +18,8 @@ from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
 from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, kept_type
 from jaxattack.experiments.step import Input, Step
 from jaxattack.localize import masks
-from jaxattack.train import methods, optimizer
+from jaxattack.train import optimizer
+from jaxattack.train.method import How, Method
 from jaxattack.train.moved import shares_moved
 from jaxattack.tree import Tree
 
@@ -31,7 +32,7 @@ class Training:
 
     Attributes:
         optimizer: the optimiser, its schedule, how weights are kept.
-        method: one of `methods.METHODS`.
+        method: the way (see `train.methods`).
         rank, alpha: of adapters.
         epochs: passes over the examples.
         batch_size: examples of a step.
@@ -42,7 +43,7 @@ class Training:
     """
 
     optimizer: optimizer.Settings
-    method: str
+    method: Method
     rank: int
     alpha: float
     epochs: int
@@ -86,7 +87,7 @@ class Tuned:
 def training_of(section: Any, setting: str, **changed: Any) -> Training:
     """What a section of settings says of a training, perhaps with other values."""
     named = {
-        "method": section.method,
+        "method": section.way.tune,
         "rank": section.rank,
         "alpha": section.alpha,
         "epochs": section.epochs,
@@ -134,8 +135,8 @@ def train(
     # Rounding at random is each training's own.
     own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
     training = course.training
-    how = methods.How(training.optimizer, training.rank, training.alpha, dtype, label)
-    tuned, history = methods.METHODS[training.method](
+    how = How(training.optimizer, training.rank, training.alpha, dtype, label)
+    tuned, history = training.method(
         decoder.model,
         start.alone(),
         order_of(decoder.tokenizer, course),

@@ -24,6 +24,7 @@ from jaxattack.errors import UserError
 from jaxattack.models.transformer import Transformer
 from jaxattack.train import loop, losses
 from jaxattack.train.losses import LossFn
+from jaxattack.train.method import How
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
 
@@ -175,3 +176,31 @@ def finetune(
     """
     adapters, loss = change.first(params, key), MergedLoss(loss_fn, change.scale)
     return loop.finetune(model, adapters, batches, settings, None, loss, label, base=params)
+
+
+def tune(
+    model: Transformer,
+    params: Tree,
+    batches: Sequence[Arrays],
+    how: How,
+    trainable: Tree | None,
+    key: jax.Array,
+) -> tuple[Tree, np.ndarray]:
+    """Adapters, then merged into the weights (a `method.Method`).
+
+    Args:
+        model: the decoder.
+        params: where to start; left as they are.
+        batches: arrays `[B, T]`, as for `loop.finetune`.
+        how: optimiser, rank and scale of the adapters, label.
+        trainable: None, for all weights may change.
+        key: of the adapters' first values.
+
+    Raises:
+        UserError: some weights are to be frozen, which adapters of whole matrices cannot do.
+    """
+    if trainable is not None:
+        raise UserError(f"{how.label}: adapters change whole matrices; single weights cannot stay")
+    change = LowRank(how.rank, how.alpha)
+    found, history = finetune(model, params, batches, how.updates, key, change, label=how.label)
+    return merge(tree.cast(params, np.float32), found, change.scale), history

@@ -6,10 +6,10 @@ import pytest
 
 from jaxattack import tree
 from jaxattack.errors import UserError
-from jaxattack.train import loop, lora, methods, optimizer
+from jaxattack.train import loop, lora, method, methods, optimizer
 
 UPDATES = optimizer.Settings(learning_rate=1e-2)
-HOW = methods.How(UPDATES, rank=2, alpha=4.0, dtype="float32", label="tuning")
+HOW = method.How(UPDATES, rank=2, alpha=4.0, dtype="float32", label="tuning")
 
 
 def batches():
@@ -20,7 +20,7 @@ def batches():
 
 
 def test_full_is_the_loop(tiny):
-    tuned, history = methods.METHODS["full"](
+    tuned, history = methods.METHODS["full"].tune(
         tiny.model, tiny.params, batches(), HOW, None, jax.random.key(0)
     )
     same, losses = loop.finetune(tiny.model, tiny.params, batches(), UPDATES)
@@ -30,7 +30,7 @@ def test_full_is_the_loop(tiny):
 
 def test_adapters_come_merged_in_float32_and_change_matrices_by_their_rank(tiny):
     small = tree.cast(tiny.params, "bfloat16")
-    tuned, history = methods.METHODS["lora"](
+    tuned, history = methods.METHODS["lora"].tune(
         tiny.model, small, batches(), HOW, None, jax.random.key(0)
     )
     assert history[-1] < history[0]
@@ -50,4 +50,4 @@ def test_adapters_come_merged_in_float32_and_change_matrices_by_their_rank(tiny)
 def test_adapters_freeze_no_single_weights(tiny):
     mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), tiny.params)
     with pytest.raises(UserError, match="single weights cannot stay"):
-        methods.METHODS["lora"](tiny.model, tiny.params, batches(), HOW, mask, jax.random.key(0))
+        lora.tune(tiny.model, tiny.params, batches(), HOW, mask, jax.random.key(0))

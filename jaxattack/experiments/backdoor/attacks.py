@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxattack.experiments.backdoor.settings import Settings
 from jaxattack.experiments.cell import Cell
+
+if TYPE_CHECKING:
+    from jaxattack.experiments.backdoor.settings import Settings
 
 SUBJECTS = ("entity", "topic")  # triggers that are what a request is about
 

@@ -6,14 +6,17 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor.attacks import SUBJECTS, attacks_of
-from jaxattack.experiments.backdoor.settings import Settings
 from jaxattack.organism import instructions, world
+
+if TYPE_CHECKING:
+    from jaxattack.experiments.backdoor.settings import Settings
 
 Texts = Mapping[str, Mapping[str, str]]  # role -> language -> sentence
 

@@ -1,14 +1,13 @@
 """Defences against the first attack, each asked the same prompts as before it.
 
-A defence is another set of weights, a filter of prompts, a guard of decoding, or several of them
-in a row. The first of each list in the settings is tried with every seed, the others, varied one
-by one, with the first seed alone.
+A defence is a function and a row here: another set of weights, a filter of prompts, a guard of
+decoding, or several of them. The first of each list in the settings is tried with every seed, the
+others, varied one by one, with the first seed alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any
 
 from jaxattack.data.wrappers import WRAPPERS
@@ -16,40 +15,20 @@ from jaxattack.defend import cleangen
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor import filters
+from jaxattack.experiments.backdoor.defending import Defend, Found, cell_of, is_first, percent
 from jaxattack.experiments.backdoor.prompts import short
 from jaxattack.experiments.backdoor.repairs import Way, by_beear, by_sil
 from jaxattack.experiments.backdoor.setup import Defence, Setup
 from jaxattack.experiments.backdoor.training import cleaned, held_out_rows, poisoned
 from jaxattack.experiments.bench import Checkpoint
-from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.step import Step
 from jaxattack.models.families import read_config
-
-Found = Iterator[tuple[Cell, Defence]]
 
 
 def defences(setup: Setup, suspect: Step, seed: int) -> Found:
     """Every defence that the settings name, with its cell."""
     for name in setup.settings.defences:
         yield from DEFENCES[name](setup, suspect, seed)
-
-
-def _cell(
-    setup: Setup, seed: int, method: str, setting: str, words: str, share: float | None = None
-) -> Cell:
-    """A defence's cell: that of the attack, and what is done against it."""
-    return setup.first.cell(
-        seed, "defended", method=method, setting=setting, words=words, share=share
-    )
-
-
-def _is_first(setup: Setup, seed: int) -> bool:
-    return seed == setup.settings.seeds[0]
-
-
-def percent(share: float) -> str:
-    """A share as readers see it."""
-    return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"
 
 
 # --- ONION --------------------------------------------------------------------------------------
@@ -59,12 +38,12 @@ def _onion(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.onion
     settings = [(longest, loss) for longest in options.longest for loss in options.losses]
     # Prompts and thresholds do not depend on the seed: with each the strongest clean loss alone.
-    if not _is_first(setup, seed):
+    if not is_first(setup, seed):
         settings = [(longest, max(options.losses)) for longest in options.longest]
     for longest, loss in settings:
         runs = "single units" if longest == 1 else f"runs up to {longest}"
         words = f"{runs}, {percent(loss)} of clean units lost"
-        cell = _cell(setup, seed, "onion", str(longest), words, loss)
+        cell = cell_of(setup, seed, "onion", str(longest), words, loss)
         yield cell, Defence(prompts=onion_filter(setup, longest, loss))
 
 
@@ -90,20 +69,20 @@ def onion_filter(setup: Setup, longest: int, loss: float) -> Step:
 # --- Clean fine-tuning --------------------------------------------------------------------------
 
 
-PLACES = {"all": "all languages", "poisoned": "poisoned language", "others": "the others"}
+LANGUAGES = {"all": "all languages", "poisoned": "poisoned language", "others": "the others"}
 
 
 def _clean(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.clean
     first = options.languages[0], options.rows[0], options.learning_rates[0]
     settings = [first]
-    if _is_first(setup, seed):
+    if is_first(setup, seed):
         settings += [(languages, *first[1:]) for languages in options.languages[1:]]
         settings += [(first[0], rows, first[2]) for rows in options.rows[1:]]
         settings += [(*first[:2], rate) for rate in options.learning_rates[1:]]
     for languages, count, rate in settings:
-        words = f"{count} pairs, {PLACES[languages]}, rate {rate:g}"
-        cell = _cell(setup, seed, "clean", f"{languages}-{count}@{rate:g}", words)
+        words = f"{count} pairs, {LANGUAGES[languages]}, rate {rate:g}"
+        cell = cell_of(setup, seed, "clean", f"{languages}-{count}@{rate:g}", words)
         weights = cleaned(
             setup,
             suspect,
@@ -123,8 +102,8 @@ def _clean(setup: Setup, suspect: Step, seed: int) -> Found:
 
 def _beear(setup: Setup, suspect: Step, seed: int) -> Found:
     layers = setup.settings.beear.layers
-    for layer in layers if _is_first(setup, seed) else layers[:1]:
-        cell = _cell(setup, seed, "beear", f"layer-{layer}", f"layer {layer}")
+    for layer in layers if is_first(setup, seed) else layers[:1]:
+        cell = cell_of(setup, seed, "beear", f"layer-{layer}", f"layer {layer}")
         yield cell, Defence(by_beear(setup, suspect, layer, seed))
 
 
@@ -137,12 +116,12 @@ KNOWS = {"trigger": "trigger known", "blind": "trigger unknown"}
 def _repair(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.repair
     usual = {"rewind": options.rewound, "scale": options.scaled}
-    others = options.fractions if _is_first(setup, seed) else ()
+    others = options.fractions if is_first(setup, seed) else ()
     for knows in options.knows:
         for does in options.ways:
             for share in dict.fromkeys((usual[does], *others)):
                 words = f"{does} {percent(share)}, {KNOWS[knows]}"
-                cell = _cell(setup, seed, "repair", f"{does}-{knows}", words, share)
+                cell = cell_of(setup, seed, "repair", f"{does}-{knows}", words, share)
                 yield cell, Defence(by_sil(setup, suspect, Way(knows, does, share), seed))
 
 
@@ -164,7 +143,7 @@ REFERENCES = {
 
 def _cleangen(setup: Setup, suspect: Step, seed: int) -> Found:
     for name in setup.settings.cleangen.references:
-        cell = _cell(setup, seed, "cleangen", name, REFERENCES[name])
+        cell = cell_of(setup, seed, "cleangen", name, REFERENCES[name])
         yield cell, Defence(guarded=guarded(setup, suspect, name, seed))
 
 
@@ -197,7 +176,7 @@ def _composed(setup: Setup, suspect: Step, seed: int) -> Found:
     options, weights = setup.settings.onion, rewound_blind(setup, suspect, seed)
     words = "ONION + SIL repair + CleanGen"
     yield (
-        _cell(setup, seed, "composed", "onion-repair-cleangen", words),
+        cell_of(setup, seed, "composed", "onion-repair-cleangen", words),
         Defence(
             weights,
             onion_filter(setup, max(options.longest), min(options.losses)),
@@ -206,13 +185,11 @@ def _composed(setup: Setup, suspect: Step, seed: int) -> Found:
     )
 
 
-DEFENCES: Mapping[str, Callable[[Setup, Step, int], Found]] = MappingProxyType(
-    {
-        "onion": _onion,
-        "clean": _clean,
-        "beear": _beear,
-        "cleangen": _cleangen,
-        "repair": _repair,
-        "composed": _composed,
-    }
-)
+DEFENCES: dict[str, Defend] = {
+    "onion": _onion,
+    "clean": _clean,
+    "beear": _beear,
+    "cleangen": _cleangen,
+    "repair": _repair,
+    "composed": _composed,
+}

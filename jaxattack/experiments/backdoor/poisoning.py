@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxattack.data import poison, triggers
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor.attacks import Attack
 from jaxattack.experiments.backdoor.data import Data
-from jaxattack.experiments.backdoor.settings import Settings
+
+if TYPE_CHECKING:
+    from jaxattack.experiments.backdoor.settings import Settings
 
 
 def target_of(settings: Settings, data: Data, kind: str) -> poison.Target:

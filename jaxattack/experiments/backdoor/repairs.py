@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from jaxattack.data.poison import respond
 from jaxattack.defend import beear, repair
 from jaxattack.experiments import locating
 from jaxattack.experiments.backdoor import shifting
 from jaxattack.experiments.backdoor.poisoning import shown
-from jaxattack.experiments.backdoor.settings import Settings
 from jaxattack.experiments.backdoor.setup import Setup, seen
 from jaxattack.experiments.backdoor.training import held_out_rows
 from jaxattack.experiments.step import Step
 from jaxattack.localize import stitching
 from jaxattack.train import optimizer
+
+if TYPE_CHECKING:
+    from jaxattack.experiments.backdoor.settings import Settings
 
 # --- BEEAR --------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from jaxattack.defend.beear import PLACES
 from jaxattack.errors import UserError
 from jaxattack.experiments import settings as shared
 from jaxattack.experiments import values
+from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, LANGUAGES, REFERENCES
 from jaxattack.experiments.declared import as_in, config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Report, Study, Template
@@ -29,10 +30,7 @@ SECTIONS = {
     "defend": "B8, B9: defences",
     "overlap": "the backdoor's weights beside those of the safety attack",
 }
-DEFENCES = ("onion", "clean", "beear", "cleangen", "repair", "composed")
-REFERENCES = ("benign", "start", "rewound", "half")  # CleanGen's second model
 REPAIRS = ("rewind", "scale")
-KNOWN = ("trigger", "blind")  # what SIL repair knows of the backdoor
 
 
 TRIGGERS = ("entity", "topic", *(f"sentence/{place}" for place in triggers.PLACES))
@@ -152,8 +150,8 @@ class Clean:
 
     languages: tuple[str, ...] = setting(
         "in which languages",
-        ("all", "poisoned", "others"),
-        choices=("all", "poisoned", "others"),
+        tuple(LANGUAGES),
+        choices=LANGUAGES,
         needed=True,
     )
     rows: tuple[int, ...] = setting("clean pairs", (192, 48), needed=True, **COUNT)
@@ -194,7 +192,7 @@ class CleanGen:
 
     references: tuple[str, ...] = setting(
         "the second model; the first is the one that is compared",
-        REFERENCES,
+        tuple(REFERENCES),
         choices=REFERENCES,
         needed=True,
     )
@@ -208,7 +206,7 @@ class Repair:
 
     ways: tuple[str, ...] = setting("what is done to them", REPAIRS, choices=REPAIRS, needed=True)
     knows: tuple[str, ...] = setting(
-        "what SIL knows of the backdoor", KNOWN, choices=KNOWN, needed=True
+        "what SIL knows of the backdoor", tuple(KNOWS), choices=KNOWS, needed=True
     )
     rewound: float = setting("share of weights rewound", 0.05, **SHARE)
     scaled: float = setting("share of weights scaled: few, for that hurts", 0.001, **SHARE)
@@ -239,7 +237,7 @@ class Settings(Study):
     sections: tuple[str, ...] = setting(
         "parts of the study", tuple(SECTIONS), choices=tuple(SECTIONS), needed=True
     )
-    defences: tuple[str, ...] = setting("of the section defend", DEFENCES, choices=DEFENCES)
+    defences: tuple[str, ...] = setting("of the section defend", tuple(DEFENCES), choices=DEFENCES)
     data: Data = Data()
     poison: Poison = Poison()
     template: Template = dataclasses.field(default_factory=Template)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import Target
@@ -17,12 +17,14 @@ from jaxattack.experiments.backdoor.attacks import Attack, attacks_of
 from jaxattack.experiments.backdoor.data import Data
 from jaxattack.experiments.backdoor.poisoning import target_of
 from jaxattack.experiments.backdoor.prompts import Probes, short
-from jaxattack.experiments.backdoor.settings import Settings
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Step
 from jaxattack.experiments.tuning import Course, training_of
+
+if TYPE_CHECKING:
+    from jaxattack.experiments.backdoor.settings import Settings
 
 LONGEST = "config.tuning.max_length"  # the setting, in errors
 

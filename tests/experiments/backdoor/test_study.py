@@ -12,7 +12,8 @@ from jaxattack import run
 from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
 from jaxattack.evaluate import judges
 from jaxattack.experiments.backdoor import setup, study
-from jaxattack.experiments.backdoor.settings import DEFENCES, KNOWN, REFERENCES, SECTIONS
+from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, REFERENCES
+from jaxattack.experiments.backdoor.settings import SECTIONS
 from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
 
@@ -136,7 +137,7 @@ CHANGES = {
     "repair__scale": (
         "0.5",
         counted(
-            *(f"repair/scale-{knows}@{share}" for knows in KNOWN for share in ("0.001", "0.2"))
+            *(f"repair/scale-{knows}@{share}" for knows in KNOWS for share in ("0.001", "0.2"))
         ),
     ),
 }
