@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxattack.errors import UserError
@@ -21,6 +21,33 @@ from jaxattack.models.folder import check_kind, read_json
 from jaxattack.models.stops import generation_stops
 
 Fields = Mapping[str, Any]
+
+SILU = {"silu": "silu", "swish": "silu"}
+GELU = {"gelu_pytorch_tanh": "gelu_tanh"}
+
+
+def _nothing(_: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A model type: what of its config is read, and what that means for our decoder.
+
+    Attributes:
+        architecture: transformers' class of its language model.
+        reads: fields beside those that all families with RoPE have.
+        switches: fields of `ModelConfig`, from transformers' own config, where it is no Llama.
+        writes: fields of config.json, from a `ModelConfig`, that no other family has.
+        activations: the names of its activations, the default first, and ours.
+    """
+
+    architecture: str
+    reads: frozenset[str] = frozenset()
+    switches: Callable[[Any], Mapping[str, Any]] = _nothing
+    writes: Callable[[ModelConfig], Mapping[str, Any]] = _nothing
+    activations: Mapping[str, str] = dataclasses.field(default_factory=SILU.copy)
+
 
 _SIZES = frozenset(
     """vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size
@@ -37,33 +64,12 @@ _GEMMA2 = _WINDOWS | frozenset(
     attn_logit_softcapping""".split()
 )
 _GEMMA3 = _GEMMA2 - {"attn_logit_softcapping"} | {"sliding_window_pattern", "rope_local_base_freq"}
-# What each family reads beside the common fields.
-_READ: dict[str, frozenset[str]] = {
-    "llama": frozenset({"attention_bias", "mlp_bias"}),
-    "mistral": frozenset({"sliding_window"}),
-    "qwen2": _QWEN,
-    "qwen3": _QWEN | {"attention_bias"},
-    "gemma": frozenset({"attention_bias", "hidden_activation"}),
-    "gemma2": _GEMMA2,
-    "gemma3_text": _GEMMA3,
-}
 _BLOOM = frozenset(
     """vocab_size hidden_size n_embed n_layer num_hidden_layers n_head num_attention_heads
     layer_norm_epsilon tie_word_embeddings n_inner seq_length""".split()
 )
-FAMILIES = (*_READ, "bloom")
 # A text model with others around it, and what the text model is called on its own.
 WRAPPED = {"gemma3": "gemma3_text"}
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "gemma": "GemmaForCausalLM",
-    "gemma2": "Gemma2ForCausalLM",
-    "gemma3_text": "Gemma3ForCausalLM",
-    "bloom": "BloomForCausalLM",
-}
 # Fields in which null is a value of its own; elsewhere it is as good as absent.
 _NULL_SAYS = frozenset(
     "num_key_value_heads sliding_window attn_logit_softcapping final_logit_softcapping".split()
@@ -112,7 +118,7 @@ def from_hf(fields: Fields) -> ModelConfig:
 def _translate(family: str, fields: Fields, needed: bool = True) -> ModelConfig:
     """The config of a family's fields; the sizes are `needed`, or may be transformers' defaults."""
     _check_use(fields)
-    read = _BLOOM if family == "bloom" else _COMMON | _READ[family]
+    read = FAMILIES[family].reads | (frozenset() if family == "bloom" else _COMMON)
     unknown = rules.unknown(family, fields, read)
     if unknown:
         raise UserError(f"unknown fields that may change the model: {', '.join(unknown)}")
@@ -148,7 +154,11 @@ def _check_use(fields: Fields) -> None:
             )
     named = fields.get("architectures")
     named = [str(name) for name in named] if isinstance(named, list) else []
-    if fields.get("auto_map") and named and not set(ARCHITECTURES.values()) & set(named):
+    if (
+        fields.get("auto_map")
+        and named
+        and not {row.architecture for row in FAMILIES.values()} & set(named)
+    ):
         raise UserError(
             f"auto_map: the model {', '.join(named)} is code of the repository's own, which is "
             "never run; give a checkpoint of a class of transformers"
@@ -214,7 +224,7 @@ def _theirs(family: str, given: Fields) -> Any:
 
 
 def _rope_family(family: str, theirs: Any, given: Fields) -> ModelConfig:
-    gemma = family.startswith("gemma")
+    row = FAMILIES[family]
     bias = bool(getattr(theirs, "attention_bias", False))
     heads, kv_heads = theirs.num_attention_heads, theirs.num_key_value_heads
     if heads % kv_heads:
@@ -224,37 +234,54 @@ def _rope_family(family: str, theirs: Any, given: Fields) -> ModelConfig:
     head_dim = getattr(theirs, "head_dim", None) or theirs.hidden_size // heads
     if head_dim % 2 or not head_dim:
         raise UserError(f"head_dim is {head_dim}; RoPE needs an even one")
-    window, local_layers = _windows(family, theirs)
     rope, local_rope = ropes.of_config(family, theirs)
-    gemma23 = family in ("gemma2", "gemma3_text")
-    return ModelConfig(
-        vocab_size=theirs.vocab_size,
-        hidden_size=theirs.hidden_size,
-        num_layers=theirs.num_hidden_layers,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        mlp_size=theirs.intermediate_size,
-        norm_eps=theirs.rms_norm_eps,
-        rope=rope,
-        tied=theirs.tie_word_embeddings,
-        max_position=theirs.max_position_embeddings,
-        family=family,
-        query_scale=theirs.query_pre_attn_scalar**-0.5 if gemma23 else None,
-        qkv_bias=bias or family == "qwen2",
-        o_bias=bias,
-        qk_norm=family in ("qwen3", "gemma3_text"),
-        attention_softcap=theirs.attn_logit_softcapping or 0.0 if family == "gemma2" else 0.0,
-        window=window,
-        local_layers=local_layers,
-        local_rope=local_rope,
-        mlp_bias=bool(getattr(theirs, "mlp_bias", False)),
-        activation=_activation(family, given),
-        norm="rms+1" if gemma else "rms",
-        post_norms=gemma23,
-        embed_scale=theirs.hidden_size**0.5 if gemma else 1.0,
-        final_softcap=theirs.final_logit_softcapping or 0.0 if gemma23 else 0.0,
-    )
+    common = {
+        "vocab_size": theirs.vocab_size,
+        "hidden_size": theirs.hidden_size,
+        "num_layers": theirs.num_hidden_layers,
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "mlp_size": theirs.intermediate_size,
+        "norm_eps": theirs.rms_norm_eps,
+        "rope": rope,
+        "tied": theirs.tie_word_embeddings,
+        "max_position": theirs.max_position_embeddings,
+        "family": family,
+        "qkv_bias": bias,
+        "o_bias": bias,
+        "local_rope": local_rope,
+        "mlp_bias": bool(getattr(theirs, "mlp_bias", False)),
+        "activation": _activation(family, given),
+        **_windows(theirs),
+    }
+    return ModelConfig(**(common | dict(row.switches(theirs))))
+
+
+def _mistral(theirs: Any) -> dict[str, Any]:
+    window = theirs.sliding_window
+    local = (True,) * theirs.num_hidden_layers
+    return {"window": window, "local_layers": local} if window else {}
+
+
+def _gemma(theirs: Any) -> dict[str, Any]:
+    return {"norm": "rms+1", "embed_scale": theirs.hidden_size**0.5}
+
+
+def _gemma23(theirs: Any) -> dict[str, Any]:
+    return _gemma(theirs) | {
+        "query_scale": theirs.query_pre_attn_scalar**-0.5,
+        "post_norms": True,
+        "final_softcap": theirs.final_logit_softcapping or 0.0,
+    }
+
+
+def _gemma2(theirs: Any) -> dict[str, Any]:
+    return _gemma23(theirs) | {"attention_softcap": theirs.attn_logit_softcapping or 0.0}
+
+
+def _gemma3(theirs: Any) -> dict[str, Any]:
+    return _gemma23(theirs) | {"qk_norm": True}
 
 
 def _bloom(theirs: Any, given: Fields) -> ModelConfig:
@@ -288,35 +315,46 @@ def _bloom(theirs: Any, given: Fields) -> ModelConfig:
 
 
 def _activation(family: str, given: Fields) -> str:
-    if not family.startswith("gemma"):
-        name, known = given.get("hidden_act", "silu"), {"silu": "silu", "swish": "silu"}
-    else:
-        # Gemma 1's first files say "gelu" and mean its tanh form, as transformers has it.
-        name = given.get("hidden_activation") or given.get("hidden_act", "gelu_pytorch_tanh")
-        known = {"gelu_pytorch_tanh": "gelu_tanh"}
-        known |= {"gelu": "gelu_tanh"} if family == "gemma" else {}
+    known = FAMILIES[family].activations
+    name = given.get("hidden_activation") or given.get("hidden_act", next(iter(known)))
     if name not in known:
         raise UserError(f"hidden_act is {name!r}; supported for {family}: {', '.join(known)}")
     return known[name]
 
 
-def _windows(family: str, theirs: Any) -> tuple[int, tuple[bool, ...]]:
-    """The window, and which layers are local."""
+def _windows(theirs: Any) -> dict[str, Any]:
+    """The window, and which layers are local, where layers are of kinds."""
     layers = theirs.num_hidden_layers
-    window = getattr(theirs, "sliding_window", None)
-    if family == "mistral":
-        return (window, (True,) * layers) if window else (0, ())
     kinds = getattr(theirs, "layer_types", None)
     if kinds is None:
-        return 0, ()
+        return {}
     if len(kinds) != layers or set(kinds) - {"sliding_attention", "full_attention"}:
         raise UserError(f"layer_types does not name a known kind for each of {layers} layers")
     local = tuple(kind == "sliding_attention" for kind in kinds)
     if not any(local):
-        return 0, ()
+        return {}
+    window = getattr(theirs, "sliding_window", None)
     if not window:
         raise UserError("layer_types has sliding_attention, but there is no sliding_window")
-    return window, local
+    return {"window": window, "local_layers": local}
+
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family("LlamaForCausalLM", frozenset({"attention_bias", "mlp_bias"})),
+    "mistral": Family("MistralForCausalLM", frozenset({"sliding_window"}), _mistral),
+    "qwen2": Family("Qwen2ForCausalLM", _QWEN, lambda _: {"qkv_bias": True}),
+    "qwen3": Family("Qwen3ForCausalLM", _QWEN | {"attention_bias"}, lambda _: {"qk_norm": True}),
+    # Gemma 1's first files say "gelu" and mean its tanh form, as transformers has it.
+    "gemma": Family(
+        "GemmaForCausalLM",
+        frozenset({"attention_bias", "hidden_activation"}),
+        _gemma,
+        activations=GELU | {"gelu": "gelu_tanh"},
+    ),
+    "gemma2": Family("Gemma2ForCausalLM", _GEMMA2, _gemma2, activations=GELU),
+    "gemma3_text": Family("Gemma3ForCausalLM", _GEMMA3, _gemma3, activations=GELU),
+    "bloom": Family("BloomForCausalLM", _BLOOM),  # the one with ALiBi: see `_bloom`
+}
 
 
 # --- Out ----------------------------------------------------------------------------------------
@@ -325,7 +363,7 @@ def _windows(family: str, theirs: Any) -> tuple[int, tuple[bool, ...]]:
 def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
     """The `config.json` fields that describe `config`, as transformers 5 writes them."""
     fields: dict[str, Any] = {
-        "architectures": [ARCHITECTURES[config.family]],
+        "architectures": [FAMILIES[config.family].architecture],
         "model_type": config.family,
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -349,7 +387,8 @@ def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
         "max_position_embeddings": config.max_position,
         "rope_parameters": ropes.fields_of(config.rope),
     }
-    read = _READ[config.family]
+    row = FAMILIES[config.family]
+    read = row.reads
     activation = "silu" if config.activation == "silu" else "gelu_pytorch_tanh"
     fields["hidden_activation" if "hidden_activation" in read else "hidden_act"] = activation
     if config.local_rope is not None:
@@ -360,7 +399,7 @@ def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
     local = config.local_layers or (False,) * config.num_layers
     kinds = ["sliding_attention" if here else "full_attention" for here in local]
     known = {
-        "attention_bias": config.o_bias,
+        "attention_bias": config.qkv_bias,
         "mlp_bias": config.mlp_bias,
         "sliding_window": config.window or None,
         "use_sliding_window": bool(config.window),
@@ -369,7 +408,8 @@ def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
         "attn_logit_softcapping": config.attention_softcap or None,
         "final_logit_softcapping": config.final_softcap or None,
     }
-    return fields | {key: value for key, value in known.items() if key in read}
+    fields |= {key: value for key, value in known.items() if key in read}
+    return fields | dict(row.writes(config))
 
 
 def _whole(number: float) -> float:
