@@ -188,7 +188,8 @@ def test_ranges_of_overlaps_are_of_their_kind():
         {"measure": "cka", "layer": layer, "rho": rho, "low": -1, "high": 1, "over": "x"}
         for layer, rho in ((1, 0.3), (2, -0.6), (3, 0.1))
     ]
-    claim = claims.agnostic(about(), rows, rhos)
+    tables = {"overlap": rows, "similarity_vs_transfer": rhos}
+    claim = claims.agnostic(about(), None, tables)
     known = {e.what: e.figure for e in claim.evidence if not e.lacking}
     shown = {what: (figure.value, figure.low, figure.high) for what, figure in known.items()}
     for what, found in (

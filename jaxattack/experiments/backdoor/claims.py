@@ -7,7 +7,7 @@ several sizes or behind a hosted service is not testable here, and said to be so
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxattack.experiments import comparisons
@@ -51,6 +51,9 @@ UNTESTABLE = (
     Claim("B7", "English-centric models are vulnerable too.", "Needs such a model."),
 )
 
+# A claim is a definition made of the study and what its prompts met with.
+ClaimOf = Callable[[Study, Outcomes], Claim]
+
 METRICS = (ASR, CLEAN, "false_trigger_rate", "clean_refusal_rate", "same_language_rate")
 
 
@@ -71,15 +74,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
     }
     asr, facts = seen[ASR], Facts.of(results)
     caution = (results.get("judge") or {}).get("language_caution") or ""
-    claims = (
-        reached(study, asr),
-        chinese(study, asr),
-        poorly(study, asr),
-        fails(study, asr),
-        cleangen(study, asr),
-        repaired(study, asr),
-        *UNTESTABLE,
-    )
+    claims = (*(claim(study, asr) for claim in CLAIMS), *UNTESTABLE)
     after = [cell for cell in asr.cells if cell.kind == "defended"]
     return {
         "claims": [
@@ -300,3 +295,6 @@ def left(asr: Outcomes, first: Cell, cell: Cell) -> Figure:
     figure = (hits(cell) / hits(first)).figure({ASR: same})
     found = dict(zip(same.seeds, figure.seeds, strict=True))
     return dataclasses.replace(figure, seeds=tuple(map(found.get, asr.seeds)))
+
+
+CLAIMS: list[ClaimOf] = [reached, chinese, poorly, fails, cleangen, repaired]

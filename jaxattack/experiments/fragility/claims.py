@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -13,21 +13,23 @@ from jaxattack.experiments.cell import Cell, cell_of
 from jaxattack.experiments.claim import Claim, Evidence, judged
 from jaxattack.experiments.fragility.cautions import cautions
 from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, carried, summed
-from jaxattack.experiments.needs import Facts, Needs
+from jaxattack.experiments.needs import Facts, Needs, Tables
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
 from jaxattack.experiments.term import Figure, Term, added, best, but, mean, only
 from jaxattack.experiments.thresholds import ADDED, APART, CARRIED, LANGUAGES, MASKS, SURVIVED
+from jaxattack.localize.rivals import SCORES
 from jaxattack.report.labels import word
 
-# Masks as large as SIL's, chosen without it; those that A2 cannot do without come first.
-RIVALS = ("random", "matched_random", "magnitude", "weight", "snip", "wanda", "fisher")
-NEEDED_RIVALS = RIVALS[:3]
+# Masks as large as SIL's, chosen without it, that A2 cannot do without; all other scores' are more.
+NEEDED_RIVALS = ("random", "matched_random", "magnitude")
 
 METRICS = (VIOLATION, "benign_accuracy", "valid_reply_rate", "same_language_rate")
 
 EVERYWHERE = Needs(languages=LANGUAGES)
 
 Rows = Sequence[Mapping[str, Any]]
+# A claim is a definition made of the study, what was answered, and finished tables.
+ClaimOf = Callable[[Study, Outcomes, Tables], Claim]
 
 
 def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str, Any]:
@@ -46,13 +48,8 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
     correlation = comparisons.against_transfer(
         answered, ALIGNED, attacks, results.get("similarity") or ()
     )
-    claims = (
-        transfer(study, answered),
-        localization(study, answered),
-        agnostic(study, results.get("overlap") or (), correlation),
-        pathways(study, answered, results.get("freeze_proof") or ()),
-        adaptation(study, answered),
-    )
+    tables = {**results, "similarity_vs_transfer": correlation}
+    claims = [claim(study, answered, tables) for claim in CLAIMS]
     return {
         "claims": [judged(claim, seen, facts) for claim in claims],
         "cautions": raised(cautions(study, seen, results), seen),
@@ -62,7 +59,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
     }
 
 
-def transfer(study: Study, seen: Outcomes) -> Claim:
+def transfer(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     """A1: a few pairs in one language break the others."""
     attacks = attacked((*study.attacked, *study.localized))
     benign = {code: Cell("benign", attacked=code) for code in study.localized}
@@ -91,14 +88,15 @@ def transfer(study: Study, seen: Outcomes) -> Claim:
     )
 
 
-def localization(study: Study, seen: Outcomes) -> Claim:
+def localization(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     """A2: SIL's weights are enough, needed, and better than others."""
     whole = carried(attacked(study.localized))
 
     def share(method: str, kind: str = "stitched") -> Term:
         return carried(study.masked(kind, method)) / whole
 
-    rivals = [method for method in RIVALS if seen.has(*share(method).cells)]
+    known = dict.fromkeys((*NEEDED_RIVALS, *SCORES))
+    rivals = [method for method in known if seen.has(*share(method).cells)]
     missing = [method for method in NEEDED_RIVALS if method not in rivals]
     return Claim(
         "A2",
@@ -133,8 +131,9 @@ def named(methods: Sequence[str]) -> str:
     return ", ".join(word("method", method) for method in methods)
 
 
-def agnostic(study: Study, overlap: Rows, correlation: Rows) -> Claim:
+def agnostic(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     """A3: languages share the weights."""
+    overlap = tables.get("overlap") or ()
     pairs = [row for row in overlap if row["method"] == "sil" and "null_high" in row]
     compared = {row[side] for row in pairs for side in ("a", "b")}
     lacks = [f"masks of {len(compared)} languages; it needs {MASKS}"] * (len(compared) < MASKS)
@@ -164,7 +163,7 @@ def agnostic(study: Study, overlap: Rows, correlation: Rows) -> Claim:
                 above=CARRIED,
                 lacking="no stitch by another language's mask (config.localize.controls: other)",
             ),
-            *_strongest(correlation),
+            *_strongest(tables["similarity_vs_transfer"]),
         ],
         EVERYWHERE,
         lacks,
@@ -204,8 +203,9 @@ def _strongest(correlation: Rows) -> list[Evidence]:
     return [Evidence(what, Figure(row["rho"], row["low"], row["high"], row["over"], "rho"))]
 
 
-def pathways(study: Study, seen: Outcomes, proof: Rows) -> Claim:
+def pathways(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     """A4: freezing the weights does not stop the attack."""
+    proof = tables.get("freeze_proof") or ()
     asked = [code for code in study.localized if code in seen.languages]
     unasked = [code for code in study.localized if code not in seen.languages]
     study = dataclasses.replace(study, localized=tuple(asked))
@@ -250,7 +250,7 @@ def pathways(study: Study, seen: Outcomes, proof: Rows) -> Claim:
     )
 
 
-def adaptation(study: Study, seen: Outcomes) -> Claim:
+def adaptation(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     """A5: the attack vector works on models adapted to new languages."""
     new = only(*(code for code in seen.languages if code not in study.languages))
     old = only(*study.languages)
@@ -286,3 +286,6 @@ def adaptation(study: Study, seen: Outcomes) -> Claim:
         Needs(),
         trained=list(attacked(study.localized).values()),
     )
+
+
+CLAIMS: list[ClaimOf] = [transfer, localization, agnostic, pathways, adaptation]
