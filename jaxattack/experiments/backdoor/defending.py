@@ -22,7 +22,16 @@ class Defend(Protocol):
 def cell_of(
     setup: Setup, seed: int, method: str, setting: str, words: str, share: float | None = None
 ) -> Cell:
-    """A defence's cell: that of the attack, and what is done against it."""
+    """A defence's cell: that of the attack, and what is done against it.
+
+    Args:
+        setup: what the study shares.
+        seed: of the attack.
+        method: the defence.
+        setting: with which it is tried, as an id.
+        words: the same for a reader.
+        share: of the weights or units that it takes, where there is one.
+    """
     return setup.first.cell(
         seed, "defended", method=method, setting=setting, words=words, share=share
     )
