@@ -51,11 +51,16 @@ def resolve(
         config: refuse a repository that is no checkpoint (a tokenizer may be alone).
 
     Raises:
-        UserError: there is no such directory or hub repository.
+        UserError: there is no such directory or hub repository, or a revision of a directory.
     """
     local = expand(path_or_id, str(path_or_id))
     path_or_id = str(path_or_id)
     if local.is_dir():
+        if revision is not None:
+            raise UserError(
+                f"{path_or_id}: a folder has no revisions; leave out revision={revision}, or give "
+                "a hub id"
+            )
         return local
     if local.is_file():
         raise UserError(f"{path_or_id}: a file; give the folder that config.json lies in")

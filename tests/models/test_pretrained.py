@@ -400,3 +400,8 @@ def test_a_failure_leaves_nothing(error, where, tiny, tmp_path, monkeypatch):
 def test_loaded_arrays_are_on_one_device_by_default(tiny):
     devices = {device for leaf in jax.tree.leaves(tiny.params) for device in leaf.devices()}
     assert devices == {jax.devices()[0]}
+
+
+def test_a_folder_has_no_revisions(tiny):
+    with pytest.raises(UserError, match="a folder has no revisions; leave out revision=main"):
+        load_pretrained(tiny.directory, revision="main")

@@ -187,6 +187,10 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     ):
         for found in by_language.values():
             inputs.check_disjoint(prompts, found, what)
+    fewest = min(len(pairs[RESTRICTED][code]) for code in localized)
+    whole = [d for d in settings.transfer.doses if d >= min(settings.attack.pairs, fewest)]
+    if whole and "transfer" in settings.sections:
+        lost["config.transfer.doses"] = {f"{dose} pairs are all there are": 1 for dose in whole}
     return Data(pairs, calibration, prompts, attacked, localized, lost)
 
 
