@@ -17,7 +17,8 @@ from jaxattack import distributed, owner, sharding, tree
 from jaxattack.data.dialogues import stop_ids
 from jaxattack.errors import UserError
 from jaxattack.models import kernels, weights
-from jaxattack.models.families import read_config, to_hf
+from jaxattack.models.config_out import to_hf
+from jaxattack.models.families import read_config
 from jaxattack.models.folder import HUB_FILES, POINTER, VOCABULARIES, resolve
 from jaxattack.models.stops import generation_stops
 from jaxattack.models.transformer import Transformer, abstract_params

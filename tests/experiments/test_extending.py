@@ -30,6 +30,7 @@ from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.settings import Settings
 from jaxattack.localize.rivals import SCORES
 from jaxattack.models import families
+from jaxattack.models.config_out import to_hf
 from jaxattack.train import method, optimizer
 from jaxattack.train.methods import METHODS
 
@@ -210,4 +211,4 @@ def test_a_family_computes_what_transformers_does(add, make_checkpoint, logits_o
     np.testing.assert_allclose(np.asarray(found), expected, atol=1e-4)
     config = checkpoint.model.config
     assert (config.qkv_bias, config.o_bias) == (True, False)
-    assert families.from_hf(families.to_hf(config, "float32")) == config
+    assert families.from_hf(to_hf(config, "float32")) == config

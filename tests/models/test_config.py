@@ -9,7 +9,8 @@ from transformers import AutoConfig, LlamaConfig
 
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig, Rope
-from jaxattack.models.families import from_hf, read_config, to_hf
+from jaxattack.models.config_out import to_hf
+from jaxattack.models.families import from_hf, read_config
 
 FIELDS = {
     "model_type": "llama",

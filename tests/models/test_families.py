@@ -10,7 +10,8 @@ from tiny_configs import CONFIGS
 from transformers import AutoModelForCausalLM
 
 from jaxattack.models import table, weights
-from jaxattack.models.families import FAMILIES, from_hf, to_hf
+from jaxattack.models.config_out import to_hf
+from jaxattack.models.families import FAMILIES, from_hf
 from jaxattack.models.generate import generate_tokens
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
 from jaxattack.tree import named_leaves
