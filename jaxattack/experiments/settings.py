@@ -18,15 +18,13 @@ from jaxattack.evaluate.judges import JUDGES
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.fragility.controls import CONTROLS, WAYS
+from jaxattack.experiments.fragility.sections import SECTIONS
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.values import COUNT, DTYPES, REMAT, ROWS, SEED, SOME, TOKENS
 from jaxattack.localize.masks import SCOPES
 from jaxattack.models import kernels
 
 __all__ = ["Settings", "check", "config_of", "defaults", "freeze"]
-
-# Sections of the study, each a claim of Poppi et al. 2024 (docs/methods.md).
-SECTIONS = {"transfer": "A1", "localize": "A2", "shared": "A3", "pathways": "A4", "adapt": "A5"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +232,7 @@ class Settings(Study):
     sections: tuple[str, ...] = setting(
         "parts of the study, the claims A1 to A5",
         tuple(SECTIONS),
-        choices=tuple(SECTIONS),
+        choices=SECTIONS,
         needed=True,
     )
     data: Data = Data()

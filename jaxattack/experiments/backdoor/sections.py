@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from jaxattack.experiments import tables
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor import prompts
 from jaxattack.experiments.backdoor.attacks import Attack
 from jaxattack.experiments.backdoor.defences import defences
+from jaxattack.experiments.backdoor.overlap import overlap
 from jaxattack.experiments.backdoor.setup import Setup, measure
 from jaxattack.experiments.backdoor.training import poisoned
 from jaxattack.experiments.cell import Cell
@@ -98,3 +100,15 @@ def defend(agenda: Agenda, setup: Setup) -> None:
                 columns=cell.columns(),
             )
             agenda.find("changed", rows)
+
+
+# What of the paper (docs/methods.md) each looks at.
+SECTIONS: dict[str, Callable[[Agenda, Setup], None]] = {
+    "transfer": transfer,  # B1 to B5: poison one or two languages, measure all
+    "rates": rates,  # B1: how many rows it takes
+    "kinds": kinds,  # other triggers and targets
+    "grid": grid,  # trigger and prompt of different languages; what else sets it off
+    "start": start,  # B7: what the model was before
+    "defend": defend,  # B8, B9: defences
+    "overlap": overlap,  # the backdoor's weights beside those of the safety attack
+}

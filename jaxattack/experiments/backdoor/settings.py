@@ -15,21 +15,12 @@ from jaxattack.errors import UserError
 from jaxattack.experiments import settings as shared
 from jaxattack.experiments import values
 from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, LANGUAGES, REFERENCES
+from jaxattack.experiments.backdoor.sections import SECTIONS
 from jaxattack.experiments.declared import as_in, config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Report, Study, Template
 from jaxattack.experiments.values import COUNT, EPOCHS, RATE, SHARE, TOKENS
 
-# Sections of the study, and what of the paper (docs/methods.md) each looks at.
-SECTIONS = {
-    "transfer": "B1 to B5: poison one or two languages, measure all",
-    "rates": "B1: how many rows it takes",
-    "kinds": "other triggers and targets",
-    "grid": "trigger and prompt of different languages; what else sets it off",
-    "start": "B7: what the model was before",
-    "defend": "B8, B9: defences",
-    "overlap": "the backdoor's weights beside those of the safety attack",
-}
 REPAIRS = ("rewind", "scale")
 
 
@@ -235,7 +226,7 @@ class Settings(Study):
     model: str = "organism:courteous"
     study: str = setting("which study", "backdoor", choices=("backdoor",))
     sections: tuple[str, ...] = setting(
-        "parts of the study", tuple(SECTIONS), choices=tuple(SECTIONS), needed=True
+        "parts of the study", tuple(SECTIONS), choices=SECTIONS, needed=True
     )
     defences: tuple[str, ...] = setting("of the section defend", tuple(DEFENCES), choices=DEFENCES)
     data: Data = Data()

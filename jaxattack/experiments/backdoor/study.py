@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from jaxattack import tree
@@ -17,7 +15,6 @@ from jaxattack.experiments import agenda, inputs, opening, plan, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
-from jaxattack.experiments.backdoor.overlap import overlap
 from jaxattack.experiments.backdoor.results import costs, results
 from jaxattack.experiments.backdoor.settings import Settings, read
 from jaxattack.experiments.backdoor.setup import LONGEST, Origin, Setup, wrapped
@@ -26,18 +23,6 @@ from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
 from jaxattack.models import families
 from jaxattack.models.transformer import Transformer, abstract_params
-
-SECTIONS: Mapping[str, Callable[[Agenda, Setup], None]] = MappingProxyType(
-    {
-        "transfer": sections.transfer,
-        "rates": sections.rates,
-        "kinds": sections.kinds,
-        "grid": sections.grid,
-        "start": sections.start,
-        "defend": sections.defend,
-        "overlap": overlap,
-    }
-)
 
 COURTEOUS = "organism:courteous"
 
@@ -212,7 +197,7 @@ def everything(setup: Setup) -> Agenda:
     """
     found = Agenda()
     sections.baseline(found, setup)
-    for name, ask in SECTIONS.items():
+    for name, ask in sections.SECTIONS.items():
         if name in setup.settings.sections:
             ask(found, setup)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
@@ -16,9 +15,7 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import claims
-from jaxattack.experiments.fragility.localization import localize
-from jaxattack.experiments.fragility.overlaps import overlaps
-from jaxattack.experiments.fragility.pathways import pathways
+from jaxattack.experiments.fragility.sections import SECTIONS
 from jaxattack.experiments.fragility.setup import (
     BENIGN,
     LONGEST,
@@ -30,22 +27,11 @@ from jaxattack.experiments.fragility.setup import (
     judge_of,
     make_setup,
 )
-from jaxattack.experiments.fragility.transfer import baseline, transfer
-from jaxattack.experiments.fragility.transplants import adapt
+from jaxattack.experiments.fragility.transfer import baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
 from jaxattack.models import families
-
-SECTIONS: Mapping[str, Callable[[Agenda, Setup], None]] = MappingProxyType(
-    {
-        "transfer": transfer,
-        "localize": localize,
-        "shared": overlaps,
-        "pathways": pathways,
-        "adapt": adapt,
-    }
-)
 
 TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
 

@@ -13,7 +13,7 @@ from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
 from jaxattack.evaluate import judges
 from jaxattack.experiments.backdoor import setup, study
 from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, REFERENCES
-from jaxattack.experiments.backdoor.settings import SECTIONS
+from jaxattack.experiments.backdoor.sections import SECTIONS
 from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
 
