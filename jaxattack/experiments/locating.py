@@ -157,11 +157,6 @@ class LoadMask:
         return sharding.place(found, sharding.mesh_of(self.like))
 
 
-def combined(bench: Bench, function: Any, *parts: Step, **options: Any) -> Step:
-    """A mask or a mixture of weights, to be, not kept on disk."""
-    return bench.values.derived(function, *parts, **options)
-
-
 def with_score(bench: Bench, found: Step) -> Step:
     """The weights that a mask was chosen from, to be."""
     return bench.values.derived(masks.with_score, found)

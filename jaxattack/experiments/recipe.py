@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from jaxattack.errors import UserError
 from jaxattack.experiments.declared import as_in, setting
 from jaxattack.experiments.values import COUNT, EPOCHS, RATE, ROWS, TOKENS
-from jaxattack.train.methods import METHODS, Row
 from jaxattack.train.optimizer import SCHEDULES, WEIGHTS, make_optimizer, names
 from jaxattack.train.optimizer import Settings as Updates
+from jaxattack.train.registry import METHODS, Row
 
 
 @dataclasses.dataclass(frozen=True)

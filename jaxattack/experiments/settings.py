@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
-from jaxattack.evaluate.judges import JUDGES
+from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.fragility.controls import CONTROLS, WAYS

@@ -32,7 +32,7 @@ class Training:
 
     Attributes:
         optimizer: the optimiser, its schedule, how weights are kept.
-        method: the way (see `train.methods`).
+        method: the way (see `train.registry`).
         rank, alpha: of adapters.
         epochs: passes over the examples.
         batch_size: examples of a step.

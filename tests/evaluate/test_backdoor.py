@@ -10,7 +10,7 @@ from jaxattack.errors import UserError
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.backdoor import RULES, hit
 from jaxattack.evaluate.judge import Reply, by_answers, judge
-from jaxattack.evaluate.judges import of_target
+from jaxattack.evaluate.registry import of_target
 from jaxattack.evaluate.trial import Carried
 from jaxattack.experiments.cell import Cell
 

@@ -19,7 +19,7 @@ from jaxattack import run, tree
 from jaxattack.data.dialogues import Example
 from jaxattack.evaluate import refusals
 from jaxattack.evaluate.judge import Reply, triaged
-from jaxattack.evaluate.judges import JUDGES
+from jaxattack.evaluate.registry import JUDGES
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import declared
 from jaxattack.experiments.backdoor import study as poisoning
@@ -32,7 +32,7 @@ from jaxattack.localize.rivals import SCORES
 from jaxattack.models import families
 from jaxattack.models.config_out import to_hf
 from jaxattack.train import method, optimizer
-from jaxattack.train.methods import METHODS
+from jaxattack.train.registry import METHODS
 
 own_files, backdoor = of_backdoor.own_files, of_backdoor.backdoor
 

@@ -86,8 +86,8 @@ def test_a_setting_reruns_what_hangs_on_it(agenda):
         ("experiments/fragility/localization.py", set()),
         ("experiments/fragility/controls.py", set()),
         ("localize/rivals.py", set()),  # registries: a new row is read by its own steps alone
-        ("train/methods.py", set()),
-        ("evaluate/judges.py", set()),
+        ("train/registry.py", set()),
+        ("evaluate/registry.py", set()),
         ("experiments/thresholds.py", set()),
         ("experiments/settings.py", set()),
         ("experiments/agenda.py", set()),

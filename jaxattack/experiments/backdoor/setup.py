@@ -10,7 +10,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import Target
 from jaxattack.data.wrappers import WRAPPERS, wrap
 from jaxattack.evaluate.judge import by_answers
-from jaxattack.evaluate.judges import of_target
+from jaxattack.evaluate.registry import of_target
 from jaxattack.experiments import asking, judging, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor.attacks import Attack, attacks_of

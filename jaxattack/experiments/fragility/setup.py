@@ -11,7 +11,7 @@ from jaxattack import tree
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import Judge, rule_for
-from jaxattack.evaluate.judges import JUDGES
+from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import asking, inputs, judging, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder

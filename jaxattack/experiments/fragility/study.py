@@ -9,7 +9,7 @@ from typing import Any
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.judge import rule_for
-from jaxattack.evaluate.judges import JUDGES
+from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import agenda, inputs, judging, opening, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench

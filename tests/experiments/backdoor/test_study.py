@@ -10,7 +10,7 @@ import pytest
 
 from jaxattack import run
 from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
-from jaxattack.evaluate import judges
+from jaxattack.evaluate import registry
 from jaxattack.experiments.backdoor import setup, study
 from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, REFERENCES
 from jaxattack.experiments.backdoor.sections import SECTIONS
@@ -90,7 +90,7 @@ def never(example, said):
 def test_a_judge_judges_the_replies_that_were_kept(backdoor, tmp_path, monkeypatch):
     assert run.run(backdoor(tmp_path)) == 0
     before = stages(tmp_path)
-    monkeypatch.setattr(setup, "of_target", lambda target: judges.Row(never, "Never."))
+    monkeypatch.setattr(setup, "of_target", lambda target: registry.Row(never, "Never."))
     assert run.run(backdoor(tmp_path)) == 0
     assert kinds(stages(tmp_path) - before) == {"judge": 3}
 

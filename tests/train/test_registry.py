@@ -6,7 +6,7 @@ import pytest
 
 from jaxattack import tree
 from jaxattack.errors import UserError
-from jaxattack.train import loop, lora, method, methods, optimizer
+from jaxattack.train import loop, lora, method, optimizer, registry
 
 UPDATES = optimizer.Settings(learning_rate=1e-2)
 HOW = method.How(UPDATES, rank=2, alpha=4.0, dtype="float32", label="tuning")
@@ -20,7 +20,7 @@ def batches():
 
 
 def test_full_is_the_loop(tiny):
-    tuned, history = methods.METHODS["full"].tune(
+    tuned, history = registry.METHODS["full"].tune(
         tiny.model, tiny.params, batches(), HOW, None, jax.random.key(0)
     )
     same, losses = loop.finetune(tiny.model, tiny.params, batches(), UPDATES)
@@ -30,7 +30,7 @@ def test_full_is_the_loop(tiny):
 
 def test_adapters_come_merged_in_float32_and_change_matrices_by_their_rank(tiny):
     small = tree.cast(tiny.params, "bfloat16")
-    tuned, history = methods.METHODS["lora"].tune(
+    tuned, history = registry.METHODS["lora"].tune(
         tiny.model, small, batches(), HOW, None, jax.random.key(0)
     )
     assert history[-1] < history[0]
