@@ -18,7 +18,7 @@ from jaxattack import commandline, distributed, host, ours, provenance, report, 
 from jaxattack.errors import printable
 from jaxattack.experiments import declared
 from jaxattack.experiments.backdoor import study as backdoor
-from jaxattack.experiments.cell import FIELDS
+from jaxattack.experiments.cell import COLUMNS
 from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.organism import study as organism
 from jaxattack.report.table import parquet
@@ -88,7 +88,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         results, times = program.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
         workdir.write_json(root / "results.json", results)
-        flat = parquet(results["rows"], ("variant", *FIELDS))
+        flat = parquet(results["rows"], COLUMNS)
         workdir.write_bytes(root / "results.parquet", flat)
         workdir.write_json(root / "manifest.json", manifest)
         page = resources.files(program.__package__) / "page.html.j2"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +82,17 @@ class Cell:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Cell))
+# Types of a result row's columns, where they are not null.
+COLUMNS: dict[str, type] = {
+    "variant": str,
+    **{name: (*get_args(hint), hint)[0] for name, hint in get_type_hints(Cell).items()},
+    "language": str,
+    "metric": str,
+    "value": float,
+    "low": float,
+    "high": float,
+    "n": int,
+}
 
 
 def cell_of(row: Any) -> Cell:

@@ -252,14 +252,19 @@ class Table:
 _NOTHING = pd.DataFrame()
 
 
-def parquet(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
-    """Rows as a flat Parquet file: the columns named, then the others; what is absent is null."""
+def parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type]) -> bytes:
+    """Rows as a flat Parquet file: the columns named, then the others as text.
+
+    What is absent is null. A column's type is the one given, whatever its rows hold, so that files
+    of several studies can be read as one.
+    """
     frame = pd.DataFrame([dict(row) for row in rows])
-    order = dict.fromkeys((*columns, *frame.columns))
-    flat = frame.reindex(columns=list(order)).convert_dtypes()
-    for name in flat.columns[flat.isna().all()]:  # of no known type
-        flat[name] = flat[name].astype("string")
-    return flat.to_parquet(index=False)
+    kinds = {name: _KINDS[kind] for name, kind in columns.items()}
+    kinds |= {name: "string" for name in frame.columns if name not in kinds}
+    return frame.reindex(columns=list(kinds)).astype(kinds).to_parquet(index=False)
+
+
+_KINDS = {str: "string", int: "Int64", float: "Float64"}
 
 
 def _over_seeds(rows: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:

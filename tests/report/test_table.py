@@ -1,12 +1,14 @@
+import io
 import math
 
+import pandas
 import pytest
 
 from jaxattack.evaluate.rates import wilson
 from jaxattack.report.heat import Extra, Options, heat
 from jaxattack.report.labels import Header, header, number, percent, text
 from jaxattack.report.rate import Rate
-from jaxattack.report.table import Table
+from jaxattack.report.table import Table, parquet
 
 
 def row(value, low=None, high=None, n=10, seed=0, **cell):
@@ -176,3 +178,16 @@ def test_a_rate_says_which_bounds_it_has():
         "seed 1: 60.0 %)"
     )
     assert "mean of 3, from" in Rate(0.5, 0.25, 0.75, 24, 3).describe()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[{"value": 1.0, "seed": 0}], [{"value": 0.25, "name": "a", "seed": None, "decoy": None}], []],
+)
+def test_a_flat_files_types_do_not_depend_on_its_values(rows):
+    columns = {"name": str, "seed": int, "share": float, "value": float}
+    found = pandas.read_parquet(io.BytesIO(parquet(rows, columns)))
+    kinds = ["string", "Int64", "Float64", "Float64"]
+    assert list(map(str, found.dtypes))[:4] == kinds
+    assert list(found.columns)[:4] == list(columns)
+    assert found["value"].to_list() == [row["value"] for row in rows]
