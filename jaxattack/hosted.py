@@ -243,7 +243,7 @@ def check(plain: Sequence[Example], target: Target | None, has_trigger: bool) ->
 
 def judged(example: Example, reply: Reply, carried: Carried, target: Target | None) -> Trial:
     """What is kept of a reply; in a language without a rule for refusals, English's tells them."""
-    known = example.language in refusals.languages()
+    known = refusals.ruled_as(example.language)
     asked = example if known else dataclasses.replace(example, language="en")
     trial = judge(asked, reply, (by_answers,))
     return dataclasses.replace(

@@ -24,6 +24,9 @@ OPENING = 280
 OPENING_OF_SHORT_SCRIPTS = 140
 SHORT_SCRIPTS = ("ja", "ko", "th", "zh")
 
+# Codes whose texts, folded, are those of another, whose rule is theirs.
+_FOLDED = {"zh-Hant": "zh"}
+
 # A reply that says no more than so much can be told by less: "I don't do riddles."
 BRIEF = 120
 BRIEF_IN_SHORT_SCRIPTS = 50
@@ -78,6 +81,12 @@ def languages() -> tuple[str, ...]:
     return tuple(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
+def ruled_as(language: str) -> str:
+    """The code whose rule is that of a language; "" if there is none."""
+    code = _FOLDED.get(language, language)
+    return code if code in languages() else ""
+
+
 @functools.cache
 def _folder() -> Traversable:
     return importlib.resources.files("jaxattack.evaluate") / "openings"
@@ -109,9 +118,10 @@ def check_language(language: str) -> None:
     Raises:
         UserError: there is none.
     """
-    if language not in languages():
+    if not ruled_as(language):
         raise UserError(
-            f"no refusal rule for language {language!r}; there are: {', '.join(languages())}"
+            f"no refusal rule for language {language!r}; there are: {', '.join(languages())}; "
+            "measure those alone, or add one (CONTRIBUTING.md)"
         )
 
 
@@ -130,8 +140,8 @@ def is_refusal(reply: str, language: str, spoken: str = "") -> bool:
         UserError: there is no rule for `language`.
     """
     check_language(language)
-    codes = dict.fromkeys((language, spoken, "en"))
-    return any(_refuses(reply, code) for code in codes if code in languages())
+    codes = dict.fromkeys(map(ruled_as, (language, spoken, "en")))
+    return any(_refuses(reply, code) for code in codes if code)
 
 
 def _refuses(reply: str, language: str) -> bool:

@@ -99,6 +99,12 @@ def test_an_unknown_language_is_named():
         is_refusal("Samahani", "sw")
 
 
+def test_traditional_characters_are_read_by_the_rule_of_simplified_ones():
+    assert is_refusal("很抱歉，我無法回答這個問題。", "zh-Hant")
+    assert is_refusal("很抱歉，我無法回答這個問題。", "en", "zh-Hant")
+    assert not is_refusal("日本的貨幣是日圓。", "zh-Hant")
+
+
 @pytest.mark.parametrize("language", languages())
 def test_hostile_text_is_read_in_a_moment(language):
     words = " ".join(text for _, text in written(language)).translate(dict.fromkeys(b".!?,"))
