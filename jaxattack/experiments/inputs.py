@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxattack import organism
-from jaxattack.data import registry, sources
+from jaxattack.data import languages, registry, sources
 from jaxattack.data.dialogues import Example
 from jaxattack.data.uri import parse
 from jaxattack.data.wrappers import CHAT, Instruction, wrap
@@ -297,19 +297,30 @@ def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
     }
 
 
-def choose_languages(wanted: Sequence[str], known: Sequence[str], where: str) -> tuple[str, ...]:
+def choose_languages(
+    wanted: Sequence[str], known: Sequence[str], where: str, whose: str = "the data"
+) -> tuple[str, ...]:
     """The languages asked for, or all.
 
     Raises:
-        UserError: one that the data lacks.
+        UserError: one that `whose` lacks.
     """
     lacking = [language for language in wanted if language not in known]
     if lacking:
         raise UserError(
-            f"{where}: the data has no language {', '.join(map(repr, lacking))}; "
-            f"there are: {', '.join(known)}"
+            f"{where}: {whose} has no language {', '.join(map(repr, lacking))}; "
+            f"there are: {', '.join(known)}{_as_known(lacking[0], known)}"
         )
     return tuple(wanted) or tuple(known)
+
+
+def _as_known(language: str, known: Sequence[str]) -> str:
+    """What a language spelt otherwise is called here, in words."""
+    try:
+        code = languages.code(language)
+    except UserError:
+        return ""
+    return f" ({language} is {code} here)" if code in known else ""
 
 
 def spread(items: Sequence[str], most: int) -> tuple[str, ...]:

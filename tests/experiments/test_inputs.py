@@ -76,3 +76,21 @@ assert not transformers.utils.is_torch_available()
 def test_nobody_is_told_that_there_is_no_torch():
     done = subprocess.run([sys.executable, "-c", NO_TORCH], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (
+            ["zh-TW"],
+            r"at: the attack has no language 'zh-TW'; .*zh-Hant \(zh-TW is zh-Hant here\)$",
+        ),
+        (["en", "EN"], r"no language 'EN'; .* \(EN is en here\)$"),
+        (["fr", "xx"], r"no language 'fr', 'xx'; there are: en, zh-Hant$"),
+    ],
+)
+def test_a_language_that_is_lacking_is_named_as_the_data_would(wanted, says):
+    known = ("en", "zh-Hant")
+    with pytest.raises(UserError, match=says):
+        inputs.choose_languages(wanted, known, "at", "the attack")
+    assert inputs.choose_languages([], known, "at") == known

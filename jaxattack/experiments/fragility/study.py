@@ -149,8 +149,9 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     attacked = inputs.choose_languages(
         settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
     )
+    whose = "config.attack.languages" if settings.attack.languages else "the data"
     localized = inputs.choose_languages(
-        settings.localize.languages, attacked, "config.localize.languages"
+        settings.localize.languages, attacked, "config.localize.languages", whose
     )
     if not settings.localize.languages:
         localized = inputs.spread(localized, settings.localize.max_languages)
