@@ -12,14 +12,21 @@ from jaxattack.evaluate.judge import FACTS, REFUSAL_RULE, Judge, by_answers, by_
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A judge, and its rule in words for who reads its verdicts."""
+    """A judge.
+
+    Attributes:
+        judge: what it does.
+        rule: the same in words, for who reads its verdicts.
+        needs_answers: it has no verdict on prompts without known answers.
+    """
 
     judge: Judge
     rule: str
+    needs_answers: bool = False
 
 
 JUDGES: dict[str, Row] = {
-    "known answers": Row(by_answers, FACTS),
+    "known answers": Row(by_answers, FACTS, needs_answers=True),
     "refusal rule": Row(by_refusal, REFUSAL_RULE),
 }
 

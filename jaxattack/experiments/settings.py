@@ -210,6 +210,12 @@ class Measure:
     )
     max_new_tokens: int = setting("longest reply", 40, **TOKENS)
     batch_size: int = setting("prompts decoded at once", 576, **ROWS)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasureJudged(Measure):
+    """Prompts, decoding and judge."""
+
     judge: str = setting(
         "who judges; auto: known answers if the prompts have them, else the refusal rule",
         "auto",
@@ -243,7 +249,7 @@ class Settings(Study):
     shared: Shared = Shared()
     pathways: Pathways = Pathways()
     adapt: Adapt = Adapt()
-    measure: Measure = Measure()
+    measure: MeasureJudged = MeasureJudged()
     report: Report = Report()
 
 

@@ -298,3 +298,10 @@ def test_killing_the_process_at_random_changes_nothing(finished, study, tmp_path
         process.wait()
     assert subprocess.run(command, env=os.environ, check=False).returncode == 0
     assert (tmp_path / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
+def test_a_judge_that_goes_by_answers_is_refused_without_any(study, tmp_path, capsys):
+    arguments = study(tmp_path, measure__judge="known answers")
+    assert run.run([*arguments, "--dry_run"]) == 2
+    said = capsys.readouterr().err
+    assert "measure.judge is 'known answers', and restricted prompts in en, th have no" in said

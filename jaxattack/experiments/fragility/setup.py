@@ -125,10 +125,16 @@ def judge_of(settings: Settings, prompts: Sequence[Example]) -> tuple[str, Judge
     """The judge of these prompts, and its name.
 
     Raises:
-        UserError: as `rule_for`.
+        UserError: as `rule_for`, or the judge named has nothing to go by.
     """
     fitting, _ = rule_for(prompts)
     name = fitting if settings.measure.judge == "auto" else settings.measure.judge
+    if JUDGES[name].needs_answers and not any(e.answers for e in prompts if e.kind == "restricted"):
+        raise UserError(
+            f"config.measure.judge is {name!r}, and restricted prompts in "
+            f"{', '.join(sorted({e.language for e in prompts}))} have no answers to go by: give a "
+            "column answers, or take another judge"
+        )
     return name, JUDGES[name].judge
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
-from jaxattack.evaluate.judge import rule_for
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import agenda, inputs, judging, opening, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda
@@ -162,7 +161,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
         settings.measure.languages, known, "config.measure.languages"
     )
     prompts = inputs.test_prompts(prompts, measured, settings.measure.prompts)
-    rule_for(prompts)
+    judge_of(settings, prompts)
     inputs.check_calibration(calibration[RESTRICTED], localized)
     inputs.check_calibration(
         calibration[BENIGN], [code for code in localized if code in pairs[BENIGN]]
