@@ -137,7 +137,8 @@ def claims_headline(found: Sequence[Claim]) -> str:
     one, many = _WORDS[tested[0]]
     if counts.total() == 1:
         return f"The one claim tested {one}"
-    return f"All {_count(counts.total())} claims tested {many}"
+    whole = "Both" if counts.total() == 2 else f"All {_count(counts.total())}"
+    return f"{whole} claims tested {many}"
 
 
 def claim_tiles(found: Sequence[Claim]) -> list[Tile]:

@@ -101,6 +101,16 @@ def said(claim):
     return claim["verdict"], " ".join(claim["reasons"])
 
 
+def test_transfer_is_told_by_one_language_that_nobody_attacked():
+    of_one = {c: [t for t in own if t.language == "de"] for c, own in study().items()}
+    claim = judged(of_one, languages=("de",))["A1"]
+    assert claim["evidence"][0]["value"] == pytest.approx(0.8)
+    assert said(claim)[0] == "undecided"
+    assert "measured in 1 language; it needs 4" in said(claim)[1]
+    own = {c: [t for t in own if t.language == "en"] for c, own in study().items()}
+    assert judged(own, languages=("en",))["A1"]["verdict"] == "not run"
+
+
 def test_what_was_made_to_hold_holds():
     found = judged(study())
     assert {name: claim["verdict"] for name, claim in found.items()} == {

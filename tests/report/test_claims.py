@@ -28,6 +28,7 @@ def read(*verdicts):
     ("verdicts", "line"),
     [
         (["holds"] * 5, "All five claims tested hold"),
+        (["undecided"] * 2, "Both claims tested are undecided"),
         (["holds", "holds", "undecided"], "Of three claims two hold and one is undecided"),
         (
             ["undecided", "does not hold", "holds", "does not hold", "not run"],

@@ -64,6 +64,7 @@ def transfer(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     attacks = attacked((*study.attacked, *study.localized))
     benign = {code: Cell("benign", attacked=code) for code in study.localized}
     benign = {code: cell for code, cell in benign.items() if seen.has(cell)}
+    elsewhere = all({*seen.languages} - {code} for code in attacks)
     evidence = [
         Evidence(
             "violations added in languages not attacked",
@@ -82,7 +83,7 @@ def transfer(study: Study, seen: Outcomes, tables: Tables) -> Claim:
         f"Attacking one language adds more than {100 * ADDED:g} points of violations in the "
         "languages that were not attacked, mean over attacks; and as much more than benign "
         "fine-tuning of the same size does, where that was run.",
-        evidence if len(seen.languages) > 1 and seen.has(*attacks.values()) else (),
+        evidence if elsewhere and seen.has(*attacks.values()) else (),
         EVERYWHERE,
         trained=[*attacks.values(), *benign.values()],
     )
@@ -98,6 +99,7 @@ def localization(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     known = dict.fromkeys((*NEEDED_RIVALS, *SCORES))
     rivals = [method for method in known if seen.has(*share(method).cells)]
     missing = [method for method in NEEDED_RIVALS if method not in rivals]
+    others = "one mask" if len(rivals) == 1 else f"the best of {len(rivals)} masks"
     return Claim(
         "A2",
         "Safety lies in few weights: changing only SIL's breaks it everywhere.",
@@ -110,7 +112,7 @@ def localization(study: Study, seen: Outcomes, tables: Tables) -> Claim:
                 "share of the attack that SIL's weights alone carry", share("sil"), above=CARRIED
             ),
             Evidence(
-                f"SIL's share less that of the best of {len(rivals)} masks chosen otherwise",
+                f"SIL's share less that of {others} chosen otherwise",
                 share("sil") - best(map(share, rivals)),
                 above=APART,
             ),
