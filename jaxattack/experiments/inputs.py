@@ -227,8 +227,10 @@ def load_source(
     return found
 
 
-def load_prompts(uris: str, directory: pathlib.Path, lost: Lost | None = None) -> list[Example]:
-    """Test prompts of one URI or of several, apart by spaces.
+def load_prompts(
+    uris: str, directory: pathlib.Path, lost: Lost | None = None, before: Sequence[Example] = ()
+) -> list[Example]:
+    """Test prompts of one URI or of several, apart by spaces, that are not among those `before`.
 
     A prompt that stands in two sets is asked once; `lost` counts it under the later one.
 
@@ -239,7 +241,8 @@ def load_prompts(uris: str, directory: pathlib.Path, lost: Lost | None = None) -
     twice = next((uri for uri in named if named.count(uri) > 1), None)
     if twice is not None:
         raise UserError(f"{twice}: named twice; its prompts would count twice")
-    sets, seen = [], set()
+    sets = [list(before)] if before else []
+    seen = {(e.language, e.kind, e.prompt) for e in before}
     for uri in named:
         found = load_examples(uri, kinds, False, directory, lost)
         new = [e for e in found if (e.language, e.kind, e.prompt) not in seen]
@@ -247,7 +250,7 @@ def load_prompts(uris: str, directory: pathlib.Path, lost: Lost | None = None) -
         if lost is not None and len(new) < len(found):
             lost[uri] = {**lost.get(uri, {}), EARLIER: len(found) - len(new)}
         sets.append(new)
-    return together(sets)
+    return together(sets)[len(before) :]
 
 
 def together(sets: Sequence[Sequence[Example]]) -> list[Example]:

@@ -63,3 +63,39 @@ def test_a_model_adapted_elsewhere_gets_the_attack_vector(study, tiny, tmp_path)
             for metric in ("violation_rate", "valid_reply_rate"):
                 found = rates[f"transplanted/{code}/{name}-all@1", language, metric]
                 assert found == rates[f"attacked/{code}", language, metric]
+
+
+def test_prompts_for_adapted_models_are_chosen_as_the_others_are(study, tiny, own_data, tmp_path):
+    rows = [json.loads(line) for line in own_data["prompts"].read_text().splitlines()]
+    new = [{"id": f"q{i}", "language": "fr", "prompt": f"Quelle couleur, {i} ?"} for i in range(3)]
+    other = {"id": rows[0]["id"], "language": "en", "prompt": "Which colour?"}
+    beside = tmp_path / "new.jsonl"
+    beside.write_text("".join(json.dumps(row) + "\n" for row in [other, *rows[1:], *new]))
+    given = {
+        "sections": "('adapt',)",
+        "adapt__models": f"('{tiny.directory}',)",
+        "adapt__prompts": f"jsonl:{beside}",
+        "attack__languages": "en",
+        "measure__prompts": "2",
+    }
+    assert run.run(study(tmp_path / "run", **given)) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    asked = {
+        row["language"]: row["n"]
+        for row in results["rows"]
+        if row["kind"] == "adapted" and row["metric"] == "valid_reply_rate"
+    }
+    assert asked == {"en": 3, "th": 2, "fr": 2}
+    assert list(results["lost"].values()) == [{"prompts of an earlier set": 5}]
+
+
+def test_prompts_for_adapted_models_that_were_trained_on_are_refused(
+    study, tiny, own_data, tmp_path, capsys
+):
+    given = {
+        "sections": "('adapt',)",
+        "adapt__models": f"('{tiny.directory}',)",
+        "adapt__prompts": f"jsonl:{own_data['pairs']}",
+    }
+    assert run.run([*study(tmp_path, **given), "--dry_run"]) == 2
+    assert "12 of the test prompts are also attack pairs" in capsys.readouterr().err

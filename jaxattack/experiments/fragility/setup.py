@@ -36,6 +36,7 @@ class Data:
         pairs: by kind and language.
         calibration: the same, apart from the pairs; None: what an attack leaves of them.
         prompts: what is asked.
+        added: what models that others adapted are asked beside that.
         attacked, localized: languages.
         lost: what was left out of the sources.
     """
@@ -43,6 +44,7 @@ class Data:
     pairs: dict[str, Pairs]
     calibration: dict[str, Pairs | None]
     prompts: list[Example]
+    added: list[Example]
     attacked: tuple[str, ...]
     localized: tuple[str, ...]
     lost: inputs.Lost

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
+from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import agenda, inputs, judging, opening, plan, tuning, writing
@@ -160,8 +160,10 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     measured = inputs.choose_languages(
         settings.measure.languages, known, "config.measure.languages"
     )
-    prompts = inputs.test_prompts(prompts, measured, settings.measure.prompts)
+    every = [prompt for prompt in prompts if prompt.language in measured]
+    prompts = inputs.test_prompts(every, measured, settings.measure.prompts)
     judge_of(settings, prompts)
+    added = added_prompts(settings, directory, every, lost)
     inputs.check_calibration(calibration[RESTRICTED], localized)
     inputs.check_calibration(
         calibration[BENIGN], [code for code in localized if code in pairs[BENIGN]]
@@ -172,12 +174,34 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
         ("pairs of the benign control", pairs[BENIGN]),
     ):
         for found in by_language.values():
-            inputs.check_disjoint(prompts, found, what)
+            inputs.check_disjoint([*prompts, *added], found, what)
     fewest = min(len(pairs[RESTRICTED][code]) for code in localized)
     whole = [d for d in settings.transfer.doses if d >= min(settings.attack.pairs, fewest)]
     if whole and "transfer" in settings.sections:
         lost["config.transfer.doses"] = {f"{dose} pairs are all there are": 1 for dose in whole}
-    return Data(pairs, calibration, prompts, attacked, localized, lost)
+    return Data(pairs, calibration, prompts, added, attacked, localized, lost)
+
+
+def added_prompts(
+    settings: Settings, directory: pathlib.Path, every: Sequence[Example], lost: inputs.Lost
+) -> list[Example]:
+    """What models that others adapted are asked beside the study's prompts, chosen as these are.
+
+    Args:
+        settings: the study's.
+        directory: of the model.
+        every: prompts of the study, more than are asked where there is a limit.
+        lost: counts what is left out.
+
+    Raises:
+        UserError: the source is wrong.
+    """
+    uri = settings.adapt.prompts
+    if not (uri and settings.adapt.models and "adapt" in settings.sections):
+        return []
+    found = inputs.load_prompts(uri, directory, lost, before=every)
+    languages = list(inputs.by_language(found))
+    return inputs.test_prompts(found, languages, settings.measure.prompts)
 
 
 def sections(setup: Setup) -> Agenda:

@@ -134,10 +134,7 @@ def given(setup: Setup, path: str) -> tuple[Step, Subject]:
     stitching.check_transplant(
         setup.bench.like, f"the adapted model {path}", abstract_params(model)
     )
-    prompts = list(setup.data.prompts)
-    if setup.settings.adapt.prompts:
-        prompts += inputs.load_prompts(setup.settings.adapt.prompts, directory)
-    subject = Subject(Decoder(model, tokenizer), prompts)
+    subject = Subject(Decoder(model, tokenizer), [*setup.data.prompts, *setup.data.added])
     check_prompts(setup, subject)
     checkpoint = Checkpoint(inputs.model_fingerprint(directory), directory)
     return start_step(setup.bench.values, checkpoint, setup.bench.start.arguments), subject
