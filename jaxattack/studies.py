@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -23,9 +24,51 @@ from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.organism import study as organism
 from jaxattack.report.table import parquet
 
-# Programs with `Settings`, `read`, `source_lines`, `plan_lines`, `prepare` and `run`.
-STUDIES: dict[str, Any] = {"fragility": fragility, "backdoor": backdoor}
-KINDS = {name: program.Settings for name, program in STUDIES.items()}
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A study: what a command needs of it.
+
+    Attributes:
+        settings: the dataclass that declares them.
+        read: checks a config and freezes it.
+        source_lines: where the data comes from and on what terms.
+        plan_lines: what `--dry_run` prints.
+        prepare: loads model and data; also what the manifest says of them.
+        run: runs all stages; what goes into results.json, and what took how long.
+        package: where its page lies.
+    """
+
+    settings: type
+    read: Callable[[Mapping[str, Any]], Any]
+    source_lines: Callable[..., list[str]]
+    plan_lines: Callable[[Any, pathlib.Path], list[str]]
+    prepare: Callable[[Any, pathlib.Path], tuple[Any, dict[str, Any]]]
+    run: Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
+    package: str
+
+
+STUDIES = {
+    "fragility": Program(
+        fragility.Settings,
+        fragility.read,
+        fragility.source_lines,
+        fragility.plan_lines,
+        fragility.prepare,
+        fragility.run,
+        "jaxattack.experiments.fragility",
+    ),
+    "backdoor": Program(
+        backdoor.Settings,
+        backdoor.read,
+        backdoor.source_lines,
+        backdoor.plan_lines,
+        backdoor.prepare,
+        backdoor.run,
+        "jaxattack.experiments.backdoor",
+    ),
+}
+KINDS: dict[str, type] = {name: program.settings for name, program in STUDIES.items()}
 KINDS["organism"] = organism.Settings
 
 
@@ -44,13 +87,13 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
     Raises:
         UserError: whatever the run itself would refuse before its first step.
     """
-    program = STUDIES.get(config.study, organism)
-    settings = program.read(config)
+    program = STUDIES.get(config.study)
+    settings: Any = program.read(config) if program else organism.read(config)
     workdir.check_place(root)
     ours.claim(root, config.study)
     distributed.check_environment()
     distributed.check_devices()
-    if program is organism:
+    if program is None:
         return organism.plan_lines(settings, root)
     show_terms(program, settings)
     with quiet_libraries():
@@ -65,12 +108,12 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
     """
     start = time.time()
     resolved = json.loads(json.dumps(config.to_dict()))
-    program = STUDIES.get(config.study, organism)
-    settings = program.read(config)
+    program = STUDIES.get(config.study)
+    settings: Any = program.read(config) if program else organism.read(config)
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
-    if program is organism:
+    if program is None:
         host.keep_freed_memory()
         return organism.main(settings, root)
     show_terms(program, settings)
@@ -91,7 +134,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         flat = parquet(results["rows"], COLUMNS)
         workdir.write_bytes(root / "results.parquet", flat)
         workdir.write_json(root / "manifest.json", manifest)
-        page = resources.files(program.__package__) / "page.html.j2"
+        page = resources.files(program.package) / "page.html.j2"
         return pathlib.Path(
             distributed.first(
                 # Times are no result: they differ between runs that find the same.
@@ -101,7 +144,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         )
 
 
-def show_terms(program: Any, settings: Any) -> None:
+def show_terms(program: Program, settings: Any) -> None:
     """Say on what terms public data are had, before any is loaded."""
     if distributed.is_first():
         for line in program.source_lines(settings, public_only=True):

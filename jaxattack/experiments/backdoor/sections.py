@@ -88,7 +88,7 @@ def defend(agenda: Agenda, setup: Setup) -> None:
             measure(agenda, setup, cell, suspect, setup.first, defence=defence)
             if defence.weights is None:
                 continue
-            label = f"{cell.variant.removeprefix('defended/')}-s{seed}"
+            label = f"{cell.variant}-s{seed}"
             rows = rows_step(
                 bench.values,
                 bench.root,
