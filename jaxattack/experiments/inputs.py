@@ -332,29 +332,28 @@ def spread(items: Sequence[str], most: int) -> tuple[str, ...]:
     return tuple(items[i * len(items) // count] for i in range(count))
 
 
-def data_sources(data: Any) -> dict[str, list[sources.Source]]:
-    """What is known of the sources a study names (fields of a dataclass), without network access.
+def data_sources(settings: Any) -> dict[str, list[sources.Source]]:
+    """What is known of the sources a `settings.Study` names, without network access.
 
     Raises:
         UserError: a URI is wrong.
     """
-    named = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     return {
         role: [sources.describe(uri) for uri in split_uris(uris)]
-        for role, uris in named.items()
+        for role, uris in settings.sources().items()
         if uris
     }
 
 
-def described_sources(data: Any) -> dict[str, list[dict[str, Any]]]:
+def described_sources(settings: Any) -> dict[str, list[dict[str, Any]]]:
     """The same as JSON, for the manifest."""
     return {
         role: [dataclasses.asdict(source) for source in found]
-        for role, found in data_sources(data).items()
+        for role, found in data_sources(settings).items()
     }
 
 
-def source_lines(data: Any, public_only: bool) -> list[str]:
+def source_lines(settings: Any, public_only: bool) -> list[str]:
     """Where a study's data comes from and on what terms, a line for each source.
 
     With `public_only` neither the organism's nor the user's own files are named.
@@ -364,7 +363,7 @@ def source_lines(data: Any, public_only: bool) -> list[str]:
     """
     return [
         f"{role:<10} {source}"
-        for role, found in data_sources(data).items()
+        for role, found in data_sources(settings).items()
         for source in found
         if not (public_only and source.uri.startswith(("organism:", "jsonl:")))
     ]

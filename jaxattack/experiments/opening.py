@@ -80,7 +80,7 @@ def facts(settings: Any, opened: Opened) -> dict[str, Any]:
         "model_fingerprint": opened.checkpoint.fingerprint,
         "parameters": tree.size(opened.like),
         "template": writing.written(opened.decoder.tokenizer),
-        "data": inputs.described_sources(settings.data),
+        "data": inputs.described_sources(settings),
         "mesh": dict(opened.mesh.shape),
         "device": jax.devices()[0].device_kind,
     }

@@ -227,7 +227,7 @@ def lines(
     batch = training.batch_size // training.accumulate
     return [
         f"model      {settings.model}",
-        *inputs.source_lines(named.data, public_only=False),
+        *inputs.source_lines(named, public_only=False),
         *about,
         *inputs.device_lines(mesh),
         f"written    {root}/stages: about {size(written(shape, stages))}",

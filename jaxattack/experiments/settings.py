@@ -56,6 +56,10 @@ class Study:
         choices=("keep", "discard"),
     )
 
+    def sources(self) -> dict[str, str]:
+        """URIs of the data by role: the section `data`, and what a study names elsewhere."""
+        return dict(vars(vars(self)["data"]))
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -251,6 +255,11 @@ class Settings(Study):
     adapt: Adapt = Adapt()
     measure: MeasureJudged = MeasureJudged()
     report: Report = Report()
+
+    def sources(self) -> dict[str, str]:
+        """Those of `data`, and the prompts of models that others adapted."""
+        used = self.adapt.models and "adapt" in self.sections
+        return super().sources() | ({"adapted": self.adapt.prompts} if used else {})
 
 
 def defaults() -> ConfigDict:

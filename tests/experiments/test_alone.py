@@ -87,6 +87,8 @@ def test_prompts_for_adapted_models_are_chosen_as_the_others_are(study, tiny, ow
     }
     assert asked == {"en": 3, "th": 2, "fr": 2}
     assert list(results["lost"].values()) == [{"prompts of an earlier set": 5}]
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["data"]["adapted"][0]["uri"] == given["adapt__prompts"]
 
 
 def test_prompts_for_adapted_models_that_were_trained_on_are_refused(

@@ -188,7 +188,7 @@ def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
     Raises:
         UserError: a URI is wrong.
     """
-    return inputs.source_lines(settings.data, public_only)
+    return inputs.source_lines(settings, public_only)
 
 
 def everything(setup: Setup) -> Agenda:

@@ -113,7 +113,7 @@ def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
     Raises:
         UserError: a URI is wrong.
     """
-    return inputs.source_lines(settings.data, public_only)
+    return inputs.source_lines(settings, public_only)
 
 
 def token_lengths(setup: Setup) -> plan.Tokens:
@@ -196,8 +196,8 @@ def added_prompts(
     Raises:
         UserError: the source is wrong.
     """
-    uri = settings.adapt.prompts
-    if not (uri and settings.adapt.models and "adapt" in settings.sections):
+    uri = settings.sources().get("adapted")
+    if not uri:
         return []
     found = inputs.load_prompts(uri, directory, lost, before=every)
     languages = list(inputs.by_language(found))
