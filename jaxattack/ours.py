@@ -39,8 +39,12 @@ def claim(root: pathlib.Path, study: str) -> None:
         )
 
 
-def publish(root: pathlib.Path, page: bytes, figures: Mapping[str, bytes]) -> None:
+def publish(
+    root: pathlib.Path, page: bytes, figures: Mapping[str, bytes], private: bool = False
+) -> None:
     """Write `report.html` and `figures/*`; an earlier report's figures, if not among them, go.
+
+    A `private` page is for its owner alone.
 
     The page names its figures (`listing`): so it is known which are ours, and they are named
     there before they are there.
@@ -58,14 +62,14 @@ def publish(root: pathlib.Path, page: bytes, figures: Mapping[str, bytes]) -> No
             raise UserError(f"{path} is of no earlier report and not replaced; move it away")
     (root / "figures").mkdir(exist_ok=True)
     both = listing(sorted({*before, *figures}))
-    write_bytes(report, page.replace(listing(figures).encode(), both.encode(), 1))
+    write_bytes(report, page.replace(listing(figures).encode(), both.encode(), 1), private)
     for name, content in figures.items():
         write_bytes(root / "figures" / name, content)
     for name in {*before} - {*figures}:
         path = root / "figures" / name
         if path.is_file() and not path.is_symlink():
             remove(path)
-    write_bytes(report, page)
+    write_bytes(report, page, private)
 
 
 def listing(figures: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxattack import commandline, distributed, host, ours, provenance, report, workdir
+from jaxattack import commandline, distributed, host, ours, provenance, report, sums, workdir
 from jaxattack.errors import printable
 from jaxattack.experiments import declared
 from jaxattack.experiments.backdoor import study as backdoor
@@ -130,7 +130,8 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         workdir.write_json(root / "config.json", resolved)
         results, times = program.run(setup)
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
-        workdir.write_json(root / "results.json", results)
+        shows = bool(results.get("replies"))  # to the owner alone
+        workdir.write_text(root / "results.json", sums.render(results), private=shows)
         flat = parquet(results["rows"], COLUMNS)
         workdir.write_bytes(root / "results.parquet", flat)
         workdir.write_json(root / "manifest.json", manifest)

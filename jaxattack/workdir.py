@@ -32,8 +32,8 @@ from jaxattack.errors import UserError, printable
 # --- Files --------------------------------------------------------------------------------------
 
 
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Write a file atomically; of several processes the first does.
+def write_bytes(path: pathlib.Path, content: bytes, private: bool = False) -> None:
+    """Write a file atomically, perhaps for its owner alone; of several processes the first does.
 
     Raises:
         UserError: something that is no file stands there.
@@ -43,6 +43,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     check_replaceable(path)
     partial = path.with_name(f".{path.name}{owner.mark()}")
     try:
+        if private:
+            partial.touch(0o600)
         partial.write_bytes(content)
         os.replace(partial, path)
     except BaseException:
@@ -51,9 +53,9 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         raise
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
+def write_text(path: pathlib.Path, text: str, private: bool = False) -> None:
     """Write a text in UTF-8 (see `write_bytes`); names in another encoding keep their bytes."""
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), private)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

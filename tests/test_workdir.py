@@ -394,11 +394,11 @@ def test_a_report_that_was_stopped_is_written_anew(root, monkeypatch, writes):
     """Killed before any of its writes, the next run knows its figures."""
     whole, left = ours.write_bytes, [writes]
 
-    def stopped(path, content):
+    def stopped(path, content, private=False):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        whole(path, content)
+        whole(path, content, private)
 
     ours.publish(root, page("a.png", "old.png"), {"a.png": b"1", "old.png": b"1"})
     with monkeypatch.context() as patch:

@@ -267,6 +267,19 @@ def defaults() -> ConfigDict:
     return config_of(Settings())
 
 
+def check_replies(replies: str, report: Report) -> None:
+    """Refuse to show replies that are not kept.
+
+    Raises:
+        UserError: they would have to be.
+    """
+    if report.replies and replies != "keep":
+        raise UserError(
+            "config.report.replies shows replies, and config.replies=discard keeps none; set one "
+            "of the two otherwise"
+        )
+
+
 def check(settings: Settings) -> Settings:
     """Refuse settings that do not go together, before anything is loaded.
 
@@ -274,6 +287,7 @@ def check(settings: Settings) -> Settings:
         UserError: names the settings.
     """
     settings.attack.check("attack", settings.dtype)
+    check_replies(settings.replies, settings.report)
     if "pathways" in settings.sections and not settings.attack.way.freezes:
         raise UserError(
             "config.sections has pathways, which freezes single weights, and config.attack.method="

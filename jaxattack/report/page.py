@@ -230,7 +230,7 @@ def write_report(
 
     The same input gives the same bytes. Figures that an earlier report wrote and this one does
     not have are taken away, other files are left alone. Text of replies is shown only if
-    `results["replies"]` holds some.
+    `results["replies"]` holds some, and then to the owner of the page alone.
 
     Args:
         folder: the work directory; created if need be.
@@ -247,7 +247,7 @@ def write_report(
     """
     html, images = render(results, manifest, config, template.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
-    ours.publish(folder, html.encode(), images)
+    ours.publish(folder, html.encode(), images, private=bool(results.get("replies")))
     return folder / "report.html"
 
 

@@ -218,9 +218,13 @@ def test_text_of_replies_is_shown_on_demand_without_asking_again(tmp_path, study
     assert {"variant", "language", "id", "prompt", "reply", "verdict"} <= set(replies[0])
     trials = {row["variant"]: row for row in replies}
     assert trials["attacked/en"]["attacked"] == "en"
+    for name in ("results.json", "report.html"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_discarded_replies_leave_no_trace_and_the_same_rates(finished, study, tmp_path):
+def test_discarded_replies_leave_no_trace_and_the_same_rates(finished, study, tmp_path, capsys):
+    assert run.run(study(tmp_path, replies="discard", report__replies="True", **ONE)) == 2
+    assert "config.replies=discard keeps none" in capsys.readouterr().err
     assert run.run(study(tmp_path, replies="discard", **ONE)) == 0
     assert not list(tmp_path.glob("stages/ask-*"))
     known = {

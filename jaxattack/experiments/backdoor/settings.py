@@ -256,11 +256,7 @@ def read(config: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = freeze(config, Settings)
     settings.tuning.check("tuning", settings.dtype)
-    if settings.report.replies and settings.replies != "keep":
-        raise UserError(
-            "config.report.replies shows replies, and config.replies=discard keeps none; set one "
-            "of the two otherwise"
-        )
+    shared.check_replies(settings.replies, settings.report)
     if not settings.model.startswith("organism:"):
         for name, value in dataclasses.asdict(settings.data).items():
             if value.startswith("organism:"):
