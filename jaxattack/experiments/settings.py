@@ -295,6 +295,11 @@ def check(settings: Settings) -> Settings:
         )
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
+    if settings.adapt.prompts and not settings.adapt.models:
+        raise UserError(
+            "config.adapt.prompts is asked of the models in config.adapt.models, and that is (); "
+            "name some, or leave it out"
+        )
     if "adapt" in settings.sections and not settings.adapt.models:
         named = (settings.model, settings.data.prompts)
         if not all(name.startswith("organism:") for name in named):

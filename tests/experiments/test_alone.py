@@ -12,7 +12,7 @@ def test_a_section_needs_no_other(section, study, tmp_path):
     alone = {
         "sections": f"('{section}',)",
         "localize__fractions": "(0.2,)",
-        "localize__controls": "('random',)",
+        "localize__controls": "('random','benign')",
         "pathways__rounds": "2",
     }
     assert run.run(study(tmp_path, **alone)) == 0
@@ -20,6 +20,8 @@ def test_a_section_needs_no_other(section, study, tmp_path):
     verdicts = {claim["id"]: claim["verdict"] for claim in results["claims"]}
     own = {"localize": "A2", "shared": "A3", "pathways": "A4"}[section]
     assert verdicts[own] != "not run"
+    left_out = results["lost"].get("config.localize.controls", {})
+    assert len(left_out) == (2 if section == "localize" else 0)  # there are no benign pairs
     assert {verdict for name, verdict in verdicts.items() if name not in (own, "A1")} == {"not run"}
 
 
@@ -34,6 +36,7 @@ def test_a_section_needs_no_other(section, study, tmp_path):
             "does not fit the attack vector: ",
         ),
         ({"sections": "('adapt',)", "adapt__models": "('no/such',)"}, "no/such"),
+        ({"adapt__prompts": "jsonl:more.jsonl"}, "config.adapt.models, and that is ()"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is(

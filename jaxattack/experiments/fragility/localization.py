@@ -55,4 +55,7 @@ def chosen_masks(setup: Setup, language: str, seed: int) -> dict[tuple[str, floa
         mask = controls.mask_of(setup, method, language, seed)
         if mask is not None:
             found[method, setup.share] = mask
+        else:
+            why = f"{method} of {language} needs benign pairs, or other languages localized"
+            setup.data.lost.setdefault("config.localize.controls", {})[why] = 1
     return found
