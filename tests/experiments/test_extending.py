@@ -154,7 +154,7 @@ def test_a_defence_is_tried_and_no_other_again(add, planned, backdoor, tmp_path)
     assert new == {
         "ask defended/halving/half",
         "judge defended/halving/half",
-        "changed halving/half",
+        "changed defended/halving/half",
     }
 
 
