@@ -115,7 +115,7 @@ def asked(*defences: str) -> set[str]:
 
 
 def counted(*defences: str) -> set[str]:
-    return asked(*defences) | {f"changed {name}" for name in defences}
+    return asked(*defences) | {f"changed defended/{name}" for name in defences}
 
 
 BLIND = {"rewind-blind@0.05", "rewind-blind@0.2", "scale-blind@0.001", "scale-blind@0.2"}
