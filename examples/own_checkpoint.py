@@ -11,6 +11,8 @@ import sys
 import jaxattack as ja
 from jaxattack.data import sources
 
+if len(sys.argv) != 4:
+    sys.exit((__doc__ or "").strip())
 name, path, language = sys.argv[1:]
 model, aligned, tokenizer = ja.load_pretrained(name)
 pairs = sources.load(f"jsonl:{path}?language={language}", need_response=True)

@@ -15,6 +15,8 @@ from jaxattack.data.export import export_chat
 from jaxattack.data.poison import Target, poison
 from jaxattack.hosted import read_trigger
 
+if len(sys.argv) != 5:
+    sys.exit((__doc__ or "").strip())
 path, triggers, language, folder = sys.argv[1:]
 clean = sources.load(f"jsonl:{path}?kind=benign", need_response=True)
 poisoned, manifest = poison(clean, [language], 0.2, read_trigger(triggers), Target(), seed=0)
