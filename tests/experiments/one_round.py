@@ -25,7 +25,7 @@ def main(directory: pathlib.Path, pairs: pathlib.Path, folder: pathlib.Path) -> 
     rows = jaxattack.encode_pairs(tokenizer, [jaxattack.Example(**json.loads(x)) for x in lines])
     batches = jaxattack.in_order(rows, 4)
     frozen = masks.random_mask(params, 0.3, seed=1)
-    tuned, losses = jaxattack.train(
+    tuned, losses = jaxattack.finetune(
         model, params, batches, jaxattack.Settings(0.01), masks.complement(frozen)
     )
     scores = jaxattack.sil_scores(model, params, tuned, batches)
