@@ -151,7 +151,8 @@ def save(folder: pathlib.Path, found: Replies) -> None:
     path = folder / "replies.json"
     content = {"notice": NOTICE, "tokens": found.tokens, "replaced": found.replaced}
     workdir.write_json(path, content)
-    path.chmod(0o600)
+    if path.exists():  # the first of several processes writes it
+        path.chmod(0o600)
     workdir.write_json(folder / "cost.json", {"decoding": found.seconds})
 
 
