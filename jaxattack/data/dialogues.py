@@ -51,14 +51,18 @@ class Example:
     answers: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def whole(self) -> bytes:
+        """All that is in it; kept, for plans take fingerprints of the same sets again and again."""
+        # Not `astuple`, which copies every part.
+        return repr(tuple(getattr(self, name) for name in self.__dataclass_fields__)).encode()
+
 
 def fingerprint(examples: Sequence[Example]) -> str:
     """A short hash of everything in the examples, order included."""
     digest = hashlib.sha256()
     for example in examples:
-        # Not `astuple`, which copies every part: a plan takes fingerprints of all sets it names.
-        fields = tuple(getattr(example, name) for name in example.__dataclass_fields__)
-        digest.update(repr(fields).encode())
+        digest.update(example.whole)
     return digest.hexdigest()[:16]
 
 

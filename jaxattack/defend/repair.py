@@ -9,49 +9,16 @@ a start model, or down to a share of itself. Weights that clean pairs need, by S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxattack.data.dialogues import Arrays
 from jaxattack.defend.beear import shifted_loss, with_slots
-from jaxattack.errors import UserError
 from jaxattack.localize import masks, scores
 from jaxattack.models.transformer import Transformer
-from jaxattack.train import losses
 from jaxattack.train.losses import LossFn
 from jaxattack.tree import Tree
-
-
-def mean_gradient(
-    model: Transformer,
-    params: Tree,
-    batches: Sequence[Arrays],
-    loss_fn: LossFn = losses.answer_loss,
-    label: str = "repair",
-    moment: str = "abs",
-) -> Tree:
-    """Mean over examples of a moment of `grad L(x)`, a tree like the parameters in float32.
-
-    Args:
-        model: the decoder.
-        params: where the gradient is taken.
-        batches: examples, arrays `[B, T]`; rows without loss tokens are not counted.
-        loss_fn: loss of a batch (nats per answer token).
-        label: what the progress bar says.
-        moment: of the gradient's entries, a name in `scores.MOMENTS`.
-
-    Raises:
-        UserError: no example has a token to predict.
-    """
-    totals, count = scores.gradient_moments(
-        model, params, batches, loss_fn, label, moments=(moment,)
-    )
-    if not count:
-        raise UserError(f"{label}: no example has a token to predict")
-    return scores.mean_in_place(totals[moment], count)
 
 
 def change(suspect: Tree, start: Tree | None = None, scale: float = 0.0) -> Tree:

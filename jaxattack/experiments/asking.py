@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxattack import workdir
+from jaxattack import sums, workdir
 from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.defend import cleangen
 from jaxattack.experiments.bench import Bench, Decoder, rounded
@@ -147,12 +147,9 @@ def replies(
 
 
 def save(folder: pathlib.Path, found: Replies) -> None:
-    """Keep replies, readable by the owner alone; so is the folder until it is complete."""
-    path = folder / "replies.json"
+    """Keep replies, readable by the owner alone."""
     content = {"notice": NOTICE, "tokens": found.tokens, "replaced": found.replaced}
-    workdir.write_json(path, content)
-    if path.exists():  # the first of several processes writes it
-        path.chmod(0o600)
+    workdir.write_text(folder / "replies.json", sums.render(content), private=True)
     workdir.write_json(folder / "cost.json", {"decoding": found.seconds})
 
 

@@ -14,12 +14,10 @@ import numpy as np
 from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Arrays, Example, encode_pairs
-from jaxattack.errors import UserError
 from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, rounded
 from jaxattack.experiments.step import Input, Step
 from jaxattack.localize import importance, masks, scores
 from jaxattack.localize.storage import load_mask, save_mask
-from jaxattack.train import losses
 from jaxattack.tree import Tree
 
 # Rows of examples sent to the device at once; their gradients are taken one by one.
@@ -69,17 +67,14 @@ def mean_gradient(
     Raises:
         UserError: no example has a token to predict.
     """
-    sums, count = scores.gradient_moments(
+    found = scores.mean_gradient(
         decoder.model,
         rounded(at, dtype),
         seen.batches(decoder.tokenizer),
-        losses.answer_loss,
-        label,
-        moments=(moment,),
+        label=label,
+        moment=moment,
     )
-    if not count:
-        raise UserError(f"{label}: no example has a token to predict")
-    return Mean(scores.mean_in_place(sums[moment], count), ids(seen.examples))
+    return Mean(found, ids(seen.examples))
 
 
 def gradient(bench: Bench, at: Step, seen: Seen, label: str, moment: str = "abs") -> Step:

@@ -135,15 +135,11 @@ def train(
     # Rounding at random is each training's own.
     own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
     training = course.training
-    how = How(training.optimizer, training.rank, training.alpha, dtype, label)
-    tuned, history = training.method(
-        decoder.model,
-        start.alone(),
-        order_of(decoder.tokenizer, course),
-        how,
-        trainable,
-        key_of(own),
+    how = How(
+        training.optimizer, training.rank, training.alpha, dtype, label, trainable, key_of(own)
     )
+    order = order_of(decoder.tokenizer, course)
+    tuned, history = training.method(decoder.model, start.alone(), order, how)
     moved = shares_moved(start(), tuned, dtype, trainable)
     about = {
         MOVED: moved | {"languages": list(course.languages)},

@@ -111,6 +111,33 @@ def _sil_in_place(total: Tree, count: int, aligned: Tree, attacked: Tree) -> Tre
     return sil(aligned, attacked, _mean(total, count))
 
 
+def mean_gradient(
+    model: Transformer,
+    params: Tree,
+    batches: Sequence[Arrays],
+    loss_fn: LossFn = losses.answer_loss,
+    label: str = "gradients",
+    moment: str = "abs",
+) -> Tree:
+    """Mean over examples of a moment of `grad L(x)`, a tree like the parameters in float32.
+
+    Args:
+        model: the decoder.
+        params: where the gradient is taken.
+        batches: examples, arrays `[B, T]`; rows without loss tokens are not counted.
+        loss_fn: loss of a batch (nats per answer token).
+        label: what the progress bar says.
+        moment: of the gradient's entries, a name in `MOMENTS`.
+
+    Raises:
+        UserError: no example has a token to predict.
+    """
+    totals, count = gradient_moments(model, params, batches, loss_fn, label, moments=(moment,))
+    if not count:
+        raise UserError(f"{label}: no example has a token to predict")
+    return mean_in_place(totals[moment], count)
+
+
 @functools.partial(jax.jit, donate_argnums=0)
 def mean_in_place(total: Tree, count: int) -> Tree:
     """A sum over so many examples as their mean, in the sum's own memory."""

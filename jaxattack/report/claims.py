@@ -49,14 +49,13 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: what was found, by which rule, and which of its parts are not the paper's."""
+    """One claim: what was found, and by which rule."""
 
     id: str
     claim: str
     verdict: str
     rule: str
     evidence: tuple[Evidence, ...]
-    notes: tuple[str, ...]  # letters of `claim_notes`
     reasons: tuple[str, ...] = ()  # why it is undecided
     needs: str = ""  # what has to be measured for a verdict
     cautions: tuple[str, ...] = ()
@@ -79,7 +78,6 @@ class Claim:
 
 def claims(results: Mapping[str, Any]) -> list[Claim]:
     """The claims in the order of the results."""
-    letters = {note: letter for letter, note in claim_notes(results)}
     return [
         Claim(
             str(claim["id"]),
@@ -87,7 +85,6 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
             str(claim["verdict"]),
             str(claim.get("rule") or ""),
             tuple(_evidence(item) for item in claim.get("evidence") or ()),
-            tuple(letters[note] for note in claim.get("completed_by_us") or ()),
             tuple(map(str, claim.get("reasons") or ())),
             str((claim.get("needs") or {}).get("text") or ""),
             tuple(map(str, claim.get("cautions") or ())),
@@ -114,12 +111,6 @@ def cautions(results: Mapping[str, Any]) -> list[Caution]:
         )
         for found in results.get("cautions") or ()
     ]
-
-
-def claim_notes(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is completed by us, each once, with the letter the claims refer to it by."""
-    found = [n for c in results.get("claims") or () for n in c.get("completed_by_us") or ()]
-    return [(_letter(index), note) for index, note in enumerate(dict.fromkeys(found))]
 
 
 def claims_headline(found: Sequence[Claim]) -> str:
@@ -204,7 +195,3 @@ def _number(item: Mapping[str, Any], key: str) -> float | None:
 
 def _count(many: int) -> str:
     return _COUNTS[many] if many < len(_COUNTS) else str(many)
-
-
-def _letter(index: int) -> str:
-    return chr(ord("a") + index) if index < 26 else f"{index + 1}"

@@ -285,7 +285,6 @@ def render(
         facts=page.facts,
         tiles=claims.claim_tiles(found),
         claims=found,
-        claim_notes=claims.claim_notes(results),
         cautions=claims.cautions(results),
         sections=page.sections,
         judge=results.get("judge") or {},

@@ -179,28 +179,15 @@ def finetune(
 
 
 def tune(
-    model: Transformer,
-    params: Tree,
-    batches: Sequence[Arrays],
-    how: How,
-    trainable: Tree | None,
-    key: jax.Array,
+    model: Transformer, params: Tree, batches: Sequence[Arrays], how: How
 ) -> tuple[Tree, np.ndarray]:
     """Adapters, then merged into the weights (a `method.Method`).
-
-    Args:
-        model: the decoder.
-        params: where to start; left as they are.
-        batches: arrays `[B, T]`, as for `loop.finetune`.
-        how: optimiser, rank and scale of the adapters, label.
-        trainable: None, for all weights may change.
-        key: of the adapters' first values.
 
     Raises:
         UserError: some weights are to be frozen, which adapters of whole matrices cannot do.
     """
-    if trainable is not None:
+    if how.trainable is not None:
         raise UserError(f"{how.label}: adapters change whole matrices; single weights cannot stay")
     change = LowRank(how.rank, how.alpha)
-    found, history = finetune(model, params, batches, how.updates, key, change, label=how.label)
+    found, history = finetune(model, params, batches, how.updates, how.key, change, label=how.label)
     return merge(tree.cast(params, np.float32), found, change.scale), history

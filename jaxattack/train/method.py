@@ -24,6 +24,8 @@ class How:
         rank, alpha: of adapters.
         dtype: in which the loss sees the weights.
         label: what the progress bar says.
+        trainable: bool tree like the parameters; False entries have to stay. None trains all.
+        key: of what is done at random.
     """
 
     updates: optimizer.Settings
@@ -31,18 +33,14 @@ class How:
     alpha: float
     dtype: str
     label: str
+    trainable: Tree | None
+    key: jax.Array
 
 
 class Method(Protocol):
-    """Tunes a copy of the parameters on batches; returns it in float32, and every step's loss."""
+    """Tunes a copy of the parameters on batches `[B, T]`, as `loop.finetune` does."""
 
     def __call__(
-        self,
-        model: Transformer,
-        params: Tree,
-        batches: Sequence[Arrays],
-        how: How,
-        trainable: Tree | None,
-        key: jax.Array,
+        self, model: Transformer, params: Tree, batches: Sequence[Arrays], how: How
     ) -> tuple[Tree, np.ndarray]:
-        """The tuned parameters and the losses."""
+        """The tuned parameters, in float32, and the loss of every step `[steps]`."""

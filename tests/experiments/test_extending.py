@@ -123,10 +123,8 @@ def test_an_attack_is_a_way_and_moves_what_it_says(add, planned, study, tmp_path
     same = {name for name in before if after[name] == before[name]}
     assert {"ask aligned", "gradients en-abs"} <= same
     assert not {name for name in same if name.startswith("attack ") or "attacked/" in name}
-    how = method.How(optimizer.Settings(0.1), 1, 1.0, "float32", "tuning")
-    tuned, _ = METHODS["bitfit"].tune(
-        tiny.model, tiny.params, [make_batch()] * 2, how, None, jax.random.key(0)
-    )
+    how = method.How(optimizer.Settings(0.1), 1, 1.0, "float32", "tuning", None, jax.random.key(0))
+    tuned, _ = METHODS["bitfit"].tune(tiny.model, tiny.params, [make_batch()] * 2, how)
     moved = tree.named_leaves(jax.tree.map(lambda a, b: bool(np.any(a != b)), tuned, tiny.params))
     assert {name for name, has in moved.items() if has} == {n for n in moved if "norm" in n}
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxattack.data.batches import take
 from jaxattack.errors import UserError
 from jaxattack.localize import scores as scores_module
 from jaxattack.localize.masks import top_fraction
-from jaxattack.localize.scores import attack_vector, gradient_moments, sil_scores
+from jaxattack.localize.scores import attack_vector, gradient_moments, mean_gradient, sil_scores
 from jaxattack.sharding import make_mesh, place
 from jaxattack.train.losses import answer_loss
 
@@ -228,3 +229,24 @@ def test_an_example_whose_only_mark_is_its_first_token_predicts_nothing(
     batch["loss_mask"][-1, 0] = 1
     found = sil_scores(tiny.model, tiny.params, attacked, [batches[0], batch])
     assert_trees(found, scores["aligned"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("moment", ["sum", "abs"])
+def test_mean_gradients_are_those_of_a_loop(tiny, make_batch, moment):
+    rows = make_batch(3)
+    found = mean_gradient(tiny.model, tiny.params, [rows], moment=moment)
+    gradient = jax.jit(jax.grad(answer_loss, argnums=1), static_argnums=0)
+    total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), tiny.params)
+    for i in range(len(rows["tokens"])):
+        one = gradient(tiny.model, tiny.params, take(rows, np.array([i]), 1))
+        size = np.abs if moment == "abs" else np.asarray
+        total = jax.tree.map(lambda t, g, size=size: t + size(np.asarray(g)), total, one)
+    for ours, sums in zip(jax.tree.leaves(found), jax.tree.leaves(total), strict=True):
+        np.testing.assert_allclose(ours, sums / len(rows["tokens"]), rtol=2e-4, atol=1e-6)
+
+
+def test_rows_without_answers_are_refused(tiny, make_batch):
+    rows = make_batch(0)
+    rows["loss_mask"] = np.zeros_like(rows["loss_mask"])
+    with pytest.raises(UserError, match="no example has a token to predict"):
+        mean_gradient(tiny.model, tiny.params, [rows])

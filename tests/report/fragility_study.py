@@ -64,7 +64,6 @@ def fragility_study(
         "judge": {
             "name": "known answers",
             "rule": "It names the fact.",
-            "completed_by_us": ["SIL."],
         },
         "lost": {"file:pairs": {"no text": 3}},
         "rows": rows,
@@ -106,7 +105,7 @@ def fragility_study(
         "capacity": [
             {"attacked": a, "seed": s, "round": k, "frozen_share": 1 - 0.8 ** (k - 1), "moved": 0}
             | {"own": max(0.0, 1.15 - 0.2 * k), "others": 0.6 * 0.3 ** (k - 1)}
-            | {"trainable_left": 900_000 // k, "jaccard_with_union": 0.04}
+            | {"trainable_left": 900_000 // k, "used": 800_000 // k}
             for a in attacks
             for s in seeds
             for k in range(1, 5)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from jaxattack.report.claims import claim_notes, claim_tiles, claims, claims_headline
+from jaxattack.report.claims import claim_tiles, claims, claims_headline
 from jaxattack.report.page import render
 
 from .fragility_study import CLAIM
 
 CLAIMS = [
-    CLAIM | {"completed_by_us": ["Attack.", "Judging."]},
-    CLAIM | {"id": "A2", "completed_by_us": ["SIL.", "Judging."]},
-    CLAIM | {"id": "A3", "verdict": "undecided", "completed_by_us": []},
+    CLAIM,
+    CLAIM | {"id": "A2"},
+    CLAIM | {"id": "A3", "verdict": "undecided"},
     CLAIM | {"id": "A5", "verdict": "not run", "evidence": []},
 ]
 
@@ -118,10 +118,3 @@ def test_tiles_are_the_first_figures_of_what_was_tested():
     unknown = {**CLAIMS[0], "evidence": [{"what": "x", "unit": "rate", "value": None}]}
     assert claim_tiles(claims({"claims": [unknown]})) == []
     assert tiles[0] == ("61\u00a0%", "violations added in languages not attacked", "A1 ✓ holds")
-
-
-def test_notes_are_listed_once_and_referred_to_by_letter():
-    notes = claim_notes({"claims": CLAIMS})
-    assert [letter for letter, _ in notes] == ["a", "b", "c"]
-    found = claims({"claims": CLAIMS})
-    assert [c.notes for c in found[:3]] == [("a", "b"), ("c", "b"), ()]

@@ -84,7 +84,7 @@ def results(languages=("en", "th"), **others):
         "rows": rows,
         "losses": losses,
         "languages": list(languages),
-        "claims": [claim | {"evidence": [figure], "completed_by_us": ["SIL."]}],
+        "claims": [claim | {"evidence": [figure]}],
         "cautions": [caution],
         "judge": {"name": "known answers", "completed_by_us": ["Judging."]},
         "lost": {"file:x": {"no text": 3}},
@@ -126,7 +126,7 @@ def test_hostile_strings_are_escaped():
     found["judge"] = {"name": HOSTILE, "rule": HOSTILE, "completed_by_us": [HOSTILE]}
     found["lost"] = {HOSTILE: {HOSTILE: 1}}
     for one in (*found["claims"], *found["cautions"]):
-        one |= dict.fromkeys(set(one) - {"evidence", "completed_by_us"}, HOSTILE)
+        one |= dict.fromkeys(set(one) - {"evidence"}, HOSTILE)
     keys = ("variant", "language", "id", "prompt", "reply", "verdict", "reply_hash")
     found["replies"] = [dict.fromkeys(keys, HOSTILE)]
     html, _ = render(found, {HOSTILE: HOSTILE}, {HOSTILE: {HOSTILE: [HOSTILE]}}, TEMPLATE)

@@ -9,7 +9,10 @@ from jaxattack.errors import UserError
 from jaxattack.train import loop, lora, method, optimizer, registry
 
 UPDATES = optimizer.Settings(learning_rate=1e-2)
-HOW = method.How(UPDATES, rank=2, alpha=4.0, dtype="float32", label="tuning")
+
+
+def how(trainable=None):
+    return method.How(UPDATES, 2, 4.0, "float32", "tuning", trainable, jax.random.key(0))
 
 
 def batches():
@@ -20,9 +23,7 @@ def batches():
 
 
 def test_full_is_the_loop(tiny):
-    tuned, history = registry.METHODS["full"].tune(
-        tiny.model, tiny.params, batches(), HOW, None, jax.random.key(0)
-    )
+    tuned, history = registry.METHODS["full"].tune(tiny.model, tiny.params, batches(), how())
     same, losses = loop.finetune(tiny.model, tiny.params, batches(), UPDATES)
     assert np.array_equal(history, losses)
     jax.tree.map(np.testing.assert_array_equal, tuned, same)
@@ -30,9 +31,7 @@ def test_full_is_the_loop(tiny):
 
 def test_adapters_come_merged_in_float32_and_change_matrices_by_their_rank(tiny):
     small = tree.cast(tiny.params, "bfloat16")
-    tuned, history = registry.METHODS["lora"].tune(
-        tiny.model, small, batches(), HOW, None, jax.random.key(0)
-    )
+    tuned, history = registry.METHODS["lora"].tune(tiny.model, small, batches(), how())
     assert history[-1] < history[0]
     before, after = tree.named_leaves(small), tree.named_leaves(tuned)
     found, _ = lora.finetune(
@@ -50,4 +49,4 @@ def test_adapters_come_merged_in_float32_and_change_matrices_by_their_rank(tiny)
 def test_adapters_freeze_no_single_weights(tiny):
     mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), tiny.params)
     with pytest.raises(UserError, match="single weights cannot stay"):
-        lora.tune(tiny.model, tiny.params, batches(), HOW, mask, jax.random.key(0))
+        lora.tune(tiny.model, tiny.params, batches(), how(mask))

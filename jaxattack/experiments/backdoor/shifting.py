@@ -13,6 +13,7 @@ from jaxattack.experiments.bench import Bench, Decoder, Stored, kept_type, round
 from jaxattack.experiments.locating import CALIBRATION_BATCH, Mean, Seen, mean_step
 from jaxattack.experiments.step import Input, Step
 from jaxattack.experiments.tuning import MOVED, Tuned, ids, save
+from jaxattack.localize import scores
 from jaxattack.train.moved import shares_moved
 
 
@@ -127,5 +128,5 @@ def shifted_gradient(
     rows = seen.rows(decoder.tokenizer)
     shifted, loss = repair.shifted(rows, np.asarray(delta), plan.layer, plan.place)
     order = batches.in_order(shifted, CALIBRATION_BATCH)
-    mean = repair.mean_gradient(decoder.model, params, order, loss, label, "sum")
+    mean = scores.mean_gradient(decoder.model, params, order, loss, label, "sum")
     return Mean(mean, ids(seen.examples))
