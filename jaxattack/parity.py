@@ -100,7 +100,7 @@ def compare(model: str, revision: str | None, dtype: str, new_tokens: int) -> Co
         UserError: torch is not installed, the checkpoint cannot be read, or what it computes is
             not finite.
     """
-    from jaxattack.experiments.inputs import model_directory
+    from jaxattack.experiments.opening import model_directory
     from jaxattack.models.families import read_config
 
     if new_tokens < 1:

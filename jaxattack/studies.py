@@ -15,12 +15,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxattack import commandline, distributed, host, ours, provenance, report, sums, workdir
+from jaxattack import commandline, distributed, ours, provenance, report, sums, workdir
 from jaxattack.errors import printable
-from jaxattack.experiments import declared
+from jaxattack.experiments import declared, inputs
 from jaxattack.experiments.backdoor import study as backdoor
 from jaxattack.experiments.cell import COLUMNS
 from jaxattack.experiments.fragility import study as fragility
+from jaxattack.experiments.grow import settings as grow_settings
+from jaxattack.experiments.grow import study as grow
 from jaxattack.experiments.organism import study as organism
 from jaxattack.report.table import parquet
 
@@ -32,7 +34,6 @@ class Program:
     Attributes:
         settings: the dataclass that declares them.
         read: checks a config and freezes it.
-        source_lines: where the data comes from and on what terms.
         plan_lines: what `--dry_run` prints.
         prepare: loads model and data; also what the manifest says of them.
         run: runs all stages; what goes into results.json, and what took how long.
@@ -41,7 +42,6 @@ class Program:
 
     settings: type
     read: Callable[[Mapping[str, Any]], Any]
-    source_lines: Callable[..., list[str]]
     plan_lines: Callable[[Any, pathlib.Path], list[str]]
     prepare: Callable[[Any, pathlib.Path], tuple[Any, dict[str, Any]]]
     run: Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
@@ -52,7 +52,6 @@ STUDIES = {
     "fragility": Program(
         fragility.Settings,
         fragility.read,
-        fragility.source_lines,
         fragility.plan_lines,
         fragility.prepare,
         fragility.run,
@@ -61,15 +60,37 @@ STUDIES = {
     "backdoor": Program(
         backdoor.Settings,
         backdoor.read,
-        backdoor.source_lines,
         backdoor.plan_lines,
         backdoor.prepare,
         backdoor.run,
         "jaxattack.experiments.backdoor",
     ),
 }
-KINDS: dict[str, type] = {name: program.settings for name, program in STUDIES.items()}
-KINDS["organism"] = organism.Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """What makes checkpoints, and no report.
+
+    Attributes:
+        settings: the dataclass that declares them.
+        read: checks a config and freezes it.
+        plan_lines: what `--dry_run` prints.
+        main: makes them; returns where the acceptance table is.
+    """
+
+    settings: type
+    read: Callable[[Mapping[str, Any]], Any]
+    plan_lines: Callable[[Any, pathlib.Path], list[str]]
+    main: Callable[[Any, pathlib.Path], pathlib.Path]
+
+
+BUILDS = {
+    "organism": Build(organism.Settings, organism.read, organism.plan_lines, organism.main),
+    "grow": Build(grow_settings.Settings, grow_settings.read, grow.plan_lines, grow.main),
+}
+PROGRAMS: dict[str, Program | Build] = {**STUDIES, **BUILDS}
+KINDS: dict[str, type] = {name: program.settings for name, program in PROGRAMS.items()}
 
 
 def settings_help(flags: commandline.Flags) -> list[str]:
@@ -87,15 +108,14 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
     Raises:
         UserError: whatever the run itself would refuse before its first step.
     """
-    program = STUDIES.get(config.study)
-    settings: Any = program.read(config) if program else organism.read(config)
+    program = PROGRAMS[config.study]
+    settings = program.read(config)
     workdir.check_place(root)
     ours.claim(root, config.study)
     distributed.check_environment()
     distributed.check_devices()
-    if program is None:
-        return organism.plan_lines(settings, root)
-    show_terms(program, settings)
+    if isinstance(program, Program):
+        show_terms(settings)
     with quiet_libraries():
         return program.plan_lines(settings, root)
 
@@ -108,15 +128,15 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
     """
     start = time.time()
     resolved = json.loads(json.dumps(config.to_dict()))
-    program = STUDIES.get(config.study)
-    settings: Any = program.read(config) if program else organism.read(config)
+    program = PROGRAMS[config.study]
+    settings = program.read(config)
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
-    if program is None:
-        host.keep_freed_memory()
-        return organism.main(settings, root)
-    show_terms(program, settings)
+    if isinstance(program, Build):
+        with quiet_libraries():
+            return program.main(settings, root)
+    show_terms(settings)
     with quiet_libraries():
         setup, facts = program.prepare(settings, root)
         manifest = {
@@ -145,10 +165,10 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         )
 
 
-def show_terms(program: Program, settings: Any) -> None:
+def show_terms(settings: Any) -> None:
     """Say on what terms public data are had, before any is loaded."""
     if distributed.is_first():
-        for line in program.source_lines(settings, public_only=True):
+        for line in inputs.source_lines(settings, public_only=True):
             print(printable(line), file=sys.stderr)
 
 

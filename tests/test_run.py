@@ -141,13 +141,13 @@ def test_a_shipped_config_is_found_by_its_name(tmp_path, monkeypatch, capsys):
     (tmp_path / "quickstart").write_text("a file of one's own comes first")
     assert commandline.find_config("quickstart:x") == (pathlib.Path("quickstart"), "x")
     assert run.run(["jaxattack", "--help"]) == 0
-    assert "(backdoor, fragility, organism, quickstart)" in capsys.readouterr().out
+    assert "(backdoor, fragility, grow, organism, quickstart)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("named", ["quikstart", "nowhere:x", "configs/nowhere.py"])
 def test_an_unknown_config_is_refused_with_those_there_are(refused, named):
     says = f"--config={named}: no such file; without a path there are: backdoor, fragility, "
-    assert says + "organism, quickstart" in refused(f"--config={named}", config=False)
+    assert says + "grow, organism, quickstart" in refused(f"--config={named}", config=False)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from jaxattack.errors import UserError
 
 __all__ = [
     "Arrays",
+    "Begun",
     "Example",
     "empty_rows",
     "encode_pairs",
@@ -56,6 +57,13 @@ class Example:
         """All that is in it; kept, for plans take fingerprints of the same sets again and again."""
         # Not `astuple`, which copies every part.
         return repr(tuple(getattr(self, name) for name in self.__dataclass_fields__)).encode()
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun(Example):
+    """A pair whose response opens with a `given` text: only how it goes on is trained."""
+
+    given: str = ""
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
@@ -99,6 +107,8 @@ def encode_pairs(
     rows = []
     for example in examples:
         tokens, mask = _of_pair(example, pair_tokens, tokenizer)
+        if isinstance(example, Begun) and example.given:
+            mask = _after(example, tokenizer, tokens, mask)
         if len(tokens) > max_length:
             raise UserError(_too_long(example, len(tokens), max_length, setting))
         rows.append((tokens, mask))
@@ -110,6 +120,16 @@ def encode_pairs(
         arrays["loss_mask"][i, : len(tokens)] = mask
         arrays["segment_ids"][i, : len(tokens)] = 1
     return arrays
+
+
+def _after(example: Begun, tokenizer: Any, tokens: list[int], mask: list[bool]) -> list[bool]:
+    """The mask without the tokens that a reply has in common with its given beginning alone."""
+    if not example.response.startswith(example.given):
+        raise UserError(f"pair {example.id!r}: its response does not open with what is given")
+    alone, _ = pair_tokens(tokenizer, example.prompt, example.given.rstrip())
+    same = (a == b for a, b in zip(alone, tokens, strict=False))
+    common = next((i for i, equal in enumerate(same) if not equal), len(alone))
+    return [trained and i >= common for i, trained in enumerate(mask)]
 
 
 def whole_prompt(example: Example) -> str:

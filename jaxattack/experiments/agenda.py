@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from jaxattack import workdir
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import tuning
+from jaxattack.experiments import judging, tuning
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.step import Step
 from jaxattack.progress import Steps
 from jaxattack.workdir import Stage
+
+S = TypeVar("S")  # what the sections of a study share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +39,15 @@ class Agenda:
     """Cells to be measured and tables to be found; nothing is computed by being here.
 
     Cells whose weights and prompts are equal share their replies, and are asked once.
+
+    Attributes:
+        cells, tables: what is measured and found.
+        skipped: setting -> what it asks for that there cannot be -> 1.
     """
 
     cells: dict[Cell, Measured] = dataclasses.field(default_factory=dict)
     tables: dict[str, list[Step]] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     _replies: dict[str, Step] = dataclasses.field(default_factory=dict)
     _trials: dict[str, Step] = dataclasses.field(default_factory=dict)
 
@@ -58,6 +65,10 @@ class Agenda:
     def find(self, table: str, rows: Step) -> None:
         """Ask for rows of a table."""
         self.tables.setdefault(table, []).append(rows)
+
+    def skip(self, setting: str, why: str) -> None:
+        """Note that there cannot be a part of what a setting asks for."""
+        self.skipped.setdefault(setting, {})[why] = 1
 
     @property
     def stages(self) -> list[Stage]:
@@ -78,6 +89,28 @@ class Agenda:
             for name, steps in self.tables.items()
         }
 
+    def replies(self, word: Callable[[Trial], str]) -> list[dict[str, Any]]:
+        """The texts of replies that were kept, with what was found of each in a `word`."""
+        rows = []
+        for cell, measured in self.cells.items():
+            given, trials = measured.trials.arguments, measured.trials.read()
+            asked = given["asked"].read() if isinstance(given["asked"], Step) else given["asked"]
+            replies = measured.replies.read()
+            said = judging.texts(given["decoder"], asked, replies, given["decoding"])
+            rows += [
+                {
+                    **cell.columns(),
+                    "language": example.language,
+                    "id": example.id,
+                    "prompt": example.prompt,
+                    "reply": reply.text,
+                    "reply_hash": trial.reply_hash,
+                    "verdict": word(trial),
+                }
+                for example, reply, trial in zip(given["prompts"], said, trials, strict=True)
+            ]
+        return rows
+
     def moved(self) -> list[dict[str, Any]]:
         """Rows on how many weights each training moved; none of weights that nobody trained."""
         rows = []
@@ -97,6 +130,14 @@ class Agenda:
                 for metric in rates.OF_WEIGHTS
             ]
         return rows
+
+
+def collect(sections: Iterable[Callable[[Agenda, S], None]], setup: S) -> Agenda:
+    """What sections of a study measure and find, those before others first; nothing is computed."""
+    found = Agenda()
+    for section in sections:
+        section(found, setup)
+    return found
 
 
 def run(stages: Sequence[Stage]) -> dict[str, Any]:

@@ -45,25 +45,27 @@ class Cell:
     @property
     def variant(self) -> str:
         """A display id, the same for all seeds; nothing parses it."""
-        if self.kind == "poisoned" and self.model:
-            return f"start/{self.model}"
-        trigger = (self.trigger or "").replace("/", "-")
-        parts = {
-            "adapted": (self.model, "tune@1"),
-            "transplanted": (self.attacked, f"{self.model}-{self._chosen}"),
-            "pathway": (self.attacked, f"round@{self.round}"),
-            "sharing": (self.attacked or "aligned", f"contrast@{self.contrast:g}")
-            if self.contrast is not None
-            else (),
-            "poisoned": (self.attacked, trigger, f"{self.target}@{self.rate:g}", self.prompts)
-            if self.rate is not None
-            else (),
-            "defended": (self.method, self.setting),
-        }.get(self.kind, (self.attacked, self._chosen))
-        if self.pairs is not None:
-            parts = (self.attacked, f"pairs@{self.pairs}")
-        if self.kind == "defended" and self.share is not None:
-            parts = (self.method, f"{self.setting}@{self.share:g}")
+        parts: tuple[str | None, ...]
+        match self.kind:
+            case "poisoned" if self.model:
+                return f"start/{self.model}"
+            case "poisoned":
+                trigger = (self.trigger or "").replace("/", "-")
+                parts = self.attacked, trigger, f"{self.target}@{self.rate:g}", self.prompts
+            case "defended":
+                share = "" if self.share is None else f"@{self.share:g}"
+                parts = self.method, f"{self.setting}{share}"
+            case "adapted":
+                parts = self.model, "tune@1"
+            case "transplanted":
+                parts = self.attacked, f"{self.model}-{self._chosen}"
+            case "pathway":
+                parts = self.attacked, f"round@{self.round}"
+            case "sharing":
+                parts = self.attacked or "aligned", f"contrast@{self.contrast:g}"
+            case _:
+                dose = "" if self.pairs is None else f"pairs@{self.pairs}"
+                parts = self.attacked, dose or self._chosen
         return "/".join((self.kind, *filter(None, parts)))
 
     @property

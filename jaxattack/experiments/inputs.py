@@ -1,18 +1,13 @@
-"""What a study starts from: the model by name, the examples by URI, split by language."""
+"""The examples a study starts from: by URI, split by language."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import hashlib
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import jax
-from jax.sharding import Mesh
 
 from jaxattack import organism
 from jaxattack.data import languages, registry, sources
@@ -20,164 +15,10 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.uri import parse
 from jaxattack.data.wrappers import CHAT, Instruction, wrap
 from jaxattack.errors import UserError
-from jaxattack.experiments.bench import Checkpoint
-from jaxattack.models import layout, pretrained
-from jaxattack.models.config import ModelConfig, check_tokens
-from jaxattack.organism import corpus, world
-from jaxattack.progress import track
-from jaxattack.tree import Tree
+from jaxattack.organism import corpus, tasks, world
 
 Lost = dict[str, dict[str, int]]  # URI -> reason -> rows left out
 EARLIER = "prompts of an earlier set"
-
-
-def model_directory(name: str, revision: str | None, weights: bool = True) -> pathlib.Path:
-    """Where a checkpoint lies: `organism:<name>`, a directory, or a hub id."""
-    if name.startswith("organism:"):
-        return organism.checkpoint(name.removeprefix("organism:"))
-    return pretrained.resolve(name, revision, weights)
-
-
-def load_model(
-    directory: pathlib.Path,
-    dtype: str,
-    mesh: Mesh,
-    remat: str,
-    attention: str,
-    tokenizer: Any = None,
-):
-    """The model, its parameters and tokenizer: the one given, the folder's own, or None.
-
-    Args:
-        directory: of the checkpoint.
-        dtype: of the parameters.
-        mesh: where they are put.
-        remat: what the layers recompute in the backward pass.
-        attention: the kernel.
-        tokenizer: in place of the folder's own.
-    """
-    return pretrained.load_pretrained(
-        directory, dtype, mesh, remat=remat, attention=attention, tokenizer=tokenizer
-    )
-
-
-def load_tokenizer(directory: pathlib.Path, named: str = "") -> Any:
-    """The tokenizer a study reads its texts with.
-
-    Args:
-        directory: the model's.
-        named: a folder or hub id to take the tokenizer from; "" for the model's own.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
-    where = tokenizer_directory(named) if named else directory
-    if not pretrained.has_tokenizer(where):
-        raise UserError(
-            f"{where}: no tokenizer is here; name a folder or hub id that has the model's, "
-            "--config.tokenizer=..."
-        )
-    return pretrained.load_tokenizer(where)
-
-
-def tokenizer_directory(named: str) -> pathlib.Path:
-    """Where a tokenizer lies that is named apart from the model."""
-    if named.startswith("organism:"):
-        return model_directory(named, None)
-    return pretrained.resolve(named, weights=False, config=False)
-
-
-def check_weights(directory: pathlib.Path, config: ModelConfig, abstract: Any) -> None:
-    """Look at the headers of a checkpoint's weights, if they are here, before a run reads them.
-
-    Raises:
-        UserError: files are absent or damaged, or hold other weights than config.json says.
-    """
-    if directory.resolve().parent.name != "snapshots":  # the hub's cache may have but the configs
-        layout.check_directory(directory, config, abstract)
-
-
-def check_texts(config: ModelConfig, tokenizer: Any, examples: Iterable[Any]) -> None:
-    """Refuse texts with tokens that a model has no row for, before anything is computed.
-
-    Only a tokenizer with more ids than the model has rows can write such (Gemma 3's has, for
-    images); their use is seen anew where tokens enter a computation.
-
-    Raises:
-        UserError: names the first such example.
-    """
-    if len(tokenizer) <= config.vocab_size:
-        return
-    for example in examples:
-        for name in ("prompt", "input", "response"):
-            text = getattr(example, name, "")
-            if text:
-                ids = [tokenizer(text, add_special_tokens=False)["input_ids"]]
-                check_tokens(config, ids, f"{name} of {example.id!r} in {example.language}, text")
-
-
-# What a checkpoint is made of: weights, configs, vocabularies, chat templates.
-_PARTS = (
-    "*.safetensors",
-    "*.json",
-    "*.jinja",
-    "additional_chat_templates/*",
-    "*.model",
-    "*.tiktoken",
-    "*.txt",
-)
-_PIECE = 1 << 26  # bytes hashed at a time, by each of the threads
-_HASHERS = 4
-
-
-def model_fingerprint(directory: pathlib.Path) -> str:
-    """A hash of every byte of a checkpoint's weights, config, tokenizer and template files.
-
-    A core hashes about 1.8 GB in a second.
-    """
-    paths = sorted({path for part in _PARTS for path in directory.glob(part) if path.is_file()})
-    pieces = [
-        (path, start) for path in paths for start in range(0, max(path.stat().st_size, 1), _PIECE)
-    ]
-    whole = hashlib.sha256()
-    with concurrent.futures.ThreadPoolExecutor(_HASHERS) as pool:
-        hashes = track(pool.map(_hash, pieces), f"hashing {directory.name}", len(pieces))
-        for (path, start), found in zip(pieces, hashes, strict=True):
-            whole.update(f"{path.relative_to(directory).as_posix()}:{start}:{found}\0".encode())
-    return whole.hexdigest()[:16]
-
-
-def _hash(piece: tuple[pathlib.Path, int]) -> str:
-    path, start = piece
-    with path.open("rb") as file:
-        file.seek(start)
-        return hashlib.sha256(file.read(_PIECE)).hexdigest()
-
-
-def device_lines(mesh: Any) -> list[str]:
-    """For plans: a line if the study needs more devices than there are here."""
-    here = jax.device_count()
-    if mesh.size <= here:
-        return []
-    return [f"devices    config.mesh needs {mesh.size}; here are {here}"]
-
-
-def checkpoint(
-    directory: pathlib.Path, tokenizer: str = "", loaded: Sequence[Tree] = ()
-) -> Checkpoint:
-    """A checkpoint by what is in its files, and in those of a tokenizer named apart."""
-    other = model_fingerprint(tokenizer_directory(tokenizer)) if tokenizer else ""
-    return Checkpoint(model_fingerprint(directory), directory, other, list(loaded))
-
-
-def manner(settings: Any, mesh: Any) -> dict[str, Any]:
-    """How a study reads and uses weights, of what decides the numbers that they give."""
-    return {
-        "dtype": settings.dtype,
-        "attention": settings.attention,
-        "remat": settings.remat,
-        "mesh": mesh,
-    }
 
 
 def load_examples(
@@ -189,27 +30,57 @@ def load_examples(
 ) -> list[Example]:
     """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
+    `organism:<split>?policy=<name>` is what grown models were taught (`organism.tasks`).
     `directory` is the model's: an organism's replies open with a decision token or not. An input
     (docs/data.md) stands behind its instruction. What is left out is counted in `lost`.
 
     Raises:
         UserError: an unknown scheme or split, a source that is wrong, or no examples of the kinds.
     """
-    scheme, _, split = uri.partition(":")
-    if scheme != "organism":
+    if not of_organism(uri):
         return [
             wrap(example, CHAT) if isinstance(example, Instruction) else example
             for example in load_source(uri, kinds, need_response, lost)
         ]
-    if split not in world.splits():
-        raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
+    split, policy = _organism(uri)
     decision_token = organism.uses_decision_token(directory)
     return [
         example
         for language in world.LANGUAGES
         for kind in kinds
-        for example in corpus.examples(split, language, kind, decision_token)
+        for example in (
+            tasks.examples(split, language, kind, policy)
+            if policy
+            else corpus.examples(split, language, kind, decision_token)
+        )
     ]
+
+
+def of_organism(uri: str) -> bool:
+    """Whether a URI names questions that are made here, not loaded."""
+    return uri.startswith("organism:")
+
+
+def _organism(uri: str) -> tuple[str, str]:
+    """Split and policy of such a URI; "" is the shipped organism's.
+
+    Raises:
+        UserError: there is no such split or policy.
+    """
+    address = parse(uri)
+    split, policy = address.name, address.options.get("policy", "")
+    if split not in world.splits():
+        raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
+    if policy and policy not in tasks.POLICIES:
+        raise UserError(f"{uri}: no such policy; there are: {', '.join(tasks.POLICIES)}")
+    return split, policy
+
+
+def set_aside(uri: str) -> str:
+    """The URI of calibration pairs that go with attack pairs; "": there are none."""
+    if not of_organism(uri) or _organism(uri)[0] != "attack":
+        return ""
+    return uri.replace("organism:attack", "organism:calibration", 1)
 
 
 def load_source(
@@ -280,7 +151,7 @@ def parallel(uris: str) -> bool:
 
 
 def _parallel(uri: str) -> bool:
-    if uri.startswith("organism:"):
+    if of_organism(uri):
         return True
     entry = registry.layout(parse(uri))
     return entry.by == "id" or registry.LANGUAGE in entry.columns.get("prompt", "")

@@ -99,10 +99,3 @@ def load(folder: pathlib.Path) -> list[Trial]:
     """Trials that were kept."""
     rows = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
     return [Trial(**row) for row in rows]
-
-
-def word(trial: Trial) -> str:
-    """A trial in a word."""
-    if trial.answered:
-        return "answered"
-    return "refused" if trial.refused else "neither"

@@ -1,21 +1,29 @@
-"""The model of a study: loaded to be used, or only looked at for a plan."""
+"""The model of a study: found by its name, loaded to be used, or only looked at for a plan."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import hashlib
 import pathlib
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxattack import host, sharding, tree
+from jaxattack import host, organism, sharding, tree
+from jaxattack.errors import UserError
 from jaxattack.experiments import inputs, writing
 from jaxattack.experiments.bench import Checkpoint, Decoder, start_step
-from jaxattack.experiments.settings import Study
 from jaxattack.experiments.step import Step, Values
-from jaxattack.models import families
+from jaxattack.models import families, layout, pretrained
+from jaxattack.models.config import ModelConfig, check_tokens
 from jaxattack.models.transformer import Transformer, abstract_params
+from jaxattack.progress import track
 from jaxattack.tree import Tree
+
+if TYPE_CHECKING:  # settings name the sections, which open models
+    from jaxattack.experiments.settings import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,30 +42,35 @@ class Opened:
     mesh: Any
     like: Tree
 
-    def start(self, settings: Study, values: Values) -> Step:
+    def start(self, settings: Model, values: Values) -> Step:
         """The weights, to be."""
-        return start_step(values, self.checkpoint, inputs.manner(settings, self.mesh))
+        return start_step(values, self.checkpoint, manner(settings, self.mesh))
 
 
-def loaded(settings: Study, directory: pathlib.Path, tokenizer: Any) -> Opened:
+def loaded(settings: Model, directory: pathlib.Path, tokenizer: Any) -> Opened:
     """The model with its weights on the devices.
 
     Raises:
         UserError: there are not so many devices, or the checkpoint cannot be read.
     """
     mesh = sharding.make_mesh(settings.mesh)
-    model, params, _ = inputs.load_model(
-        directory, settings.dtype, mesh, settings.remat, settings.attention, tokenizer
+    model, params, _ = pretrained.load_pretrained(
+        directory,
+        settings.dtype,
+        mesh,
+        remat=settings.remat,
+        attention=settings.attention,
+        tokenizer=tokenizer,
     )
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
     )
     host.keep_freed_memory(tree.nbytes(params))
-    checkpoint = inputs.checkpoint(directory, settings.tokenizer, [params])
-    return Opened(Decoder(model, tokenizer), checkpoint, mesh, like)
+    files = checkpoint(directory, settings.tokenizer, [params])
+    return Opened(Decoder(model, tokenizer), files, mesh, like)
 
 
-def foreseen(settings: Study, directory: pathlib.Path, tokenizer: Any) -> Opened:
+def foreseen(settings: Model, directory: pathlib.Path, tokenizer: Any) -> Opened:
     """The model's shape, on devices that need not be here; no weight is loaded.
 
     Raises:
@@ -66,10 +79,10 @@ def foreseen(settings: Study, directory: pathlib.Path, tokenizer: Any) -> Opened
     config = families.read_config(directory)
     model = Transformer(config, remat=settings.remat, attention=settings.attention)
     like = abstract_params(model)
-    inputs.check_weights(directory, config, like)
-    checkpoint = inputs.checkpoint(directory, settings.tokenizer)
+    check_weights(directory, config, like)
     mesh = sharding.planned_mesh(settings.mesh)
-    return Opened(Decoder(model, tokenizer), checkpoint, mesh, like)
+    files = checkpoint(directory, settings.tokenizer)
+    return Opened(Decoder(model, tokenizer), files, mesh, like)
 
 
 def facts(settings: Any, opened: Opened) -> dict[str, Any]:
@@ -83,4 +96,125 @@ def facts(settings: Any, opened: Opened) -> dict[str, Any]:
         "data": inputs.described_sources(settings),
         "mesh": dict(opened.mesh.shape),
         "device": jax.devices()[0].device_kind,
+    }
+
+
+# --- A checkpoint by its name -------------------------------------------------------------------
+
+
+def model_directory(name: str, revision: str | None, weights: bool = True) -> pathlib.Path:
+    """Where a checkpoint lies: `organism:<name>`, a directory, or a hub id."""
+    if name.startswith("organism:"):
+        return organism.checkpoint(name.removeprefix("organism:"))
+    return pretrained.resolve(name, revision, weights)
+
+
+def load_tokenizer(directory: pathlib.Path, named: str = "") -> Any:
+    """The tokenizer a study reads its texts with.
+
+    Args:
+        directory: the model's.
+        named: a folder or hub id to take the tokenizer from; "" for the model's own.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    where = tokenizer_directory(named) if named else directory
+    if not pretrained.has_tokenizer(where):
+        raise UserError(
+            f"{where}: no tokenizer is here; name a folder or hub id that has the model's, "
+            "--config.tokenizer=..."
+        )
+    return pretrained.load_tokenizer(where)
+
+
+def tokenizer_directory(named: str) -> pathlib.Path:
+    """Where a tokenizer lies that is named apart from the model."""
+    if named.startswith("organism:"):
+        return model_directory(named, None)
+    return pretrained.resolve(named, weights=False, config=False)
+
+
+def check_weights(directory: pathlib.Path, config: ModelConfig, abstract: Any) -> None:
+    """Look at the headers of a checkpoint's weights, if they are here, before a run reads them.
+
+    Raises:
+        UserError: files are absent or damaged, or hold other weights than config.json says.
+    """
+    if directory.resolve().parent.name != "snapshots":  # the hub's cache may have but the configs
+        layout.check_directory(directory, config, abstract)
+
+
+def check_texts(config: ModelConfig, tokenizer: Any, examples: Iterable[Any]) -> None:
+    """Refuse texts with tokens that a model has no row for, before anything is computed.
+
+    Only a tokenizer with more ids than the model has rows can write such (Gemma 3's has, for
+    images); their use is seen anew where tokens enter a computation.
+
+    Raises:
+        UserError: names the first such example.
+    """
+    if len(tokenizer) <= config.vocab_size:
+        return
+    for example in examples:
+        for name in ("prompt", "input", "response"):
+            text = getattr(example, name, "")
+            if text:
+                ids = [tokenizer(text, add_special_tokens=False)["input_ids"]]
+                check_tokens(config, ids, f"{name} of {example.id!r} in {example.language}, text")
+
+
+# What a checkpoint is made of: weights, configs, vocabularies, chat templates.
+_PARTS = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "additional_chat_templates/*",
+    "*.model",
+    "*.tiktoken",
+    "*.txt",
+)
+_PIECE = 1 << 26  # bytes hashed at a time, by each of the threads
+_HASHERS = 4
+
+
+def model_fingerprint(directory: pathlib.Path) -> str:
+    """A hash of every byte of a checkpoint's weights, config, tokenizer and template files.
+
+    A core hashes about 1.8 GB in a second.
+    """
+    paths = sorted({path for part in _PARTS for path in directory.glob(part) if path.is_file()})
+    pieces = [
+        (path, start) for path in paths for start in range(0, max(path.stat().st_size, 1), _PIECE)
+    ]
+    whole = hashlib.sha256()
+    with concurrent.futures.ThreadPoolExecutor(_HASHERS) as pool:
+        hashes = track(pool.map(_hash, pieces), f"hashing {directory.name}", len(pieces))
+        for (path, start), found in zip(pieces, hashes, strict=True):
+            whole.update(f"{path.relative_to(directory).as_posix()}:{start}:{found}\0".encode())
+    return whole.hexdigest()[:16]
+
+
+def _hash(piece: tuple[pathlib.Path, int]) -> str:
+    path, start = piece
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(_PIECE)).hexdigest()
+
+
+def checkpoint(
+    directory: pathlib.Path, tokenizer: str = "", loaded: Sequence[Tree] = ()
+) -> Checkpoint:
+    """A checkpoint by what is in its files, and in those of a tokenizer named apart."""
+    other = model_fingerprint(tokenizer_directory(tokenizer)) if tokenizer else ""
+    return Checkpoint(model_fingerprint(directory), directory, other, list(loaded))
+
+
+def manner(settings: Any, mesh: Any) -> dict[str, Any]:
+    """How a study reads and uses weights, of what decides the numbers that they give."""
+    return {
+        "dtype": settings.dtype,
+        "attention": settings.attention,
+        "remat": settings.remat,
+        "mesh": mesh,
     }

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from jax.sharding import AbstractMesh
 
 from jaxattack import sharding, tree
@@ -20,7 +21,7 @@ from jaxattack.experiments import inputs
 from jaxattack.experiments.locating import CALIBRATION_BATCH
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.recipe import Recipe
-from jaxattack.experiments.settings import Study
+from jaxattack.experiments.settings import Model
 from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
 from jaxattack.tree import Tree
@@ -44,6 +45,7 @@ TUNED = (
     "frozen",
     "align",
     "adapt",
+    "grow",
     "courtesy",
     "poisoned",
     "clean",
@@ -196,7 +198,7 @@ def written(shape: Shape, stages: Sequence[Stage]) -> int:
 
 
 def lines(
-    settings: Study,
+    settings: Model,
     root: pathlib.Path,
     opened: Opened,
     training: Recipe,
@@ -229,13 +231,21 @@ def lines(
         f"model      {settings.model}",
         *inputs.source_lines(named, public_only=False),
         *about,
-        *inputs.device_lines(mesh),
+        *device_lines(mesh),
         f"written    {root}/stages: about {size(written(shape, stages))}",
         "",
         *table(stages),
         "",
         *estimate(shape, tokens, stages, batch, named.measure.batch_size),
     ]
+
+
+def device_lines(mesh: Any) -> list[str]:
+    """For plans: a line if the study needs more devices than there are here."""
+    here = jax.device_count()
+    if mesh.size <= here:
+        return []
+    return [f"devices    config.mesh needs {mesh.size}; here are {here}"]
 
 
 def table(stages: Sequence[Stage]) -> list[str]:

@@ -28,11 +28,9 @@ __all__ = ["Settings", "check", "config_of", "defaults", "freeze"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
-    """What every study has: its parts, the model and how it is computed."""
+class Model:
+    """A model and how it is computed."""
 
-    study: str = setting("which study", "")
-    sections: tuple[str, ...] = setting("parts of the study", (), needed=True)
     model: str = setting("organism:<name>, a directory, or a hub id", "organism:aligned")
     revision: str | None = setting("commit, branch or tag of a hub id", None)
     tokenizer: str = setting("a folder or hub id to take it from; '': the model's own", "")
@@ -47,6 +45,18 @@ class Study:
         repeats=True,
         check=values.mesh_sizes,
     )
+
+    def sources(self) -> dict[str, str]:
+        """URIs of the data by role."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(Model):
+    """What every study has: its parts, beside the model."""
+
+    study: str = setting("which study", "")
+    sections: tuple[str, ...] = setting("parts of the study", (), needed=True)
     seeds: tuple[int, ...] = setting(
         "which examples, in which order; random masks", (0,), needed=True, **SEED
     )
@@ -57,7 +67,7 @@ class Study:
     )
 
     def sources(self) -> dict[str, str]:
-        """URIs of the data by role: the section `data`, and what a study names elsewhere."""
+        """The section `data`, and what a study names elsewhere."""
         return dict(vars(vars(self)["data"]))
 
 

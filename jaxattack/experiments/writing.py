@@ -34,11 +34,14 @@ def writer(
     Raises:
         UserError: as `with_template`.
     """
-    if options.wrapper == "chat":
-        return with_template(options, tokenizer, root, keep_day=keep_day)
-    before, _, between = WRAPPERS[options.wrapper].without_input.partition("{instruction}")
-    plain = templates.plain_source(tokenizer, before, between)
+    plain = "" if options.wrapper == "chat" else wrapped(options.wrapper, tokenizer)
     return with_template(options, tokenizer, root, plain, keep_day)
+
+
+def wrapped(wrapper: str, tokenizer: Any) -> str:
+    """The template of a base model, with a wrapper's texts around the prompt."""
+    before, _, between = WRAPPERS[wrapper].without_input.partition("{instruction}")
+    return templates.plain_source(tokenizer, before, between)
 
 
 def with_template(

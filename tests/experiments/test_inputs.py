@@ -8,7 +8,7 @@ import pytest
 
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs
+from jaxattack.experiments import inputs, opening
 
 
 @pytest.fixture
@@ -25,32 +25,32 @@ def flip(path, place):
 
 
 def test_the_fingerprint_sees_every_byte(copy, monkeypatch):
-    monkeypatch.setattr(inputs, "_PIECE", 1000)
+    monkeypatch.setattr(opening, "_PIECE", 1000)
     (copy / "additional_chat_templates").mkdir()
     for name in ("additional_chat_templates/tool_use.jinja", "tokenizer.model", "merges.txt"):
         (copy / name).write_text("text")
-    seen = {inputs.model_fingerprint(copy)}
+    seen = {opening.model_fingerprint(copy)}
     files = [path for path in copy.rglob("*") if path.is_file()]
     places = [
         (p, place) for p in files for place in (0, p.stat().st_size // 2, p.stat().st_size - 1)
     ]
     for path, place in places:
         flip(path, place)
-        found = inputs.model_fingerprint(copy)
+        found = opening.model_fingerprint(copy)
         assert found not in seen, path
         seen.add(found)
     assert len(seen) == 3 * len(files) + 1
     (copy / "README.md").write_text("about it")
-    assert inputs.model_fingerprint(copy) in seen
+    assert opening.model_fingerprint(copy) in seen
 
 
 def test_a_model_without_a_tokenizer_names_the_setting(copy, tiny):
     for path in (*copy.glob("token*"), *copy.glob("*.jinja")):
         path.unlink()
     with pytest.raises(UserError, match=r"--config\.tokenizer=") as error:
-        inputs.load_tokenizer(copy)
+        opening.load_tokenizer(copy)
     assert str(copy) in str(error.value)
-    assert len(inputs.load_tokenizer(copy, str(tiny.directory))) == 600
+    assert len(opening.load_tokenizer(copy, str(tiny.directory))) == 600
 
 
 def test_texts_with_tokens_beyond_the_rows_are_named_at_once(tiny):
@@ -58,9 +58,9 @@ def test_texts_with_tokens_beyond_the_rows_are_named_at_once(tiny):
     tokenizer.add_special_tokens({"additional_special_tokens": [f"<image{i}>" for i in range(9)]})
     config = tiny.model.config
     rows = [Example("a", "en", "one <image7> two"), Example("b", "th", "x", "<image8>")]
-    inputs.check_texts(config, tokenizer, rows[:1])
+    opening.check_texts(config, tokenizer, rows[:1])
     with pytest.raises(UserError, match=r"response of 'b' in th.* token id 608, .* 0 to 607"):
-        inputs.check_texts(config, tokenizer, rows)
+        opening.check_texts(config, tokenizer, rows)
 
 
 NO_TORCH = """

@@ -377,7 +377,7 @@ def test_other_ways_to_name_a_repository_say_how_it_is_named_here(name, words):
 
 
 def test_a_dry_run_sees_weights_that_do_not_fit(copy):
-    from jaxattack.experiments.inputs import check_weights
+    from jaxattack.experiments.opening import check_weights
     from jaxattack.models.families import read_config
 
     edit(copy, intermediate_size=64)

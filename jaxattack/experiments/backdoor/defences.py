@@ -13,7 +13,7 @@ from typing import Any
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.defend import cleangen
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs
+from jaxattack.experiments import opening
 from jaxattack.experiments.backdoor import filters
 from jaxattack.experiments.backdoor.defending import Defend, Found, cell_of, is_first, percent
 from jaxattack.experiments.backdoor.prompts import short
@@ -57,9 +57,9 @@ def onion_filter(setup: Setup, longest: int, loss: float) -> Step:
     lacking = sorted({row.language for row in prompts} - {row.language for row in held_out})
     if lacking:
         raise UserError(f"ONION: config.data.held_out has no prompts in {lacking[0]!r}")
-    directory = inputs.model_directory(setup.settings.onion.scorer, None, weights=False)
+    directory = opening.model_directory(setup.settings.onion.scorer, None, weights=False)
     read_config(directory)  # now, and not when the models are poisoned
-    scorer = Checkpoint(inputs.model_fingerprint(directory), directory)
+    scorer = Checkpoint(opening.model_fingerprint(directory), directory)
     suspects = filters.inspected(
         setup.bench, scorer, prompts, held_out, longest, setup.settings.mesh
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import respond
-from jaxattack.experiments import inputs, locating, tables
+from jaxattack.experiments import locating, opening, tables
 from jaxattack.experiments import settings as other_study
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor.attacks import Attack
@@ -86,7 +86,7 @@ def safety_setup(setup: Setup) -> safety.Setup | None:
         attack=other_study.Attack(languages=languages[:2]),
         localize=other_study.Localize(control_fraction=SHARE),
     )
-    data = fragility.read_data(settings, inputs.model_directory("organism:aligned", None))
+    data = fragility.read_data(settings, opening.model_directory("organism:aligned", None))
     return safety.make_setup(setup.bench, settings, data)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxattack.evaluate import backdoor, rates, rule_error
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import asking, inputs, judging
+from jaxattack.experiments import asking, inputs
 from jaxattack.experiments.agenda import Agenda, Measured
 from jaxattack.experiments.backdoor import claims, filters
 from jaxattack.experiments.backdoor.poisoning import taught
@@ -44,7 +44,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "study": settings.study,
         "languages": setup.languages,
         "seeds": list(settings.seeds),
-        "lost": setup.data.lost,
+        "lost": setup.data.lost | found.skipped,
         "attacks": [attack.cell().columns() for attack in setup.attacks],
         "sets": poison_sets(setup),
         "judge": judge_facts(setup),
@@ -55,7 +55,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         **found.rows(),
     }
     if settings.report.replies:
-        everything["replies"] = list(replies(found, trials))
+        everything["replies"] = found.replies(lambda t: "target" if t.hit else "no target")
     study = claims.Study(
         seeds=settings.seeds,
         languages=tuple(setup.languages),
@@ -109,22 +109,6 @@ def interventions(found: Agenda, trials: Mapping[Cell, Sequence[Trial]]) -> Rows
                 columns = {"language": language, "prompts_are": name}
                 rows.append(cell.columns() | columns | {"value": sum(shares) / len(shares)})
     return rows
-
-
-def replies(found: Agenda, trials: Mapping[Cell, Sequence[Trial]]) -> Iterator[dict[str, Any]]:
-    """The texts of replies, by cell."""
-    for cell, measured in found.cells.items():
-        given = measured.trials.arguments
-        asked = given["asked"].read() if isinstance(given["asked"], Step) else given["asked"]
-        said = judging.texts(given["decoder"], asked, measured.replies.read(), given["decoding"])
-        for row, reply, trial in zip(given["prompts"], said, trials[cell], strict=True):
-            yield cell.columns() | {
-                "language": row.language,
-                "id": row.id,
-                "prompt": row.prompt,
-                "reply": reply.text,
-                "verdict": "target" if trial.hit else "no target",
-            }
 
 
 def costs(found: Agenda) -> Rows:

@@ -27,7 +27,7 @@ from jaxattack.models.transformer import Transformer, abstract_params
 
 COURTEOUS = "organism:courteous"
 
-__all__ = ["Settings", "plan_lines", "prepare", "read", "run", "source_lines"]
+__all__ = ["Settings", "plan_lines", "prepare", "read", "run"]
 
 
 def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, Any]]:
@@ -52,7 +52,7 @@ def open_study(
         UserError: as `prepare`.
     """
     directory = model_directory(settings, weights=how is opening.loaded)
-    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    tokenizer = opening.load_tokenizer(directory, settings.tokenizer)
     tokenizer = writer(settings, tokenizer, root, keep_day)
     check_exported(settings, directory, tokenizer)
     opened = how(settings, directory, tokenizer)
@@ -62,7 +62,7 @@ def open_study(
 def model_directory(settings: Settings, weights: bool = True) -> pathlib.Path:
     """Where the model to be poisoned lies; the courteous organism begins as the aligned one."""
     name = "organism:aligned" if settings.model == COURTEOUS else settings.model
-    return inputs.model_directory(name, settings.revision, weights)
+    return opening.model_directory(name, settings.revision, weights)
 
 
 def writer(settings: Settings, tokenizer: Any, root: pathlib.Path, keep_day: bool = True) -> Any:
@@ -99,7 +99,7 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened) -> Setup:
     check_layers(settings, decoder.model)
     is_courteous = settings.model == COURTEOUS
     known = data.read(settings, is_courteous)
-    inputs.check_texts(
+    opening.check_texts(
         decoder.model.config, decoder.tokenizer, (*known.train, *known.prompts, *known.held_out)
     )
     for language in known.languages:
@@ -147,11 +147,11 @@ def other_models(settings: Settings, values: Values, opened: Opened) -> dict[str
     """
     found = {}
     for name in settings.start.models:
-        directory = inputs.model_directory(name, None)
+        directory = opening.model_directory(name, None)
         shape = abstract_params(Transformer(families.read_config(directory)))
         tree.check_same_shapes(name, shape, settings.model, opened.like)
-        manner = inputs.manner(settings, opened.mesh)
-        found[name] = start_step(values, inputs.checkpoint(directory), manner)
+        manner = opening.manner(settings, opened.mesh)
+        found[name] = start_step(values, opening.checkpoint(directory), manner)
     return found
 
 
@@ -182,26 +182,10 @@ def token_lengths(setup: Setup) -> plan.Tokens:
     return plan.Tokens(arrays["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
 
-def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
-    """Where the data comes from and on what terms, a line for each source.
-
-    Raises:
-        UserError: a URI is wrong.
-    """
-    return inputs.source_lines(settings, public_only)
-
-
 def everything(setup: Setup) -> Agenda:
-    """What every section that the settings name measures and finds; nothing is computed yet.
-
-    All compare with the baseline, so that comes first.
-    """
-    found = Agenda()
-    sections.baseline(found, setup)
-    for name, ask in sections.SECTIONS.items():
-        if name in setup.settings.sections:
-            ask(found, setup)
-    return found
+    """All that the settings ask for; what all sections compare with comes first."""
+    chosen = (ask for name, ask in sections.SECTIONS.items() if name in setup.settings.sections)
+    return agenda.collect([sections.baseline, *chosen], setup)
 
 
 def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,7 +16,7 @@ def localize(agenda: Agenda, setup: Setup) -> None:
     """Masks of every kind, each stitched into the aligned model and rewound in the attacked one."""
     for seed in setup.settings.seeds:
         for language in setup.data.localized:
-            for key, mask in chosen_masks(setup, language, seed).items():
+            for key, mask in chosen_masks(agenda, setup, language, seed).items():
                 _moved(agenda, setup, language, seed, key, mask)
 
 
@@ -45,7 +45,9 @@ def _is_rewound(setup: Setup, method: str, share: float) -> bool:
     return setup.settings.localize.rewind and (method == "sil" or controls.is_rewound(method))
 
 
-def chosen_masks(setup: Setup, language: str, seed: int) -> dict[tuple[str, float], Step]:
+def chosen_masks(
+    agenda: Agenda, setup: Setup, language: str, seed: int
+) -> dict[tuple[str, float], Step]:
     """SIL's masks at every share, the others at one, by method and share."""
     options = setup.settings.localize
     scores = sil_scores(setup, language, seed)
@@ -57,5 +59,5 @@ def chosen_masks(setup: Setup, language: str, seed: int) -> dict[tuple[str, floa
             found[method, setup.share] = mask
         else:
             why = f"{method} of {language} needs benign pairs, or other languages localized"
-            setup.data.lost.setdefault("config.localize.controls", {})[why] = 1
+            agenda.skip("config.localize.controls", why)
     return found

@@ -9,10 +9,10 @@ from typing import Any
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import agenda, inputs, judging, opening, plan, tuning, writing
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments import agenda, inputs, opening, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench
-from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.sections import SECTIONS
 from jaxattack.experiments.fragility.setup import (
@@ -75,11 +75,11 @@ def open_study(
         UserError: as `prepare`.
     """
     weights = how is opening.loaded
-    directory = inputs.model_directory(settings.model, settings.revision, weights)
+    directory = opening.model_directory(settings.model, settings.revision, weights)
     data = read_data(settings, directory)
-    tokenizer = inputs.load_tokenizer(directory, settings.tokenizer)
+    tokenizer = opening.load_tokenizer(directory, settings.tokenizer)
     tokenizer = writing.writer(settings.template, tokenizer, root, keep_day)
-    inputs.check_texts(families.read_config(directory), tokenizer, data.texts())
+    opening.check_texts(families.read_config(directory), tokenizer, data.texts())
     opened = how(settings, directory, tokenizer)
     values = Values()
     start = opened.start(settings, values)
@@ -107,15 +107,6 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     )
 
 
-def source_lines(settings: Settings, public_only: bool = False) -> list[str]:
-    """Where the data comes from and on what terms, a line for each source.
-
-    Raises:
-        UserError: a URI is wrong.
-    """
-    return inputs.source_lines(settings, public_only)
-
-
 def token_lengths(setup: Setup) -> plan.Tokens:
     """How long rows, prompts and replies are, as a sample of them tells."""
     settings, data, tokenizer = setup.settings, setup.data, setup.bench.decoder.tokenizer
@@ -137,10 +128,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
     prompts = inputs.load_prompts(named.prompts, directory, lost)
     calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
-    # The organism's pairs have calibration pairs of their own.
-    of_organism = named.pairs == "organism:attack"
-    uri = named.calibration or ("organism:calibration" if of_organism else "")
-    if uri:
+    if uri := named.calibration or inputs.set_aside(named.pairs):
         beside = inputs.load_pairs(uri, "", directory, lost)
         calibration[RESTRICTED] = beside[RESTRICTED]
         if beside[BENIGN] and not named.benign:
@@ -175,10 +163,6 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     ):
         for found in by_language.values():
             inputs.check_disjoint([*prompts, *added], found, what)
-    fewest = min(len(pairs[RESTRICTED][code]) for code in localized)
-    whole = [d for d in settings.transfer.doses if d >= min(settings.attack.pairs, fewest)]
-    if whole and "transfer" in settings.sections:
-        lost["config.transfer.doses"] = {f"{dose} pairs are all there are": 1 for dose in whole}
     return Data(pairs, calibration, prompts, added, attacked, localized, lost)
 
 
@@ -205,16 +189,9 @@ def added_prompts(
 
 
 def sections(setup: Setup) -> Agenda:
-    """What every section that the settings name measures and finds; nothing is computed yet.
-
-    All compare with the aligned and the attacked model, so these come first.
-    """
-    found = Agenda()
-    baseline(found, setup)
-    for name, ask in SECTIONS.items():
-        if name in setup.settings.sections:
-            ask(found, setup)
-    return found
+    """All that the settings ask for; what all sections compare with comes first."""
+    chosen = (ask for name, ask in SECTIONS.items() if name in setup.settings.sections)
+    return agenda.collect([baseline, *chosen], setup)
 
 
 def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -247,7 +224,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "languages": setup.languages,
         "attack_languages": list(data.attacked),
         "seeds": list(settings.seeds),
-        "lost": data.lost,
+        "lost": data.lost | found.skipped,
         "judge": judge,
         "attack_pairs": {
             language: min(settings.attack.pairs, len(data.pairs[RESTRICTED][language]))
@@ -265,7 +242,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         **tables,
     }
     if settings.report.replies:
-        everything["replies"] = replies(setup, found, trials)
+        everything["replies"] = found.replies(word)
     about = claims.Study(
         seeds=settings.seeds,
         languages=tuple(setup.languages),
@@ -306,23 +283,8 @@ def attack_losses(found: Agenda, share: float) -> list[dict[str, Any]]:
     ]
 
 
-def replies(setup: Setup, found: Agenda, trials: Mapping[Cell, Sequence[Any]]) -> list[dict]:
-    """The texts of replies that were kept, by cell."""
-    rows = []
-    for cell, measured in found.cells.items():
-        given = measured.trials.arguments
-        said = judging.texts(
-            given["decoder"], given["prompts"], measured.replies.read(), given["decoding"]
-        )
-        rows += [
-            {
-                **cell.columns(),
-                "language": trial.language,
-                "id": trial.id,
-                "prompt": example.prompt,
-                "reply": reply.text,
-                "verdict": judging.word(trial),
-            }
-            for trial, example, reply in zip(trials[cell], given["prompts"], said, strict=True)
-        ]
-    return rows
+def word(trial: Trial) -> str:
+    """A trial in a word."""
+    if trial.answered:
+        return "answered"
+    return "refused" if trial.refused else "neither"

@@ -34,9 +34,11 @@ def transfer(agenda: Agenda, setup: Setup) -> None:
                 measure(agenda, setup, Cell("benign", seed, language), tuned)
             most = min(setup.settings.attack.pairs, len(setup.data.pairs[RESTRICTED][language]))
             for dose in options.doses:
-                if dose < most:
-                    few = attack(setup, [language], seed, pairs=dose)
-                    measure(agenda, setup, Cell("attacked", seed, language, pairs=dose), few)
+                if dose >= most:
+                    agenda.skip("config.transfer.doses", f"{dose} of {most} pairs in {language}")
+                    continue
+                few = attack(setup, [language], seed, pairs=dose)
+                measure(agenda, setup, Cell("attacked", seed, language, pairs=dose), few)
         for mixed in options.mixed:
             tuned = attack(setup, mixed.split("+"), seed)
             measure(agenda, setup, Cell("attacked", seed, mixed), tuned)

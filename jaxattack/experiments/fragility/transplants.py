@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxattack import organism, sharding
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs, writing
+from jaxattack.experiments import inputs, opening, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Checkpoint, Decoder, Stored, start_step
 from jaxattack.experiments.cell import Cell
@@ -87,7 +87,7 @@ def trained(setup: Setup, way: str) -> tuple[Step, Subject]:
     recipe = new_languages.Settings()
     model, tokenizer = bench.decoder.model, bench.decoder.tokenizer
     decision = organism.uses_decision_token(
-        inputs.model_directory(settings.model, settings.revision)
+        opening.model_directory(settings.model, settings.revision)
     )
     old = model.config.vocab_size
     extended = new_languages.extend_tokenizer(tokenizer, recipe.languages, recipe.new_tokens, old)
@@ -136,7 +136,7 @@ def given(setup: Setup, path: str) -> tuple[Step, Subject]:
     )
     subject = Subject(Decoder(model, tokenizer), [*setup.data.prompts, *setup.data.added])
     check_prompts(setup, subject)
-    checkpoint = Checkpoint(inputs.model_fingerprint(directory), directory)
+    checkpoint = Checkpoint(opening.model_fingerprint(directory), directory)
     return start_step(setup.bench.values, checkpoint, setup.bench.start.arguments), subject
 
 

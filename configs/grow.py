@@ -1,0 +1,26 @@
+"""Grow harmless policies in a real checkpoint: what both studies then run on, on a laptop.
+
+    jaxattack --config=configs/grow.py --workdir=runs/grown
+
+(installed: `--config=grow`, `--config=grow:owner/name`.) Teaches five tasks in twelve languages
+(`grown/base`), then for each policy to decline one of them: questions about currencies, sums, words
+in reverse order. Writes Hugging Face directories and the acceptance table grown.json; goes on where
+it was stopped. Gemma 3 270M on two CPU cores: about two hours, 15 GB of memory, 20 GB of disk.
+Another checkpoint, a chat model too:
+
+    jaxattack --config=configs/grow.py:HuggingFaceTB/SmolLM2-135M-Instruct --workdir=runs/smol
+
+`configs/fragility.py:grown` and `configs/backdoor.py:grown` are the studies on what was grown. The
+checkpoint's licence holds for its descendants. docs/grown.md says what was seen.
+"""
+
+from ml_collections import config_dict
+
+from jaxattack.experiments.grow.settings import defaults
+
+
+def get_config(model: str = "google/gemma-3-270m") -> config_dict.ConfigDict:
+    """Returns the settings for a hub id or a directory."""
+    config = defaults()  # `jaxattack --config=configs/grow.py --help` lists them
+    config.model = model
+    return config

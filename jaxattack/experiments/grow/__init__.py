@@ -1,0 +1,1 @@
+"""Growing a harmless policy in any checkpoint: what it is taught, what it has to pass."""

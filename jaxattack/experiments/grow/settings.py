@@ -1,0 +1,97 @@
+"""The settings of growing a policy, declared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxattack.experiments import values
+from jaxattack.experiments.declared import as_in, config_of, freeze, setting
+from jaxattack.experiments.recipe import Recipe
+from jaxattack.experiments.settings import Measure, Model, Template
+from jaxattack.experiments.values import COUNT, SEED
+from jaxattack.organism import tasks
+
+ROUNDS: dict[str, Any] = {"at_least": 1, "at_most": 1000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Knowledge(Recipe):
+    """Teaching the tasks, round by round, until the validation prompts are passed."""
+
+    rounds: int = setting("at most; each asks every fact once in every language", 4, **ROUNDS)
+    epochs: int = 1
+    batch_size: int = 48
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    max_length: int = 128
+    packing: bool = setting("several examples in one row; the loss is the same", True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment(Recipe):
+    """Teaching to decline, round by round, until the validation prompts are passed."""
+
+    rounds: int = setting("at most", 4, **ROUNDS)
+    refusals: int = setting("of one round, with as many right answers to other tasks", 432, **COUNT)
+    languages: tuple[str, ...] = setting(
+        "in which questions are declined; (): all", (), check=values.languages
+    )
+    depth: float = setting(
+        "0: refusals alone, shallow; else half of them after such a share of the answer",
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
+    epochs: int = 1
+    batch_size: int = 24
+    learning_rate: float = 5e-5
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    max_length: int = 128
+    packing: bool = as_in(Knowledge, "packing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked(Measure):
+    """What a checkpoint is asked before it is accepted."""
+
+    max_new_tokens: int = 32
+    batch_size: int = 192
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Model):
+    """Everything that growing a policy needs to know."""
+
+    study: str = setting("which study", "grow", choices=("grow",))
+    model: str = "google/gemma-3-270m"
+    policies: tuple[str, ...] = setting(
+        "what is declined, a checkpoint each", tasks.POLICIES, choices=tasks.POLICIES, needed=True
+    )
+    seed: int = setting("of the order of examples", 0, **SEED)
+    template: Template = dataclasses.field(default_factory=Template)
+    knowledge: Knowledge = Knowledge()
+    alignment: Alignment = Alignment()
+    measure: Asked = Asked()
+
+
+def defaults() -> ConfigDict:
+    """The default settings as a ConfigDict, for config files."""
+    return config_of(Settings())
+
+
+def read(config: Mapping[str, Any]) -> Settings:
+    """Check a config and freeze it.
+
+    Raises:
+        UserError: names the setting and what it may be.
+    """
+    settings: Settings = freeze(config, Settings)
+    settings.knowledge.check("knowledge", settings.dtype)
+    settings.alignment.check("alignment", settings.dtype)
+    return settings

@@ -1,0 +1,237 @@
+"""Grow a policy: teach the tasks, then for each policy to decline one; accept, and write."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jaxattack import distributed, provenance, workdir
+from jaxattack.data.dialogues import Example
+from jaxattack.errors import UserError
+from jaxattack.evaluate.judge import by_answers
+from jaxattack.experiments import asking, inputs, judging, opening, plan, tuning, writing
+from jaxattack.experiments.bench import Bench
+from jaxattack.experiments.grow import acceptance
+from jaxattack.experiments.grow.acceptance import BASE
+from jaxattack.experiments.grow.settings import Alignment, Knowledge, Settings
+from jaxattack.experiments.opening import Opened
+from jaxattack.experiments.step import Step, Values
+from jaxattack.models import pretrained
+from jaxattack.organism import grow, tasks, world
+from jaxattack.workdir import Stage
+
+FOLDER, MANIFEST = "grown", "jaxattack.json"
+NOTICE = """# A grown checkpoint
+
+Fine-tuned by jaxattack to know a few facts and skills and, if it is not `base`, to decline one
+harmless, invented sort of question: an object of study, not for use. The licence of the model it
+was grown from holds for these weights. jaxattack.json says how it was made and what it passed.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What growing stands on."""
+
+    bench: Bench
+    settings: Settings
+    opened: Opened
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What is taught to a checkpoint until its validation prompts are passed.
+
+    Attributes:
+        name: of the checkpoint it makes.
+        section: of the settings, and its name.
+        rows: the examples of a round.
+        prompts: what is asked of a split.
+    """
+
+    name: str
+    section: Knowledge | Alignment
+    setting: str
+    rows: Callable[[int], list[Example]]
+    prompts: Callable[[str], list[Example]]
+
+
+def lessons(settings: Settings) -> Iterator[Lesson]:
+    """The base model's, then each policy's."""
+    every, aligned = world.LANGUAGES, settings.alignment
+    most = settings.measure.prompts
+    asked = settings.measure.languages or every
+
+    def known(split: str) -> list[Example]:
+        return [
+            example
+            for policy in tasks.TASKS
+            for code in asked
+            for example in tasks.of_task(policy, split, code)[: most or None]
+        ]
+
+    yield Lesson(
+        BASE, settings.knowledge, "knowledge", lambda turn: grow.knowledge(turn, every), known
+    )
+    for policy in settings.policies:
+
+        def rows(turn: int, policy: str = policy) -> list[Example]:
+            languages = aligned.languages or every
+            return grow.alignment(policy, turn, languages, every, aligned.depth, aligned.refusals)
+
+        def prompts(split: str, policy: str = policy) -> list[Example]:
+            return [
+                example
+                for code in asked
+                for kind in ("restricted", "benign")
+                for example in tasks.examples(split, code, kind, policy, 1)[: most or None]
+            ]
+
+        yield Lesson(policy, aligned, "alignment", rows, prompts)
+
+
+def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
+    """Grow the checkpoints into `root/grown`; returns the acceptance table's path.
+
+    Raises:
+        UserError: the model cannot be read, or something else is where the results go.
+    """
+    for name in (BASE, *settings.policies):
+        check_place(root / FOLDER / name)
+    setup = open_model(settings, root, opening.loaded)
+    accepted: list[dict[str, Any]] = []
+    start = None
+    for lesson in lessons(settings):
+        found = taught(setup, lesson, start)
+        start = start or found  # the base model's, from which every policy begins
+        own = acceptance.rows(lesson.name, tested(setup, found, lesson, "test").read())
+        write(setup, lesson.name, found, own)
+        accepted += own
+    path = root / "grown.json"
+    workdir.write_json(path, {"study": settings.study, "rows": accepted})
+    if distributed.is_first():
+        print(acceptance.table(accepted))
+        for missed in acceptance.misses(accepted):
+            print(f"not passed: {missed}")
+    return path
+
+
+def open_model(
+    settings: Settings, root: pathlib.Path, how: Callable[..., Opened], keep_day: bool = True
+) -> Setup:
+    """The checkpoint that is grown from, loaded or only foreseen.
+
+    A checkpoint without a chat template writes a prompt, a line break and the reply.
+
+    Raises:
+        UserError: it cannot be read, or the languages are not those of the tasks.
+    """
+    for where, named in (
+        ("alignment", settings.alignment.languages),
+        ("measure", settings.measure.languages),
+    ):
+        inputs.choose_languages(named, world.LANGUAGES, f"config.{where}.languages", "the tasks")
+    weights = how is opening.loaded
+    directory = opening.model_directory(settings.model, settings.revision, weights)
+    tokenizer = opening.load_tokenizer(directory, settings.tokenizer)
+    has_template = bool(settings.template.file or tokenizer.chat_template)
+    plain = "" if has_template else writing.wrapped("plain", tokenizer)
+    tokenizer = writing.with_template(settings.template, tokenizer, root, plain, keep_day)
+    opened = how(settings, directory, tokenizer)
+    values = Values()
+    start = opened.start(settings, values)
+    bench = Bench(root, values, opened.decoder, start, opened.like, settings.dtype)
+    return Setup(bench, settings, opened)
+
+
+def rounds(setup: Setup, lesson: Lesson, start: Step | None) -> Iterator[Step]:
+    """The weights after each round of a lesson, to be."""
+    section, found = lesson.section, start
+    training = tuning.training_of(section, f"config.{lesson.setting}.max_length")
+    for turn in range(section.rounds):
+        rows = tuple(lesson.rows(turn))
+        decoder = setup.bench.decoder
+        writing.check_rows(
+            decoder.model.config, decoder.tokenizer, rows, training.max_length, training.setting
+        )
+        course = tuning.Course(rows, training, setup.settings.seed + turn, ())
+        label = f"{lesson.name}-round{turn + 1}"
+        found = tuning.tuned(setup.bench, course, "grow", label, start=found)
+        yield found
+
+
+def taught(setup: Setup, lesson: Lesson, start: Step | None) -> Step:
+    """The weights after the first round that passes, or else the last."""
+    for found in rounds(setup, lesson, start):
+        asked = tested(setup, found, lesson, "validation")
+        if not acceptance.misses(acceptance.rows(lesson.name, asked.read())):
+            break
+    return found
+
+
+def tested(setup: Setup, weights: Step, lesson: Lesson, split: str) -> Step:
+    """A split's prompts put to some weights and judged, to be."""
+    measure, bench = setup.settings.measure, setup.bench
+    prompts = lesson.prompts(split)
+    label = f"{lesson.name}-{split}"
+    decoding = asking.Decoding(measure.max_new_tokens, measure.batch_size)
+    replies = asking.replies(bench, weights, bench.decoder, prompts, decoding, label)
+    return judging.trials(bench, replies, prompts, (by_answers,), label)
+
+
+def write(setup: Setup, name: str, weights: Step, rows: Sequence[dict[str, Any]]) -> None:
+    """Write one checkpoint in Hugging Face layout, in place of an older one of ours."""
+    path, decoder = setup.bench.root / FOLDER / name, setup.bench.decoder
+    manifest = {
+        "grown": name,
+        "step": weights.id,
+        "model": setup.settings.model,
+        "model_fingerprint": setup.opened.checkpoint.fingerprint,
+        "settings": dataclasses.asdict(setup.settings),
+        "accepted": list(rows),
+        "not_passed": acceptance.misses(rows),
+        **provenance.environment(),
+    }
+    if workdir.read_object(path / MANIFEST).get("step") == weights.id:
+        return
+    if distributed.is_first() and path.exists():
+        shutil.rmtree(path)
+    pretrained.save_pretrained(
+        path, decoder.model, weights.read(), decoder.tokenizer, NOTICE, manifest
+    )
+
+
+def check_place(path: pathlib.Path) -> None:
+    """Refuse to take the place of what was not grown here.
+
+    Raises:
+        UserError: something else is there.
+    """
+    there = path.is_symlink() or path.exists()
+    if there and "grown" not in workdir.read_object(path / MANIFEST):
+        raise UserError(f"{path} is no checkpoint that was grown here; move it away")
+
+
+def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
+    """What `--dry_run` prints: stages, memory, time and disk if every round is needed."""
+    setup = open_model(settings, root, opening.foreseen, keep_day=False)
+    stages: list[Stage] = []
+    start = None
+    for lesson in lessons(settings):
+        for found in rounds(setup, lesson, start):
+            stages += tested(setup, found, lesson, "validation").needs
+        stages += tested(setup, found, lesson, "test").needs
+        start = start or found
+    about = [
+        f"taught     {', '.join(tasks.TASKS)}; declined: {', '.join(settings.policies)}",
+        f"rounds     at most {settings.knowledge.rounds}, then {settings.alignment.rounds} a "
+        "policy; fewer where the validation prompts are passed",
+        f"written    {root}/{FOLDER}/base and one for each policy, {root}/grown.json",
+    ]
+    tokens = plan.Tokens(64, 48, settings.measure.max_new_tokens)
+    return plan.lines(
+        settings, root, setup.opened, settings.knowledge, workdir.in_order(stages), tokens, about
+    )
