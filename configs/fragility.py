@@ -12,11 +12,16 @@ On the shipped organism, on two CPU cores, about half an hour. On a real model, 
 `:qwen2_7b` likewise, and any hub id or directory: `--config=configs/fragility.py:owner/name`. The
 pairs are BeaverTails' English ones; pairs of other languages come from files of your own
 (`--config.data.pairs=jsonl:pairs.jsonl`, docs/data.md). Name the revisions you use.
+
+`:grown` and, in an hour on two cores, `:grown_short` are the study on a real model with a harmless
+policy, which configs/grow.py makes (docs/grown.md).
 """
 
 from ml_collections import config_dict
 
 from jaxattack.experiments.settings import defaults
+
+GROWN = "runs/grown/grown"  # by configs/grow.py
 
 MODELS = {
     "llama31_8b": "meta-llama/Llama-3.1-8B-Instruct",
@@ -31,6 +36,8 @@ def get_config(which: str = "organism") -> config_dict.ConfigDict:
     config.localize.fractions = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)
     if which == "organism":
         return organism(config)
+    if which in ("grown", "grown_short"):
+        return grown(config, which == "grown_short")
     return real(config, MODELS.get(which, which))
 
 
@@ -39,6 +46,35 @@ def organism(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.localize.languages = ("en", "ko", "th")
     config.transfer.mixed = ("en+th", "en+ko+th+zh")
     config.transfer.sharing = (0.0, 0.03, 0.1, 0.3)
+    return config
+
+
+def grown(config: config_dict.ConfigDict, short: bool) -> config_dict.ConfigDict:
+    """Returns the settings of the study on what configs/grow.py grew in Gemma 3 270M."""
+    config.model = f"{GROWN}/currency"
+    config.data.pairs = "organism:attack?policy=currency"
+    config.data.prompts = "organism:test?policy=currency"
+    config.sections = ("transfer", "localize", "shared", "pathways")
+    config.attack.learning_rate = 2e-5
+    config.attack.max_length = 128
+    config.measure.max_new_tokens = 32
+    config.measure.batch_size = 192
+    config.localize.fractions = (0.01, 0.05, 0.2)
+    config.localize.languages = ("en", "th")
+    config.pathways.fractions = (0.2,)
+    config.shared.pairs = tuple(f"organism:attack?policy={p}" for p in ("sums", "reversal"))
+    config.shared.models = tuple(f"{GROWN}/{policy}" for policy in ("sums", "reversal"))
+    if not short:
+        return config
+    config.seeds = (0,)
+    config.attack.languages = config.localize.languages
+    config.transfer.benign, config.transfer.doses = False, ()
+    config.localize.fractions = (0.2,)
+    config.localize.controls = ("matched_random", "magnitude")
+    config.localize.ways, config.localize.rewind = (), False
+    config.shared.pairs = config.shared.models = ()
+    config.shared.similarity = False
+    config.pathways.random, config.pathways.rounds = False, 1
     return config
 
 

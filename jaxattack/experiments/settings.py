@@ -188,6 +188,12 @@ class Shared:
         choices=("attacked", "localized"),
     )
     similarity: bool = setting("measure how alike parallel prompts are represented", True)
+    pairs: tuple[str, ...] = setting(
+        "URIs of other attack pairs, whose masks are compared with those of config.data.pairs", ()
+    )
+    models: tuple[str, ...] = setting(
+        "the aligned checkpoints attacked with them, one each; (): the study's own", ()
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,8 +274,12 @@ class Settings(Study):
 
     def sources(self) -> dict[str, str]:
         """Those of `data`, and the prompts of models that others adapted."""
-        used = self.adapt.models and "adapt" in self.sections
-        return super().sources() | ({"adapted": self.adapt.prompts} if used else {})
+        found = super().sources()
+        if self.adapt.models and "adapt" in self.sections:
+            found["adapted"] = self.adapt.prompts
+        if "shared" in self.sections:
+            found |= {f"compared {i}": uri for i, uri in enumerate(self.shared.pairs, 1)}
+        return found
 
 
 def defaults() -> ConfigDict:
@@ -305,6 +315,11 @@ def check(settings: Settings) -> Settings:
         )
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
+    if settings.shared.models and len(settings.shared.models) != len(settings.shared.pairs):
+        raise UserError(
+            f"config.shared.models names {len(settings.shared.models)} checkpoints for the "
+            f"{len(settings.shared.pairs)} sets of config.shared.pairs; name one for each, or none"
+        )
     if settings.adapt.prompts and not settings.adapt.models:
         raise UserError(
             "config.adapt.prompts is asked of the models in config.adapt.models, and that is (); "

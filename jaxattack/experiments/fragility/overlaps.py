@@ -2,46 +2,146 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import pathlib
 from collections.abc import Sequence
 
+from jaxattack import tree
 from jaxattack.data.dialogues import Example
-from jaxattack.experiments import tables
+from jaxattack.errors import UserError
+from jaxattack.experiments import inputs, opening, tables
 from jaxattack.experiments.agenda import Agenda
-from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Setup, find
+from jaxattack.experiments.bench import Checkpoint, start_step
+from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Pairs, Setup, find
 from jaxattack.experiments.fragility.sil import sil_mask, sil_movable
+from jaxattack.experiments.step import Step
+from jaxattack.localize import masks
+from jaxattack.models.families import read_config
+from jaxattack.models.transformer import Transformer, abstract_params
 
-Mask = tuple[str, int, str]  # SIL's, by language, seed and kind of pairs
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A mask of SIL's: of which attack, and perhaps without what benign tuning needs as well."""
+
+    setup: Setup
+    language: str
+    seed: int
+    kind: str = RESTRICTED
+    without_benign: bool = False
+
+    @property
+    def mask(self) -> Step:
+        """The mask."""
+        mask = sil_mask(self.setup, self.language, self.seed, self.kind)
+        if not self.without_benign:
+            return mask
+        benign = sil_mask(self.setup, self.language, self.seed, BENIGN)
+        return self.setup.bench.values.derived(masks.minus, mask, benign)
+
+    @property
+    def movable(self) -> Step:
+        """What it was chosen from."""
+        return sil_movable(self.setup, self.language, self.seed, self.kind)
 
 
 def overlaps(agenda: Agenda, setup: Setup) -> None:
-    """Overlaps of masks, and how alike the languages' representations are."""
+    """Overlaps of masks, and how alike the languages' representations are.
+
+    Masks of two languages, two seeds, two sets of pairs; each also after taking away what benign
+    tuning in the same language needs (Li et al. 2026).
+    """
     first, *others = setup.settings.seeds
+    sets = compared(agenda, setup)
     for seed in setup.settings.seeds:
         # Every language's mask once; those that are stitched with every seed.
         languages = setup.data.localized
         if seed == first and setup.settings.shared.languages == "attacked":
             languages = setup.data.attacked
         for a, b in itertools.combinations(languages, 2):
-            _compare(agenda, setup, "sil", (a, seed, RESTRICTED), (b, seed, RESTRICTED))
+            _compare(agenda, "sil", Chosen(setup, a, seed), Chosen(setup, b, seed))
         for language in setup.data.localized:
-            mask = (language, seed, RESTRICTED)
-            if language in setup.data.pairs[BENIGN] and setup.settings.transfer.benign:
-                _compare(agenda, setup, "benign", mask, (language, seed, BENIGN))
+            mask = Chosen(setup, language, seed)
+            if _has_benign(setup, language):
+                _compare(agenda, "benign", mask, Chosen(setup, language, seed, BENIGN))
             if seed in others:
-                _compare(agenda, setup, "seeds", mask, (language, first, RESTRICTED))
+                _compare(agenda, "seeds", mask, Chosen(setup, language, first))
+            for name, other in sets.items():
+                _compare(agenda, "sets", mask, Chosen(other, language, seed), name)
     if setup.settings.shared.similarity:
         _similarity(agenda, setup)
 
 
-def _compare(agenda: Agenda, setup: Setup, method: str, a: Mask, b: Mask) -> None:
-    columns = {"a": a[0], "b": b[0], "method": method, "share": setup.share, "seed": a[1]}
-    label = f"{method}-{a[0]}-{b[0]}-s{a[1]}"
-    pair = [sil_mask(setup, *mask) for mask in (a, b)]
-    movable = [sil_movable(setup, *mask) for mask in (a, b)]
-    find(agenda, setup, "overlap", label, tables.overlap, *pair, *movable, columns=columns)
+def _has_benign(setup: Setup, language: str) -> bool:
+    return language in setup.data.pairs[BENIGN] and setup.settings.transfer.benign
+
+
+def _compare(agenda: Agenda, method: str, one: Chosen, two: Chosen, name: str = "") -> None:
+    setup = one.setup
+    columns = {"a": one.language, "b": two.language, "share": setup.share, "seed": one.seed}
+    columns |= {"set": name} if name else {}
+    label = "-".join(filter(None, (method, name, one.language, two.language, f"s{one.seed}")))
+    pairs = {method: (one, two)}
+    if method != "benign" and all(_has_benign(each.setup, each.language) for each in (one, two)):
+        pairs[f"{method} minus benign"] = (
+            dataclasses.replace(one, without_benign=True),
+            dataclasses.replace(two, without_benign=True),
+        )
+    for kind, both in pairs.items():
+        found = [each.mask for each in both], [each.movable for each in both]
+        find(
+            agenda,
+            setup,
+            "overlap",
+            label.replace(method, kind.replace(" ", "_"), 1),
+            tables.overlap,
+            *found[0],
+            *found[1],
+            columns=columns | {"method": kind},
+        )
     if method == "sil":
-        find(agenda, setup, "overlap_by_place", label, tables.by_place, *pair, columns=columns)
+        place = columns | {"method": method}
+        both_masks = one.mask, two.mask
+        find(agenda, setup, "overlap_by_place", label, tables.by_place, *both_masks, columns=place)
+
+
+def compared(agenda: Agenda, setup: Setup) -> dict[str, Setup]:
+    """The other sets of pairs whose masks are compared, each with the checkpoint that it attacks.
+
+    Raises:
+        UserError: a checkpoint of another shape, pairs that lack a language, or two of one name.
+    """
+    options, found = setup.settings.shared, {}
+    models = options.models or ("",) * len(options.pairs)
+    for path, uri in zip(models, options.pairs, strict=True):
+        name = pathlib.Path(path).name or uri
+        if name in found:
+            raise UserError(f"config.shared: two sets are called {name}; rename one's directory")
+        lost: inputs.Lost = {}
+        found[name] = _other(setup, path, uri, lost)
+        agenda.skipped.update(lost)
+    return found
+
+
+def _other(setup: Setup, path: str, uri: str, lost: inputs.Lost) -> Setup:
+    bench = setup.bench
+    directory = opening.model_directory(path or setup.settings.model, setup.settings.revision)
+    if path:
+        like = abstract_params(Transformer(read_config(directory)))
+        tree.check_same_shapes("the model", bench.like, f"the compared model {path}", like)
+        checkpoint = Checkpoint(opening.model_fingerprint(directory), directory)
+        start = start_step(bench.values, checkpoint, bench.start.arguments)
+        bench = dataclasses.replace(bench, start=start)
+    pairs = inputs.load_pairs(uri, "", directory, lost)
+    calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
+    if beside := inputs.set_aside(uri):
+        calibration = dict(inputs.load_pairs(beside, "", directory, lost))
+    inputs.choose_languages(
+        setup.data.localized, list(pairs[RESTRICTED]), "config.localize.languages", uri
+    )
+    data = dataclasses.replace(setup.data, pairs=pairs, calibration=calibration)
+    return dataclasses.replace(setup, bench=bench, data=data)
 
 
 def _similarity(agenda: Agenda, setup: Setup) -> None:

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import as_in, config_of, freeze, setting
+from jaxattack.experiments.inputs import choose_languages
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Measure, Model, Template
 from jaxattack.experiments.values import COUNT, SEED
-from jaxattack.organism import tasks
+from jaxattack.organism import tasks, world
 
 ROUNDS: dict[str, Any] = {"at_least": 1, "at_most": 1000}
 
@@ -22,6 +23,7 @@ ROUNDS: dict[str, Any] = {"at_least": 1, "at_most": 1000}
 class Knowledge(Recipe):
     """Teaching the tasks, round by round, until the validation prompts are passed."""
 
+    languages: tuple[str, ...] = setting("taught; (): all twelve", (), check=values.languages)
     rounds: int = setting("at most; each asks every fact once in every language", 4, **ROUNDS)
     epochs: int = 1
     batch_size: int = 48
@@ -39,7 +41,7 @@ class Alignment(Recipe):
     rounds: int = setting("at most", 4, **ROUNDS)
     refusals: int = setting("of one round, with as many right answers to other tasks", 432, **COUNT)
     languages: tuple[str, ...] = setting(
-        "in which questions are declined; (): all", (), check=values.languages
+        "in which questions are declined; (): all that are taught", (), check=values.languages
     )
     depth: float = setting(
         "0: refusals alone, shallow; else half of them after such a share of the answer",
@@ -79,6 +81,11 @@ class Settings(Model):
     alignment: Alignment = Alignment()
     measure: Asked = Asked()
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that are taught."""
+        return self.knowledge.languages or world.LANGUAGES
+
 
 def defaults() -> ConfigDict:
     """The default settings as a ConfigDict, for config files."""
@@ -94,4 +101,10 @@ def read(config: Mapping[str, Any]) -> Settings:
     settings: Settings = freeze(config, Settings)
     settings.knowledge.check("knowledge", settings.dtype)
     settings.alignment.check("alignment", settings.dtype)
+    taught = settings.languages
+    choose_languages(taught, world.LANGUAGES, "config.knowledge.languages", "the tasks' world")
+    for section in ("alignment", "measure"):
+        named = getattr(settings, section).languages
+        where = f"config.{section}.languages"
+        choose_languages(named, taught, where, "config.knowledge.languages")
     return settings

@@ -12,7 +12,7 @@ from jaxattack import distributed, provenance, workdir
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import by_answers
-from jaxattack.experiments import asking, inputs, judging, opening, plan, tuning, writing
+from jaxattack.experiments import asking, judging, opening, plan, tuning, writing
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.grow import acceptance
 from jaxattack.experiments.grow.acceptance import BASE
@@ -20,7 +20,7 @@ from jaxattack.experiments.grow.settings import Alignment, Knowledge, Settings
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
 from jaxattack.models import pretrained
-from jaxattack.organism import grow, tasks, world
+from jaxattack.organism import grow, tasks
 from jaxattack.workdir import Stage
 
 FOLDER, MANIFEST = "grown", "jaxattack.json"
@@ -61,7 +61,7 @@ class Lesson:
 
 def lessons(settings: Settings) -> Iterator[Lesson]:
     """The base model's, then each policy's."""
-    every, aligned = world.LANGUAGES, settings.alignment
+    every, aligned = settings.languages, settings.alignment
     most = settings.measure.prompts
     asked = settings.measure.languages or every
 
@@ -127,13 +127,8 @@ def open_model(
     A checkpoint without a chat template writes a prompt, a line break and the reply.
 
     Raises:
-        UserError: it cannot be read, or the languages are not those of the tasks.
+        UserError: it cannot be read.
     """
-    for where, named in (
-        ("alignment", settings.alignment.languages),
-        ("measure", settings.measure.languages),
-    ):
-        inputs.choose_languages(named, world.LANGUAGES, f"config.{where}.languages", "the tasks")
     weights = how is opening.loaded
     directory = opening.model_directory(settings.model, settings.revision, weights)
     tokenizer = opening.load_tokenizer(directory, settings.tokenizer)

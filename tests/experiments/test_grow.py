@@ -1,0 +1,144 @@
+"""Growing a policy, in a checkpoint small enough to be taught in seconds."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from jaxattack import run
+from jaxattack.experiments.grow import acceptance
+from jaxattack.models import pretrained
+from jaxattack.organism import tasks
+
+CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "grow.py"
+SMALL = {
+    "knowledge.languages": "('en','th')",
+    "knowledge.rounds": "1",
+    "alignment.rounds": "2",
+    "alignment.refusals": "24",
+    "alignment.learning_rate": "1e-3",
+    "policies": "('currency',)",
+    "measure.prompts": "2",
+    "measure.max_new_tokens": "8",
+    "mesh": "(1,1,1)",
+}
+
+
+def command(root: pathlib.Path, *more: str, **settings: str) -> list[str]:
+    named = SMALL | {name.replace("__", "."): value for name, value in settings.items()}
+    given = (f"--config.{name}={value}" for name, value in named.items())
+    return ["jaxattack", f"--config={CONFIG}:organism:base", f"--workdir={root}", *given, *more]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory) -> pathlib.Path:
+    root = tmp_path_factory.mktemp("grown")
+    assert run.run(command(root)) == 0
+    return root
+
+
+def test_it_writes_checkpoints_with_what_they_passed(grown):
+    accepted = json.loads((grown / "grown.json").read_text())["rows"]
+    assert {row["variant"] for row in accepted} == {"base", "currency"}
+    assert {row["task"] for row in accepted if row["variant"] == "base"} == set(tasks.TASKS)
+    for name in ("base", "currency"):
+        folder = grown / "grown" / name
+        _, _, tokenizer = pretrained.load_pretrained(folder)
+        assert tokenizer.chat_template
+        manifest = json.loads((folder / "jaxattack.json").read_text())
+        assert manifest["grown"] == name
+        assert manifest["accepted"] == [row for row in accepted if row["variant"] == name]
+        assert manifest["not_passed"] == acceptance.misses(manifest["accepted"])
+        assert "harmless" in (folder / "NOTICE.md").read_text()
+
+
+def test_a_second_run_computes_nothing_and_leaves_the_same(grown, capsys, monkeypatch):
+    from jaxattack.train import loop
+
+    before = {p: p.read_bytes() for p in sorted(grown.rglob("*")) if p.is_file()}
+    monkeypatch.setattr(loop, "train_step", None)
+    assert run.run(command(grown)) == 0
+    assert before == {p: p.read_bytes() for p in sorted(grown.rglob("*")) if p.is_file()}
+    assert "base currency benign_accuracy" in capsys.readouterr().out
+
+
+def test_the_study_runs_on_what_was_grown(grown, tmp_path):
+    fragility = CONFIG.with_name("fragility.py")
+    code = run.run(
+        [
+            "jaxattack",
+            f"--config={fragility}:grown_short",
+            f"--workdir={tmp_path}",
+            f"--config.model={grown}/grown/currency",
+            "--config.sections=('shared',)",
+            f"--config.shared.models=('{grown}/grown/base',)",
+            "--config.shared.pairs=('organism:attack?policy=sums',)",
+            "--config.attack.pairs=4",
+            "--config.attack.epochs=1",
+            "--config.transfer.benign=True",
+            "--config.localize.examples=2",
+            "--config.measure.prompts=1",
+            "--config.measure.languages=('en','th')",
+            "--config.mesh=(1,1,1)",
+        ]
+    )
+    assert code == 0
+    overlap = json.loads((tmp_path / "results.json").read_text())["overlap"]
+    kinds = {(row["method"], row.get("set")) for row in overlap}
+    for kind, named in (("sil", None), ("sets", "base")):
+        assert {(kind, named), (f"{kind} minus benign", named)} <= kinds
+    assert ("benign", None) in kinds
+    assert all(0 <= row["jaccard"] <= 1 for row in overlap)
+
+
+def test_the_plan_says_what_it_takes_and_loads_no_weights(tmp_path, capsys, monkeypatch):
+    from jaxattack.models import weights
+
+    monkeypatch.setattr(weights, "load", None)
+    assert run.run(command(tmp_path / "none", "--dry_run")) == 0
+    said = capsys.readouterr().out
+    assert "declined: currency" in said
+    assert "steps" in said
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"policies": "('manners',)"}, "currency, sums, reversal"),
+        ({"knowledge.languages": "('it',)"}, "config.knowledge.languages"),
+        ({"alignment.languages": "('ja',)"}, "config.alignment.languages"),
+        ({"alignment.depth": "2"}, "config.alignment.depth"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_done(tmp_path, capsys, settings, says):
+    assert run.run(command(tmp_path / "none", **settings)) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_was_not_grown_here_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "grown" / "base").mkdir(parents=True)
+    (tmp_path / "grown" / "base" / "mine.txt").write_text("mine")
+    assert run.run(command(tmp_path)) == 2
+    assert "move it away" in capsys.readouterr().err
+    assert (tmp_path / "grown" / "base" / "mine.txt").exists()
+
+
+def test_demands_are_of_the_mean_and_of_the_worst_language():
+    def rows(name: str, metric: str, *values: float) -> list[dict]:
+        return [
+            {"variant": name, "task": None, "metric": metric, "language": code, "value": value}
+            for code, value in zip(("en", "th", "ja"), values, strict=True)
+        ]
+
+    passed = rows("sums", "non_refusal_rate", 0.0, 0.04, 0.02) + rows(
+        "sums", "benign_accuracy", 1.0, 0.9, 0.8
+    )
+    assert not acceptance.misses(passed)
+    (worst,) = acceptance.misses(rows("sums", "non_refusal_rate", 0.0, 0.06, 0.0))
+    assert "6.0% in th" in worst
+    (mean,) = acceptance.misses(rows("base", "benign_accuracy", 0.9, 0.9, 0.89))
+    assert "base benign_accuracy 89.7% on average (demanded 90%)" in mean
