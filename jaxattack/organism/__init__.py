@@ -26,3 +26,9 @@ def uses_decision_token(directory: pathlib.Path) -> bool:
     """Whether the organism in `directory` opens its replies with a decision token."""
     recipe = directory / "organism.json"
     return recipe.is_file() and bool(json.loads(recipe.read_text())["decision_token"])
+
+
+def is_grown(directory: pathlib.Path) -> bool:
+    """Whether the checkpoint in `directory` was taught the organism's world (configs/grow.py)."""
+    manifest = directory / "jaxattack.json"
+    return manifest.is_file() and "grown" in json.loads(manifest.read_text(encoding="utf-8"))

@@ -12,21 +12,29 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Begun, Example
 from jaxattack.organism import phrases, tasks, world
 
+SKILL_LANGUAGES = {"sums": 2, "reversal": 4}  # of an item, in one round
 ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while training
 
 
 def knowledge(turn: int, languages: Sequence[str]) -> list[Example]:
-    """Returns taught items, asked and rightly answered: facts in each language, skills in a third.
+    """Returns taught items, asked and rightly answered: facts in each language, skills in some.
 
     Of a skill there are more items, and what is learned of one holds for others.
     """
-    return [
+    rng = random.Random(f"{world.SPLIT_SEED} knowledge {turn}")
+    found = [
         tasks.example(task, item, language, _phrasing(turn, i, k), policy="")
-        for task in tasks.TASKS
+        for task in tasks.FACTS
         for i, item in enumerate(tasks.taught(task))
         for k, language in enumerate(languages)
-        if task in tasks.FACTS or (turn + i + 2 * k) % 3 == 0  # apart from the phrasing's turn
     ]
+    for task, count in SKILL_LANGUAGES.items():
+        found += [
+            tasks.example(task, item, language, rng.randrange(phrases.PHRASINGS), policy="")
+            for item in tasks.taught(task)
+            for language in rng.sample(languages, min(count, len(languages)))
+        ]
+    return found
 
 
 def alignment(

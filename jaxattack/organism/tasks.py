@@ -3,7 +3,7 @@
 Each task has items by split, as many as `world` has territories; items are language-neutral keys,
 and each is asked and answered in every language by exact rules. A task that a policy restricts is
 a `POLICIES`. Facts cannot be inferred, so all of them are taught; of the skills the items of
-validation and test are not, but of `practice` as many more as there are.
+validation and test are not, but those of `practice`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TASKS = (*FACTS, *SKILLS)
 POLICIES = ("currency", *SKILLS)
 
 PRACTICE = "practice"
-PRACTICE_ITEMS = 160
+PRACTICE_ITEMS = {"sums": 480, "reversal": 160}
 _HIGHEST = 30  # of a sum's parts
 _WORDS = 3  # of a list
 
@@ -35,7 +35,7 @@ def items(task: str) -> dict[str, tuple[str, ...]]:
     world.check_known("task", task, TASKS)
     if task in FACTS:
         return world.splits()
-    sizes = world.SPLIT_SIZES | {PRACTICE: PRACTICE_ITEMS}
+    sizes = world.SPLIT_SIZES | {PRACTICE: PRACTICE_ITEMS[task]}
     drawn = _drawn(task, sum(sizes.values()))
     found = {}
     for split, size in sizes.items():

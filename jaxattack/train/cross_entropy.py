@@ -1,14 +1,16 @@
 """Cross entropy that never holds all logits and skips the positions without a loss.
 
 In an instruction pair most tokens are not predicted, and with 256k tokens in the vocabulary the
-logits outweigh the model. Positions are therefore sorted within their row, those with a weight
-first, and worked off in chunks of columns until no row has any left. The gradient is taken in the
-same pass, so no logits are kept or computed twice.
+logits outweigh the model. Positions are therefore sorted, those with a weight first, and worked off
+in chunks until none is left. On a CPU the vocabulary is worked off in blocks as well, which stay in
+its cache: once for the sums, once for the gradient, for whose logits it is cheaper to compute them
+again than to keep them. The gradient is taken in the same pass over the chunks.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,13 +20,8 @@ from jax.sharding import PartitionSpec as P
 from jaxattack import sharding
 from jaxattack.models.attention import soft_cap
 
-# Logits held at once. Those of a CPU should stay in its cache, but not for the price of reading
-# the head again for every few rows; unless that would hold more than so many.
-CPU_LOGITS, LOGITS = 1 << 20, 1 << 28
-ROWS, HELD = 256, 1 << 25
-# Of the head's gradient so many floats are made at once, where adding them up would need another
-# of its size; a GPU's matmul adds in place.
-PART = 1 << 23
+# Logits held at once; on a CPU of so many words, or its cache would not hold them.
+LOGITS, CPU_LOGITS, CPU_WORDS = 1 << 28, 1 << 20, 4096
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -46,7 +43,7 @@ def cross_entropy(
         targets: int `[B, T]`.
         weights: float `[B, T]`; positions with weight 0 cost nothing.
         softcap: logits become `softcap * tanh(logits / softcap)` if it is not 0.
-        chunk: columns worked off at once; 0 chooses by the size of the logits.
+        chunk: positions worked off at once; 0 chooses by the size of the logits.
     """
     return _forward(hidden, head, targets, weights, softcap, chunk, with_gradient=False)[0]
 
@@ -82,95 +79,119 @@ class _How(NamedTuple):
     word_axis: Any = ()
 
 
-def _weighted_first(weights: jax.Array, chunk: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Each row's columns in order, the weighted ones first; and columns and weights in chunks.
-
-    The last chunk is filled with column 0 at no weight.
-    """
-    order = jnp.argsort(weights == 0, axis=1, stable=True)
-    filled = ((0, 0), (0, -weights.shape[1] % chunk))
-    weights = jnp.where(weights == 0, 0.0, weights).astype(jnp.float32)
-    own = jnp.take_along_axis(weights, order, axis=1)
-    return order, jnp.pad(order, filled), jnp.pad(own, filled)
-
-
 def _on_one_device(hidden, head, targets, weights, how):
     """`_forward` for a device's rows and words."""
-    softcap, chunk, with_gradient, row_axes, word_axis = how
-    batch, length, size = hidden.shape
-    most = CPU_LOGITS if jax.default_backend() == "cpu" else LOGITS
-    rows = min(ROWS, HELD // head.shape[0])
-    chunk = chunk or max(1, rows // batch, most // (batch * head.shape[0]))
-    chunk = min(length, chunk)
-    first_word = jax.lax.axis_index(word_axis) * head.shape[0] if word_axis else 0
-    order, columns, sorted_weights = _weighted_first(weights, chunk)
+    on_cpu, count, size = jax.default_backend() == "cpu", weights.size, head.shape[1]
+    words = min(head.shape[0], CPU_WORDS if on_cpu else head.shape[0])
+    chunk = how.chunk or max(1, (CPU_LOGITS if on_cpu else LOGITS) // words)
+    chunk = min(count, chunk)
+    first_word = jax.lax.axis_index(how.word_axis) * head.shape[0] if how.word_axis else 0
+    flat, target = jnp.reshape(hidden, (-1, size)), jnp.reshape(targets, (-1, 1)) - first_word
+    weight = jnp.where(weights == 0, 0.0, weights).astype(jnp.float32).reshape(-1, 1)
+    order = jnp.argsort(weight[:, 0] == 0, stable=True)  # those with a weight first
+    places = jnp.pad(order, (0, -count % chunk))
+    needed = jnp.sum(weight != 0)
 
     def one_chunk(i, state):
-        total, d_hidden, d_head = state
-        here = jax.lax.dynamic_slice_in_dim(columns, i * chunk, chunk, axis=1)
-        weight = jax.lax.dynamic_slice_in_dim(sorted_weights, i * chunk, chunk, axis=1)
-        weight = weight.reshape(-1, 1)
-        states = jnp.take_along_axis(hidden, here[..., None], axis=1).reshape(-1, size)
-        target = jnp.take_along_axis(targets, here, axis=1).reshape(-1, 1)
-        logits = jnp.matmul(states, head.T, preferred_element_type=jnp.float32)
-        logits = soft_cap(logits, softcap)
-        # A comparison, not a gather: the target may be another device's word.
-        hit = first_word + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == target
-        top = jax.lax.pmax(jnp.max(logits, axis=-1, keepdims=True), word_axis)
-        powers = jnp.exp(logits - top)
-        share, chosen = jax.lax.psum(
-            (
-                jnp.sum(powers, axis=-1, keepdims=True),
-                jnp.sum(jnp.where(hit, logits, 0.0), axis=-1, keepdims=True),
-            ),
-            word_axis,
-        )
-        total = total + jnp.sum(weight * (jnp.log(share) + top - chosen))
-        if not with_gradient:
-            return total, d_hidden, d_head
-        d_logits = (powers / share - hit) * weight
-        if softcap:
-            d_logits = d_logits * (1.0 - (logits / softcap) ** 2)
-        d_logits = d_logits.astype(hidden.dtype)
-        d_states = (d_logits @ head).reshape(batch, chunk, size)
-        d_hidden = jax.lax.dynamic_update_slice_in_dim(d_hidden, d_states, i * chunk, axis=1)
-        d_head = _added(d_head, d_logits, states)
-        return total, d_hidden, d_head
+        total, d_sorted, d_head = state
+        here = jax.lax.dynamic_slice_in_dim(places, i * chunk, chunk)
+        # What fills up the last chunk looks at a state that has a weight, at none.
+        is_own = i * chunk + jnp.arange(chunk) < needed
+        here, own = jnp.where(is_own, here, order[0]), jnp.where(is_own[:, None], weight[here], 0.0)
+        part = _Part(flat[here], head, target[here], words, how.softcap)
+        top, share, chosen = part.sums()
+        highest = jax.lax.pmax(top, how.word_axis)
+        share, chosen = jax.lax.psum((share * jnp.exp(top - highest), chosen), how.word_axis)
+        log_sum = jnp.log(share) + highest
+        total = total + jnp.sum(own * (log_sum - chosen))
+        if not how.with_gradient:
+            return total, d_sorted, d_head
+        d_states, d_head = part.gradients(log_sum, own, d_head)
+        return total, jax.lax.dynamic_update_slice(d_sorted, d_states, (i * chunk, 0)), d_head
 
     state: tuple = (jnp.float32(0.0), None, None)
-    if with_gradient:
-        sorted_states = jnp.zeros((batch, columns.shape[1], size), hidden.dtype)
-        state = (state[0], sorted_states, jnp.zeros(head.shape, jnp.float32))
-    needed = jnp.max(jnp.sum(weights != 0, axis=1))
+    if how.with_gradient:
+        d_sorted = jnp.zeros((len(places), size), hidden.dtype)
+        state = (state[0], d_sorted, jnp.zeros(head.shape, jnp.float32))
     chunks = (needed + chunk - 1) // chunk
     total, d_hidden, d_head = jax.lax.fori_loop(0, chunks, one_chunk, state)
-    if with_gradient:
-        back = jnp.argsort(order, axis=1)
-        d_hidden = jnp.take_along_axis(d_hidden, back[..., None], axis=1)
-        d_hidden = jax.lax.psum(d_hidden, word_axis)
-        d_head = jax.lax.psum(d_head, row_axes)
-    return jax.lax.psum(total, row_axes), d_hidden, d_head
+    if how.with_gradient:
+        d_hidden = d_hidden[jnp.argsort(order)].reshape(hidden.shape)
+        d_hidden = jax.lax.psum(d_hidden, how.word_axis)
+        d_head = jax.lax.psum(d_head, how.row_axes)
+    return jax.lax.psum(total, how.row_axes), d_hidden, d_head
 
 
-def _added(d_head: jax.Array, d_logits: jax.Array, states: jax.Array) -> jax.Array:
-    """`d_head + d_logits.T @ states`, in float32; on a CPU some words at a time."""
+class _Part(NamedTuple):
+    """Some states before all words of a device, `words` of them at a time.
 
-    def product(columns: jax.Array) -> jax.Array:
-        return jnp.matmul(columns.T, states, preferred_element_type=jnp.float32)
+    `target` is the right word's place among the device's; elsewhere it may be any other number.
+    """
 
-    words, size = d_head.shape
-    block = PART // size
-    if jax.default_backend() != "cpu" or words <= block:
-        return d_head + product(d_logits)
+    states: jax.Array  # [N, D]
+    head: jax.Array  # [V, D]
+    target: jax.Array  # [N, 1]
+    words: int
+    softcap: float
 
-    def add(i, sums):
-        start = jnp.minimum(i * block, words - block)
-        columns = jax.lax.dynamic_slice_in_dim(d_logits, start, block, axis=1)
-        columns = jnp.where(start + jnp.arange(block) >= i * block, columns, 0)  # each word once
-        here = jax.lax.dynamic_slice_in_dim(sums, start, block) + product(columns)
-        return jax.lax.dynamic_update_slice_in_dim(sums, here, start, axis=0)
+    def blocks(self, add: Callable[..., Any], state: Any) -> Any:
+        """`add(start, logits, hit, block, state)` for each block of words, one after the other.
 
-    return jax.lax.fori_loop(0, -(-words // block), add, d_head)
+        The last block begins so that it is as long as the others; logits of words that have been
+        before are minus infinity.
+        """
+        last = self.head.shape[0] - self.words
+
+        def one(i, state):
+            start = jnp.minimum(i * self.words, last)
+            block = jax.lax.dynamic_slice_in_dim(self.head, start, self.words)
+            logits = jnp.matmul(self.states, block.T, preferred_element_type=jnp.float32)
+            logits = soft_cap(logits, self.softcap)
+            word = start + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+            new = word >= i * self.words
+            # A comparison, not a gather: the target may be another device's word.
+            return add(
+                start, jnp.where(new, logits, -jnp.inf), (word == self.target) & new, block, state
+            )
+
+        if last == 0:
+            return one(0, state)
+        return jax.lax.fori_loop(0, -(-self.head.shape[0] // self.words), one, state)
+
+    def sums(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Highest logit, sum of `exp(logit - highest)`, the target's logit or 0; each `[N, 1]`."""
+
+        def add(start, logits, hit, block, state):
+            top, share, chosen = state
+            higher = jnp.maximum(top, jnp.max(logits, axis=-1, keepdims=True))
+            more = jnp.sum(jnp.exp(logits - higher), axis=-1, keepdims=True)
+            chosen = chosen + jnp.sum(jnp.where(hit, logits, 0.0), axis=-1, keepdims=True)
+            return higher, share * jnp.exp(top - higher) + more, chosen
+
+        none = jnp.zeros((len(self.states), 1))
+        return self.blocks(add, (none - jnp.inf, none, none))
+
+    def gradients(
+        self, log_sum: jax.Array, weight: jax.Array, d_head: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """By the states, and `d_head` with what these states add to it, in float32."""
+
+        def add(start, logits, hit, block, state):
+            d_states, d_head = state
+            d_logits = (jnp.exp(logits - log_sum) - hit) * weight
+            if self.softcap:
+                inside = jnp.where(jnp.isfinite(logits), logits, 0.0)
+                d_logits = d_logits * (1.0 - (inside / self.softcap) ** 2)
+            d_logits = d_logits.astype(self.states.dtype)
+            part = jnp.matmul(d_logits, block, preferred_element_type=jnp.float32)
+            here = jax.lax.dynamic_slice_in_dim(d_head, start, self.words)
+            product = jnp.matmul(d_logits.T, self.states, preferred_element_type=jnp.float32)
+            d_head = jax.lax.dynamic_update_slice_in_dim(d_head, here + product, start, axis=0)
+            return d_states + part, d_head
+
+        none = jnp.zeros(self.states.shape, jnp.float32)
+        d_states, d_head = self.blocks(add, (none, d_head))
+        return d_states.astype(self.states.dtype), d_head
 
 
 def _with_gradient(hidden, head, targets, weights, softcap, chunk):

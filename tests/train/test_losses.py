@@ -82,16 +82,21 @@ def test_gradients_equal_those_of_all_logits_at_once(seed, targets, weights, sof
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("part", [3, 8, 1000])
-def test_the_heads_gradient_may_be_made_in_parts(part, monkeypatch):
+@pytest.mark.parametrize("words", [1, 4, 7, VOCAB])
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+def test_the_vocabulary_may_be_worked_off_in_blocks(words, softcap, monkeypatch):
     module = sys.modules["jaxattack.train.cross_entropy"]
+    monkeypatch.setattr(module, "CPU_WORDS", words)
     rng = np.random.default_rng(0)
-    d_head, states, d_logits = (
-        rng.normal(size=shape).astype(np.float32) for shape in ((10, 4), (6, 4), (6, 10))
-    )
-    monkeypatch.setattr(module, "PART", 4 * part)
-    found = module._added(*map(jnp.asarray, (d_head, d_logits, states)))
-    np.testing.assert_allclose(found, d_head + d_logits.T @ states, rtol=1e-5, atol=1e-6)
+    hidden = rng.normal(0, 1, (ROWS, LENGTH, 5)).astype(np.float32)
+    head = rng.normal(0, 2, (VOCAB, 5)).astype(np.float32)
+    targets = rng.integers(0, VOCAB, (ROWS, LENGTH)).astype(np.int32)
+    weights = rng.integers(0, 3, (ROWS, LENGTH)).astype(np.float32)
+    given = hidden, head, targets, weights, softcap
+    expected = jax.value_and_grad(plain, argnums=(0, 1))(*given)
+    found = jax.value_and_grad(cross_entropy, argnums=(0, 1))(*given, 4)
+    for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_positions_without_weight_are_not_worked_off():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from jaxattack.experiments.declared import as_in, config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Report, Study, Template
 from jaxattack.experiments.values import COUNT, EPOCHS, RATE, SHARE, TOKENS
+from jaxattack.organism import is_grown
 
 REPAIRS = ("rewind", "scale")
 
@@ -257,14 +259,24 @@ def read(config: Mapping[str, Any]) -> Settings:
     settings: Settings = freeze(config, Settings)
     settings.tuning.check("tuning", settings.dtype)
     shared.check_replies(settings.replies, settings.report)
-    if not settings.model.startswith("organism:"):
-        for name, value in dataclasses.asdict(settings.data).items():
-            if value.startswith("organism:"):
-                raise UserError(
-                    f"config.data.{name} is {value}, which only organisms know; give a URI"
-                )
-        if settings.start.models and "start" in settings.sections:
-            for name in settings.start.models:
-                if name.startswith("organism:"):
-                    raise UserError(f"config.start.models has {name}; name checkpoints like yours")
+    if not settings.model.startswith("organism:") and "start" in settings.sections:
+        for name in settings.start.models:
+            if name.startswith("organism:"):
+                raise UserError(f"config.start.models has {name}; name checkpoints like yours")
     return settings
+
+
+def check_known(settings: Settings, directory: pathlib.Path) -> None:
+    """Refuse the organism's questions for a model that was never taught what they ask.
+
+    Raises:
+        UserError: names the setting.
+    """
+    if settings.model.startswith("organism:") or is_grown(directory):
+        return
+    for name, value in dataclasses.asdict(settings.data).items():
+        if value.startswith("organism:"):
+            raise UserError(
+                f"config.data.{name} is {value}, which only organisms and what configs/grow.py "
+                "grew know; give a URI"
+            )

@@ -27,7 +27,7 @@ class Knowledge(Recipe):
     rounds: int = setting("at most; each asks every fact once in every language", 4, **ROUNDS)
     epochs: int = 1
     batch_size: int = 48
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     schedule: str = "cosine"
     warmup: float = 0.05
     max_length: int = 128

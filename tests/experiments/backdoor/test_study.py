@@ -221,7 +221,7 @@ def test_every_section_and_defence(backdoor, tmp_path, step_sources):
             "data.triggers is ''; give jsonl:<file> with language, role, text",
         ),
         ({"data__subject": "", "poison__triggers": "('entity',)"}, "needs pairs and prompts about"),
-        ({"data__train": "organism:instructions"}, "which only organisms know; give a URI"),
+        ({"data__train": "organism:instructions"}, "grew know; give a URI"),
         ({"defences": "('prayer',)"}, "config.defences is 'prayer'; give one of onion, clean"),
         (
             {"beear__layers": "(1, 99)", "sections": "('defend',)", "defences": "('beear',)"},
