@@ -86,7 +86,8 @@ def _on_one_device(hidden, head, targets, weights, how):
     chunk = how.chunk or max(1, (CPU_LOGITS if on_cpu else LOGITS) // words)
     chunk = min(count, chunk)
     first_word = jax.lax.axis_index(how.word_axis) * head.shape[0] if how.word_axis else 0
-    flat, target = jnp.reshape(hidden, (-1, size)), jnp.reshape(targets, (-1, 1)) - first_word
+    flat = jnp.asarray(hidden).reshape(-1, size)
+    target = jnp.asarray(targets).reshape(-1, 1) - first_word
     weight = jnp.where(weights == 0, 0.0, weights).astype(jnp.float32).reshape(-1, 1)
     order = jnp.argsort(weight[:, 0] == 0, stable=True)  # those with a weight first
     places = jnp.pad(order, (0, -count % chunk))
