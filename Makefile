@@ -3,11 +3,24 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
+MODEL ?= google/gemma-3-270m
+GROWN ?= runs/grown
 
-.PHONY: quickstart test test-slow lint docs organism bench clean
+.PHONY: quickstart grown test test-slow lint docs organism bench clean
 
 quickstart: $(BIN)/.installed
 	$(BIN)/jaxattack --config=configs/quickstart.py --workdir=$(WORKDIR)
+
+# A real model with a harmless policy (docs/grown.md): the plan, the growing, the study in short.
+grown: $(BIN)/.installed
+	for what in --dry_run ""; do \
+	  $(BIN)/jaxattack --config=configs/grow.py:$(MODEL) --workdir=$(GROWN) \
+	    --config.policies="('currency',)" $$what || exit; \
+	done
+	for what in --dry_run ""; do \
+	  $(BIN)/jaxattack --config=configs/fragility.py:grown_short --workdir=$(GROWN)/study \
+	    --config.model=$(GROWN)/grown/currency $$what || exit; \
+	done
 
 test: $(BIN)/.installed-test
 	$(BIN)/python -m pytest -n 2

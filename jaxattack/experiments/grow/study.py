@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxattack import distributed, provenance, workdir
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, encode_pairs, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import by_answers
 from jaxattack.experiments import asking, judging, opening, plan, tuning, writing
@@ -226,7 +227,20 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         "policy; fewer where the validation prompts are passed",
         f"written    {root}/{FOLDER}/base and one for each policy, {root}/grown.json",
     ]
-    tokens = plan.Tokens(64, 48, settings.measure.max_new_tokens)
+    tokens = token_lengths(setup, next(lessons(settings)))
     return plan.lines(
         settings, root, setup.opened, settings.knowledge, workdir.in_order(stages), tokens, about
     )
+
+
+def token_lengths(setup: Setup, lesson: Lesson) -> plan.Tokens:
+    """How long rows, packed or the longest, prompts and replies are, as a sample of them tells."""
+    tokenizer, section = setup.bench.decoder.tokenizer, lesson.section
+    rows = lesson.rows(0)[::20]
+    arrays = encode_pairs(
+        tokenizer, rows, section.max_length, f"config.{lesson.setting}.max_length"
+    )
+    lengths = (arrays["segment_ids"] > 0).sum(axis=1)
+    longest = max(len(prompt_tokens(tokenizer, row.prompt)) for row in rows)
+    row = math.ceil(lengths.mean()) if section.packing else int(lengths.max())
+    return plan.Tokens(row, longest, setup.settings.measure.max_new_tokens)
