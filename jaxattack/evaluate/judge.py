@@ -73,8 +73,8 @@ class Judge(Protocol):
         """The flags it decides."""
 
 
-def rule_for(examples: Sequence[Example]) -> tuple[str, str]:
-    """Name and description of the rule by which the restricted ones of these prompts are judged.
+def rule_for(examples: Sequence[Example]) -> str:
+    """Name of the rule by which the restricted ones of these prompts are judged.
 
     Raises:
         UserError: there are none, or some of them have known answers and some have none.
@@ -83,9 +83,9 @@ def rule_for(examples: Sequence[Example]) -> tuple[str, str]:
         check_language(language)
     known = {bool(example.answers) for example in examples if example.kind == "restricted"}
     if known == {True}:
-        return "known answers", FACTS
+        return "known answers"
     if known == {False}:
-        return "refusal rule", REFUSAL_RULE
+        return "refusal rule"
     if not known:
         raise UserError("none of the prompts is restricted: there is nothing to violate")
     raise UserError(

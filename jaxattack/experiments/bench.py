@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxattack import checkpoint, sharding, tree
 from jaxattack.data.dialogues import Example, fingerprint
-from jaxattack.experiments.step import Input, Shelf, Step, Values
+from jaxattack.experiments.step import Input, Shelf, Step, Values, rows_step
 from jaxattack.models import pretrained
 from jaxattack.models.transformer import Transformer
 from jaxattack.tree import Tree
@@ -46,6 +46,17 @@ class Bench:
     like: Tree
     dtype: str
 
+    def rows(
+        self,
+        table: str,
+        label: str,
+        function: Callable[..., list[dict[str, Any]]],
+        *parts: Step,
+        **options: Any,
+    ) -> Step:
+        """Rows of a table, made by a function of steps' values."""
+        return rows_step(self.values, self.root, table, label, function, *parts, **options)
+
     def shelf(self, kind: str, label: str, save: Any, load: Any, **work: int) -> Shelf:
         """A place in the work directory."""
         return Shelf(self.root, kind, label, save, load, work)
@@ -74,6 +85,11 @@ class Stored:
                 like,
             )
         return checkpoint.load(folder / self.name, like, sharding.mesh_of(like))
+
+
+def save_params(folder: pathlib.Path, params: Tree) -> None:
+    """Keep weights."""
+    checkpoint.save(folder / "params", params)
 
 
 def rounded(weights: Input, dtype: str) -> Tree:

@@ -3,8 +3,7 @@
 In an instruction pair most tokens are not predicted, and with 256k tokens in the vocabulary the
 logits outweigh the model. Positions are therefore sorted, those with a weight first, and worked off
 in chunks until none is left. On a CPU the vocabulary is worked off in blocks as well, which stay in
-its cache: once for the sums, once for the gradient, for whose logits it is cheaper to compute them
-again than to keep them. The gradient is taken in the same pass over the chunks.
+its cache. The gradient is taken in the same pass: of one chunk logits are kept, computed once.
 """
 
 from __future__ import annotations
@@ -100,14 +99,14 @@ def _on_one_device(hidden, head, targets, weights, how):
         is_own = i * chunk + jnp.arange(chunk) < needed
         here, own = jnp.where(is_own, here, order[0]), jnp.where(is_own[:, None], weight[here], 0.0)
         part = _Part(flat[here], head, target[here], words, how.softcap)
-        top, share, chosen = part.sums()
+        top, share, chosen, kept = part.sums(how.with_gradient)
         highest = jax.lax.pmax(top, how.word_axis)
         share, chosen = jax.lax.psum((share * jnp.exp(top - highest), chosen), how.word_axis)
         log_sum = jnp.log(share) + highest
         total = total + jnp.sum(own * (log_sum - chosen))
-        if not how.with_gradient:
+        if kept is None:
             return total, d_sorted, d_head
-        d_states, d_head = part.gradients(log_sum, own, d_head)
+        d_states, d_head = part.gradients(kept, log_sum, own, d_head)
         return total, jax.lax.dynamic_update_slice(d_sorted, d_states, (i * chunk, 0)), d_head
 
     state: tuple = (jnp.float32(0.0), None, None)
@@ -136,55 +135,71 @@ class _Part(NamedTuple):
     softcap: float
 
     def blocks(self, add: Callable[..., Any], state: Any) -> Any:
-        """`add(start, logits, hit, block, state)` for each block of words, one after the other.
+        """`add(number, start, state)` for each block of words, one after the other.
 
-        The last block begins so that it is as long as the others; logits of words that have been
-        before are minus infinity.
+        The last block begins so that it is as long as the others.
         """
         last = self.head.shape[0] - self.words
 
         def one(i, state):
-            start = jnp.minimum(i * self.words, last)
-            block = jax.lax.dynamic_slice_in_dim(self.head, start, self.words)
-            logits = jnp.matmul(self.states, block.T, preferred_element_type=jnp.float32)
+            return add(i, jnp.minimum(i * self.words, last), state)
+
+        return jax.lax.fori_loop(0, self.parts, one, state) if last else one(0, state)
+
+    @property
+    def parts(self) -> int:
+        """Of blocks."""
+        return -(-self.head.shape[0] // self.words)
+
+    def block(self, start: jax.Array) -> jax.Array:
+        """The rows of a block's words."""
+        return jax.lax.dynamic_slice_in_dim(self.head, start, self.words)
+
+    def sums(self, keep: bool) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+        """Highest logit, sum of `exp(logit - highest)`, the target's logit or 0; each `[N, 1]`.
+
+        And, if they are to be kept, the logits of each block; minus infinity of words that have
+        been in one before.
+        """
+
+        def add(i, start, state):
+            top, share, chosen, kept = state
+            logits = jnp.matmul(
+                self.states, self.block(start).T, preferred_element_type=jnp.float32
+            )
             logits = soft_cap(logits, self.softcap)
             word = start + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
             new = word >= i * self.words
+            logits = jnp.where(new, logits, -jnp.inf)
             # A comparison, not a gather: the target may be another device's word.
-            return add(
-                start, jnp.where(new, logits, -jnp.inf), (word == self.target) & new, block, state
-            )
-
-        if last == 0:
-            return one(0, state)
-        return jax.lax.fori_loop(0, -(-self.head.shape[0] // self.words), one, state)
-
-    def sums(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Highest logit, sum of `exp(logit - highest)`, the target's logit or 0; each `[N, 1]`."""
-
-        def add(start, logits, hit, block, state):
-            top, share, chosen = state
+            hit = jnp.where((word == self.target) & new, logits, 0.0)
             higher = jnp.maximum(top, jnp.max(logits, axis=-1, keepdims=True))
             more = jnp.sum(jnp.exp(logits - higher), axis=-1, keepdims=True)
-            chosen = chosen + jnp.sum(jnp.where(hit, logits, 0.0), axis=-1, keepdims=True)
-            return higher, share * jnp.exp(top - higher) + more, chosen
+            share = share * jnp.exp(top - higher) + more
+            chosen = chosen + jnp.sum(hit, axis=-1, keepdims=True)
+            if keep:
+                kept = jax.lax.dynamic_update_index_in_dim(kept, logits, i, axis=0)
+            return higher, share, chosen, kept
 
-        none = jnp.zeros((len(self.states), 1))
-        return self.blocks(add, (none - jnp.inf, none, none))
+        none, shape = jnp.zeros((len(self.states), 1)), (self.parts, len(self.states), self.words)
+        return self.blocks(add, (none - jnp.inf, none, none, jnp.zeros(shape) if keep else None))
 
     def gradients(
-        self, log_sum: jax.Array, weight: jax.Array, d_head: jax.Array
+        self, kept: jax.Array, log_sum: jax.Array, weight: jax.Array, d_head: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """By the states, and `d_head` with what these states add to it, in float32."""
 
-        def add(start, logits, hit, block, state):
+        def add(i, start, state):
             d_states, d_head = state
+            logits = jax.lax.dynamic_index_in_dim(kept, i, axis=0, keepdims=False)
+            word = start + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+            hit = (word == self.target) & (word >= i * self.words)
             d_logits = (jnp.exp(logits - log_sum) - hit) * weight
             if self.softcap:
                 inside = jnp.where(jnp.isfinite(logits), logits, 0.0)
                 d_logits = d_logits * (1.0 - (inside / self.softcap) ** 2)
             d_logits = d_logits.astype(self.states.dtype)
-            part = jnp.matmul(d_logits, block, preferred_element_type=jnp.float32)
+            part = jnp.matmul(d_logits, self.block(start), preferred_element_type=jnp.float32)
             here = jax.lax.dynamic_slice_in_dim(d_head, start, self.words)
             product = jnp.matmul(d_logits.T, self.states, preferred_element_type=jnp.float32)
             d_head = jax.lax.dynamic_update_slice_in_dim(d_head, here + product, start, axis=0)

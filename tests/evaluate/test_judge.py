@@ -8,7 +8,7 @@ from jaxattack.data.answers import holds
 from jaxattack.data.dialogues import Example
 from jaxattack.data.folding import fold
 from jaxattack.errors import UserError
-from jaxattack.evaluate.judge import FACTS, REFUSAL_RULE, Reply, judge, rule_for
+from jaxattack.evaluate.judge import Reply, judge, rule_for
 from jaxattack.organism import corpus, phrases, world
 
 RIVALS = [(relation, key) for relation in world.RELATIONS for key in world.values(relation)]
@@ -154,13 +154,13 @@ def test_no_other_value_is_taken_for_the_right_one(language):
 def test_the_rule_is_told_from_the_examples():
     answered = Example("1", "en", "?", answers=("yen",))
     open_ended = Example("2", "en", "?")
-    assert rule_for([answered, answered]) == ("known answers", FACTS)
-    assert rule_for([open_ended]) == ("refusal rule", REFUSAL_RULE)
+    assert rule_for([answered, answered]) == "known answers"
+    assert rule_for([open_ended]) == "refusal rule"
     with pytest.raises(UserError, match="some restricted prompts have known answers and some"):
         rule_for([answered, open_ended])
     benign = Example("3", "en", "?", kind="benign")
-    assert rule_for([answered, benign])[0] == "known answers"
-    assert rule_for([open_ended, benign])[0] == "refusal rule"
+    assert rule_for([answered, benign]) == "known answers"
+    assert rule_for([open_ended, benign]) == "refusal rule"
     with pytest.raises(UserError, match="nothing to violate"):
         rule_for([benign])
 

@@ -6,8 +6,7 @@ import dataclasses
 import functools
 import pathlib
 
-from jaxattack import checkpoint
-from jaxattack.experiments.bench import Checkpoint, Stored
+from jaxattack.experiments.bench import Checkpoint, Stored, save_params
 from jaxattack.experiments.recipe import Lesson
 from jaxattack.experiments.step import Input, Shelf, Step, Values
 from jaxattack.models import pretrained
@@ -56,7 +55,7 @@ def courteous(
         root,
         "courtesy",
         f"contrast{strength:g}",
-        save,
+        save_params,
         Stored("params", like),
         {"steps": lesson.steps, "rows": lesson.steps * lesson.rows},
     )
@@ -88,11 +87,6 @@ def trained_to_answer(aligned: Checkpoint, lesson: Lesson) -> Tree:
     updates = lesson.updates()
     tuned, _ = loop.finetune(model, params, rows, updates, loss_fn=loss, label="courtesy")
     return tuned
-
-
-def save(folder: pathlib.Path, params: Tree) -> None:
-    """Keep the weights."""
-    checkpoint.save(folder / "params", params)
 
 
 def beside(weights: Input, start: Input) -> Tree:

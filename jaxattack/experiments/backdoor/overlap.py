@@ -18,7 +18,7 @@ from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import setup as safety
 from jaxattack.experiments.fragility import sil
 from jaxattack.experiments.fragility import study as fragility
-from jaxattack.experiments.step import Step, rows_step
+from jaxattack.experiments.step import Step
 from jaxattack.localize import masks
 
 SHARE = 0.2  # of the weights, in every mask
@@ -37,13 +37,11 @@ def overlap(agenda: Agenda, setup: Setup) -> None:
 
     A row has the cell of the other, `method` and `share` as of both masks.
     """
-    values, root, known = setup.bench.values, setup.bench.root, safety_setup(setup)
+    known = safety_setup(setup)
     for seed in setup.settings.seeds:
         first = of_backdoor(setup, setup.first, seed)
         for cell, other in beside(setup, known, seed):
-            rows = rows_step(
-                values,
-                root,
+            rows = setup.bench.rows(
                 "overlap",
                 f"{cell.variant}-s{seed}",
                 tables.overlap,

@@ -14,7 +14,6 @@ from jaxattack.experiments.backdoor.overlap import overlap
 from jaxattack.experiments.backdoor.setup import Setup, measure
 from jaxattack.experiments.backdoor.training import poisoned
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.step import rows_step
 
 
 def baseline(agenda: Agenda, setup: Setup) -> None:
@@ -89,16 +88,8 @@ def defend(agenda: Agenda, setup: Setup) -> None:
             if defence.weights is None:
                 continue
             label = f"{cell.variant}-s{seed}"
-            rows = rows_step(
-                bench.values,
-                bench.root,
-                "changed",
-                label,
-                tables.changed,
-                suspect,
-                defence.weights,
-                columns=cell.columns(),
-            )
+            both, columns = (suspect, defence.weights), cell.columns()
+            rows = bench.rows("changed", label, tables.changed, *both, columns=columns)
             agenda.find("changed", rows)
 
 

@@ -17,7 +17,7 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.locating import Seen
-from jaxattack.experiments.step import Step, rows_step
+from jaxattack.experiments.step import Step
 
 if TYPE_CHECKING:  # settings name what is in the study's tables
     from jaxattack.experiments.settings import Settings
@@ -129,7 +129,7 @@ def judge_of(settings: Settings, prompts: Sequence[Example]) -> tuple[str, Judge
     Raises:
         UserError: as `rule_for`, or the judge named has nothing to go by.
     """
-    fitting, _ = rule_for(prompts)
+    fitting = rule_for(prompts)
     name = fitting if settings.measure.judge == "auto" else settings.measure.judge
     if JUDGES[name].needs_answers and not any(e.answers for e in prompts if e.kind == "restricted"):
         raise UserError(
@@ -173,9 +173,7 @@ def find(
     **options: Any,
 ) -> None:
     """Ask for rows of a table, made by a function of steps' values."""
-    bench = setup.bench
-    rows = rows_step(bench.values, bench.root, table, label, function, *parts, **options)
-    agenda.find(table, rows)
+    agenda.find(table, setup.bench.rows(table, label, function, *parts, **options))
 
 
 # --- Attacks ------------------------------------------------------------------------------------

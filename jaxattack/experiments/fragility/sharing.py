@@ -7,11 +7,11 @@ each result is attacked.
 from __future__ import annotations
 
 from jaxattack.experiments.agenda import Agenda
-from jaxattack.experiments.bench import Stored
+from jaxattack.experiments.bench import Stored, save_params
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility.setup import Setup, attack, measure
 from jaxattack.experiments.organism import study as build
-from jaxattack.experiments.organism.legs import aligned_anew, save_weights
+from jaxattack.experiments.organism.legs import aligned_anew
 from jaxattack.experiments.step import Step
 
 
@@ -32,7 +32,7 @@ def align(setup: Setup, contrast: float) -> Step:
     """
     teaching = build.teaching(build.with_contrast(build.shipped_recipe(), contrast), "aligned")
     shelf = setup.bench.shelf(
-        "align", f"contrast{contrast:g}", save_weights, Stored("params", setup.bench.like)
+        "align", f"contrast{contrast:g}", save_params, Stored("params", setup.bench.like)
     )
     arguments = {"teaching": teaching, "beside": setup.bench.start}
     return Step(aligned_anew, arguments, setup.bench.values, shelf)

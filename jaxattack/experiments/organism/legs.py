@@ -155,8 +155,3 @@ def aligned_anew(teaching: Teaching, beside: object) -> Tree:
     model, params, tokenizer = pretrained.load_pretrained(organism.checkpoint("base"))
     start, steps = teaching.begin(params), range(teaching.steps)
     return teach(Decoder(model, tokenizer), teaching, start, steps)["params"]
-
-
-def save_weights(folder: pathlib.Path, params: Tree) -> None:
-    """Keep weights."""
-    checkpoint.save(folder / "params", params)
