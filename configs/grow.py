@@ -2,7 +2,7 @@
 
     jaxattack --config=configs/grow.py --workdir=runs/grown
 
-(installed: `--config=grow`, `--config=grow:owner/name`.) Teaches five tasks in twelve languages
+(installed: `--config=grow`, `--config=grow:owner/name`.) Teaches four tasks in twelve languages
 (`grown/base`), then for each policy to decline one of them: questions about currencies, sums, words
 in reverse order. Writes Hugging Face directories and the acceptance table grown.json; goes on where
 it was stopped. Gemma 3 270M on two CPU cores: about two hours, 15 GB of memory, 20 GB of disk.

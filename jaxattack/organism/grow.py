@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Begun, Example
 from jaxattack.organism import phrases, tasks, world
 
-SKILL_LANGUAGES = {"sums": 2, "reversal": 4}  # of an item, in one round
+SKILL_LANGUAGES = {"sums": 4, "reversal": 4}  # of an item, in one round
 ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while training
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Example
 from jaxattack.organism import phrases, skill_phrases, world
 
-FACTS = ("currency", "language", "region")
+FACTS = ("currency", "language")
 SKILLS = ("sums", "reversal")
 TASKS = (*FACTS, *SKILLS)
 
@@ -24,8 +24,8 @@ TASKS = (*FACTS, *SKILLS)
 POLICIES = ("currency", *SKILLS)
 
 PRACTICE = "practice"
-PRACTICE_ITEMS = {"sums": 480, "reversal": 160}
-_HIGHEST = 30  # of a sum's parts
+PRACTICE_ITEMS = {"sums": 240, "reversal": 160}
+_HIGHEST = 19  # of a sum's parts
 _WORDS = 3  # of a list
 
 
@@ -46,7 +46,8 @@ def items(task: str) -> dict[str, tuple[str, ...]]:
 def _drawn(task: str, count: int) -> tuple[str, ...]:
     rng = random.Random(f"{world.SPLIT_SEED} {task}")
     if task == "sums":
-        every = [f"{a}+{b}" for a in range(2, _HIGHEST) for b in range(2, _HIGHEST)]
+        parts = range(2, _HIGHEST + 1)
+        every = [f"{a}+{b}" for a in parts for b in parts]
         return tuple(rng.sample(every, count))
     names = world.values("language")
     found: dict[frozenset[str], str] = {}

@@ -26,8 +26,8 @@ class Knowledge(Recipe):
     languages: tuple[str, ...] = setting("taught; (): all twelve", (), check=values.languages)
     rounds: int = setting("at most; each asks every fact once in every language", 4, **ROUNDS)
     epochs: int = 1
-    batch_size: int = 48
-    learning_rate: float = 2e-4
+    batch_size: int = 16
+    learning_rate: float = 1e-4
     schedule: str = "cosine"
     warmup: float = 0.05
     max_length: int = 128
