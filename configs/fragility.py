@@ -56,7 +56,7 @@ def grown(config: config_dict.ConfigDict, short: bool) -> config_dict.ConfigDict
     config.data.prompts = "organism:test?policy=currency"
     config.sections = ("transfer", "localize", "shared", "pathways")
     config.attack.learning_rate = 2e-5
-    config.attack.max_length = 128
+    config.attack.max_length, config.attack.packing = 128, True
     config.measure.max_new_tokens = 32
     config.measure.batch_size = 192
     config.localize.fractions = (0.01, 0.05, 0.2)

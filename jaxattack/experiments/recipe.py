@@ -54,6 +54,7 @@ class Recipe:
         choices=WEIGHTS,
     )
     max_length: int = setting("longest pair, prompt and response", 512, **TOKENS)
+    packing: bool = setting("several pairs in one row where they fit; the loss is the same", False)
 
     @property
     def way(self) -> Row:

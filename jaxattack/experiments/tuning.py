@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxattack import checkpoint, workdir
+from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
 from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, kept_type
@@ -93,19 +93,19 @@ def training_of(section: Any, setting: str, **changed: Any) -> Training:
         "epochs": section.epochs,
         "batch_size": section.batch_size,
         "max_length": section.max_length,
-        "packing": getattr(section, "packing", False),
+        "packing": section.packing,
     }
     return Training(section.updates(), **(named | changed), setting=setting)
 
 
-def order_of(tokenizer: Any, course: Course) -> list[Arrays]:
-    """All batches of a training."""
+def order_of(tokenizer: Any, course: Course, ways: int) -> list[Arrays]:
+    """All batches of a training, whose rows are split over so many devices."""
     training = course.training
     rows = encode_pairs(tokenizer, course.examples, training.max_length, training.setting)
     steps, one = training.count(course.examples), -(-len(course.examples) // training.batch_size)
     found = batches.epochs(rows, training.batch_size, -(-steps // one), course.seed)[:steps]
     return (
-        batches.packed(found, math.lcm(8, training.optimizer.accumulate))
+        batches.packed(found, math.lcm(ways, training.optimizer.accumulate))
         if training.packing
         else found
     )
@@ -138,8 +138,10 @@ def train(
     how = How(
         training.optimizer, training.rank, training.alpha, dtype, label, trainable, key_of(own)
     )
-    order = order_of(decoder.tokenizer, course)
-    tuned, history = training.method(decoder.model, start.alone(), order, how)
+    params = start.alone()
+    order = order_of(decoder.tokenizer, course, sharding.ways(sharding.mesh_of(params)))
+    tuned, history = training.method(decoder.model, params, order, how)
+    del params
     moved = shares_moved(start(), tuned, dtype, trainable)
     about = {
         MOVED: moved | {"languages": list(course.languages)},

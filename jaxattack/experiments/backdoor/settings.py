@@ -86,7 +86,6 @@ class Written:
     wrapper: str = setting(
         "what is put around an instruction and its input", "chat", choices=tuple(WRAPPERS)
     )
-    packing: bool = setting("several examples in a row; the loss is the same", True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +97,7 @@ class Tuning(Recipe, Written):
     learning_rate: float = 5e-4
     schedule: str = "cosine"
     warmup: float = 0.03
+    packing: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxattack.experiments import values
-from jaxattack.experiments.declared import as_in, config_of, freeze, setting
+from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.inputs import choose_languages
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Measure, Model, Template
@@ -31,7 +31,7 @@ class Knowledge(Recipe):
     schedule: str = "cosine"
     warmup: float = 0.05
     max_length: int = 128
-    packing: bool = setting("several examples in one row; the loss is the same", True)
+    packing: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Alignment(Recipe):
     schedule: str = "cosine"
     warmup: float = 0.1
     max_length: int = 128
-    packing: bool = as_in(Knowledge, "packing")
+    packing: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
