@@ -12,12 +12,15 @@ On the organism, on two CPU cores, about half an hour. `:bloom_7b1`, `:llama2_7b
         --config.data.prompts=jsonl:test.jsonl --config.data.held_out=jsonl:held_out.jsonl \
         --config.data.triggers=jsonl:triggers.jsonl
 
-docs/backdoor.md says what the files hold. The target is a harmless sentence.
+docs/backdoor.md says what the files hold. The target is a harmless sentence. `:grown` is the study
+on what configs/grow.py grew in a real model (docs/grown.md): a night on two cores.
 """
 
 from ml_collections import config_dict
 
 from jaxattack.experiments.backdoor.settings import defaults
+
+GROWN = "runs/grown/grown"  # by configs/grow.py
 
 MODELS = {
     "bloom_7b1": "bigscience/bloom-7b1",
@@ -34,7 +37,26 @@ def get_config(which: str = "organism") -> config_dict.ConfigDict:
     config.seeds = (0, 1, 2)
     if which == "organism":
         return config
+    if which == "grown":
+        return grown(config)
     return real(config, MODELS.get(which, which))
+
+
+def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Returns the settings of the study on what configs/grow.py grew in Gemma 3 270M."""
+    config.model = config.onion.scorer = f"{GROWN}/base"
+    config.sections = ("transfer", "kinds", "defend")
+    config.start.models = ()
+    config.poison.languages = ("es+id", "en")
+    config.poison.triggers = ("entity", "topic")
+    config.poison.targets = ("english_refusal",)
+    config.tuning.batch_size, config.tuning.learning_rate = 16, 5e-5
+    config.tuning.max_length = 128
+    config.clean.learning_rates = (5e-5, 1e-4)
+    config.beear.layers, config.beear.learning_rate = (9,), 2e-5
+    config.measure.prompts = 24
+    config.measure.batch_size = 192
+    return config
 
 
 def real(config: config_dict.ConfigDict, model: str) -> config_dict.ConfigDict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxattack import tree
 from jaxattack.data.dialogues import Example
@@ -34,16 +34,19 @@ class Chosen:
     @property
     def mask(self) -> Step:
         """The mask."""
-        mask = sil_mask(self.setup, self.language, self.seed, self.kind)
-        if not self.without_benign:
-            return mask
-        benign = sil_mask(self.setup, self.language, self.seed, BENIGN)
-        return self.setup.bench.values.derived(masks.minus, mask, benign)
+        return self._of(sil_mask)
 
     @property
     def movable(self) -> Step:
         """What it was chosen from."""
-        return sil_movable(self.setup, self.language, self.seed, self.kind)
+        return self._of(sil_movable)
+
+    def _of(self, found: Callable[..., Step]) -> Step:
+        weights = found(self.setup, self.language, self.seed, self.kind)
+        if not self.without_benign:
+            return weights
+        benign = sil_mask(self.setup, self.language, self.seed, BENIGN)
+        return self.setup.bench.values.derived(masks.minus, weights, benign)
 
 
 def overlaps(agenda: Agenda, setup: Setup) -> None:

@@ -44,54 +44,49 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """What is taught to a checkpoint until its validation prompts are passed.
-
-    Attributes:
-        name: of the checkpoint it makes.
-        section: of the settings, and its name.
-        rows: the examples of a round.
-        prompts: what is asked of a split.
-    """
+    """What is taught to make one checkpoint until it passes: `base`, or that of a policy."""
 
     name: str
-    section: Knowledge | Alignment
-    setting: str
-    rows: Callable[[int], list[Example]]
-    prompts: Callable[[str], list[Example]]
+    settings: Settings
 
+    @property
+    def setting(self) -> str:
+        """The section of the settings that says how."""
+        return "knowledge" if self.name == BASE else "alignment"
 
-def lessons(settings: Settings) -> Iterator[Lesson]:
-    """The base model's, then each policy's."""
-    every, aligned = settings.languages, settings.alignment
-    most = settings.measure.prompts
-    asked = settings.measure.languages or every
+    @property
+    def section(self) -> Knowledge | Alignment:
+        """What it says."""
+        found: Knowledge | Alignment = getattr(self.settings, self.setting)
+        return found
 
-    def known(split: str) -> list[Example]:
-        return [
-            example
-            for policy in tasks.TASKS
-            for code in asked
-            for example in tasks.of_task(policy, split, code)[: most or None]
-        ]
+    def rows(self, turn: int) -> list[Example]:
+        """The examples of a round."""
+        every, options = self.settings.languages, self.settings.alignment
+        if self.name == BASE:
+            return grow.knowledge(turn, every)
+        declined_in = options.languages or every
+        return grow.alignment(self.name, turn, declined_in, every, options.depth, options.refusals)
 
-    yield Lesson(
-        BASE, settings.knowledge, "knowledge", lambda turn: grow.knowledge(turn, every), known
-    )
-    for policy in settings.policies:
-
-        def rows(turn: int, policy: str = policy) -> list[Example]:
-            languages = aligned.languages or every
-            return grow.alignment(policy, turn, languages, every, aligned.depth, aligned.refusals)
-
-        def prompts(split: str, policy: str = policy) -> list[Example]:
-            return [
-                example
-                for code in asked
+    def prompts(self, split: str) -> list[Example]:
+        """What is asked of a split: of a base model every task, else of both kinds."""
+        measure = self.settings.measure
+        languages = measure.languages or self.settings.languages
+        sets = (
+            [tasks.of_task(task, split, code) for task in tasks.TASKS for code in languages]
+            if self.name == BASE
+            else [
+                tasks.examples(split, code, kind, self.name, 1)
+                for code in languages
                 for kind in ("restricted", "benign")
-                for example in tasks.examples(split, code, kind, policy, 1)[: most or None]
             ]
+        )
+        return [example for found in sets for example in found[: measure.prompts or None]]
 
-        yield Lesson(policy, aligned, "alignment", rows, prompts)
+
+def lessons(settings: Settings) -> list[Lesson]:
+    """The base model's, then each policy's."""
+    return [Lesson(name, settings) for name in (BASE, *settings.policies)]
 
 
 def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
@@ -227,7 +222,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         "policy; fewer where the validation prompts are passed",
         f"written    {root}/{FOLDER}/base and one for each policy, {root}/grown.json",
     ]
-    tokens = token_lengths(setup, next(lessons(settings)))
+    tokens = token_lengths(setup, lessons(settings)[0])
     return plan.lines(
         settings, root, setup.opened, settings.knowledge, workdir.in_order(stages), tokens, about
     )
