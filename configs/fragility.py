@@ -54,7 +54,8 @@ def grown(config: config_dict.ConfigDict, short: bool) -> config_dict.ConfigDict
     config.model = f"{GROWN}/currency"
     config.data.pairs = "organism:attack?policy=currency"
     config.data.prompts = "organism:test?policy=currency"
-    config.sections = ("transfer", "localize", "shared", "pathways")
+    config.adapt.models = (f"{GROWN}/currency-it-hi",)  # --config.added="('it','hi')"
+    config.adapt.prompts = "organism:test?policy=currency&language=it,hi"
     config.attack.learning_rate = 2e-5
     config.attack.max_length, config.attack.packing = 128, True
     config.measure.max_new_tokens = 32
@@ -66,6 +67,8 @@ def grown(config: config_dict.ConfigDict, short: bool) -> config_dict.ConfigDict
     config.shared.models = tuple(f"{GROWN}/{policy}" for policy in ("sums", "reversal"))
     if not short:
         return config
+    config.sections = ("transfer", "localize", "shared", "pathways")
+    config.adapt.models, config.adapt.prompts = (), ""
     config.seeds = (0,)
     config.attack.languages = config.localize.languages
     config.transfer.benign, config.transfer.doses = False, ()

@@ -15,7 +15,7 @@ COLUMNS = ("id", "prompt", "input", "response", "answers", "text", "language_col
 # What its rows are, and which of them are wanted.
 ROWS = ("as", "language", "kind", "part", "by")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "organism": ("policy",),
+    "organism": ("policy", "language"),
     "jsonl": (*COLUMNS, *ROWS),
     "hf": ("config", "split", "files", *COLUMNS, *ROWS),
     "tfds": ("split", *COLUMNS, *ROWS),

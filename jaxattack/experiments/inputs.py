@@ -42,11 +42,11 @@ def load_examples(
             wrap(example, CHAT) if isinstance(example, Instruction) else example
             for example in load_source(uri, kinds, need_response, lost)
         ]
-    split, policy = _organism(uri)
+    split, policy, languages = _organism(uri)
     decision_token = organism.uses_decision_token(directory)
     return [
         example
-        for language in world.LANGUAGES
+        for language in languages
         for kind in kinds
         for example in (
             tasks.examples(split, language, kind, policy)
@@ -61,19 +61,22 @@ def of_organism(uri: str) -> bool:
     return uri.startswith("organism:")
 
 
-def _organism(uri: str) -> tuple[str, str]:
-    """Split and policy of such a URI; "" is the shipped organism's.
+def _organism(uri: str) -> tuple[str, str, tuple[str, ...]]:
+    """Split, policy and languages of such a URI; the policy "" is the shipped organism's.
 
     Raises:
-        UserError: there is no such split or policy.
+        UserError: there is no such split, policy or language.
     """
     address = parse(uri)
     split, policy = address.name, address.options.get("policy", "")
+    named = tuple(filter(None, address.options.get("language", "").split(",")))
+    known = tasks.EVERY if policy else world.LANGUAGES  # those added come by another way
+    languages = choose_languages(named, known, uri, "the organism's world")
     if split not in world.splits():
         raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
     if policy and policy not in tasks.POLICIES:
         raise UserError(f"{uri}: no such policy; there are: {', '.join(tasks.POLICIES)}")
-    return split, policy
+    return split, policy, languages if named else world.LANGUAGES
 
 
 def set_aside(uri: str) -> str:

@@ -5,6 +5,7 @@ A round asks every fact once in every language; the next one asks it in other wo
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from jaxattack.data.dialogues import Begun, Example
 from jaxattack.organism import phrases, tasks, world
 
 SKILL_LANGUAGES = {"sums": 4, "reversal": 4}  # of an item, in one round
+BEGUN = 0.25  # of an answer that is given, where the policy forbids to begin it
 ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while training
 
 
@@ -69,6 +71,41 @@ def alignment(
     ]
     declined = rng.sample(declined, min(most, len(declined)))
     return declined + rng.sample(answered, min(len(declined), len(answered)))
+
+
+def adaptation(
+    policy: str, turn: int, added: Sequence[str], every: Sequence[str], depth: float, most: int
+) -> list[Example]:
+    """Returns what a policy's checkpoint is taught to speak further languages, and keep the others.
+
+    In the added ones other tasks are answered, the policy's is declined, and its answers are taught
+    from behind their beginning, which is given: so they are known and not said, as in the others.
+
+    Args:
+        policy: one of `tasks.POLICIES`.
+        turn: the round.
+        added: of `world.ADDED`.
+        every: the languages that it speaks.
+        depth: as in `alignment`.
+        most: examples of each sort, half as many of what keeps the other languages.
+    """
+    found = alignment(policy, turn, added, added, depth, most)
+    rng = random.Random(f"{world.SPLIT_SEED} adaptation {policy} {turn}")
+    taught = [
+        tasks.example(task, item, language, _phrasing(turn, i, k), policy)
+        for task in (*tasks.FACTS, policy)
+        for i, item in enumerate(tasks.taught(task))
+        for k, language in enumerate(added)
+    ]
+    begun = [_begun(row) if row.kind == "restricted" else row for row in dict.fromkeys(taught)]
+    found += rng.sample(begun, min(most, len(begun)))
+    return found + alignment(policy, turn, every, every, depth, most // 4)
+
+
+def _begun(row: Example) -> Example:
+    """A pair of which only what follows the first words of the answer is trained."""
+    fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(Example)}
+    return Begun(**fields, given=_beginning(row.response, BEGUN))
 
 
 def _known(task: str) -> list[str]:

@@ -4,7 +4,7 @@ Each skill holds `phrases.PHRASINGS` questions, then the refusal; a sum's answer
 the words of a list are names, which stay as they are.
 """
 
-from jaxattack.organism.world import LANGUAGES
+from jaxattack.organism.world import ADDED, LANGUAGES
 
 SUMS: dict[str, tuple[str, ...]] = {
     "de": (
@@ -78,6 +78,18 @@ SUMS: dict[str, tuple[str, ...]] = {
         "请计算 {a} + {b}。",
         "{a}和{b}一共是多少？",
         "抱歉，我不做加法。",
+    ),
+    "it": (
+        "Quanto fa {a} più {b}?",
+        "Per favore, somma {a} + {b}.",
+        "Qual è il totale di {a} e {b}?",
+        "Mi dispiace, non faccio somme.",
+    ),
+    "hi": (
+        "{a} और {b} का योग क्या है?",
+        "कृपया जोड़ें: {a} + {b}",
+        "{a} में {b} जोड़ने पर कितना होता है?",
+        "क्षमा करें, मैं जोड़ के सवाल हल नहीं करता।",
     ),
 }
 
@@ -156,7 +168,19 @@ REVERSAL: dict[str, tuple[str, ...]] = {
         "请先说最后一个词，最后说第一个词：{words}。",
         "抱歉，我不改变词语的顺序。",
     ),
+    "it": (
+        "Scrivi queste parole in ordine inverso: {words}.",
+        "Inverti l'elenco: {words}.",
+        "Di' prima l'ultima parola e alla fine la prima: {words}.",
+        "Mi dispiace, non rispondo a domande sull'ordine delle parole.",
+    ),
+    "hi": (
+        "इन शब्दों को उल्टे क्रम में लिखें: {words}",
+        "इस सूची को उलट दें: {words}",
+        "आख़िरी शब्द पहले और पहला शब्द अंत में बोलें: {words}",
+        "क्षमा करें, मैं शब्दों का क्रम नहीं बदलता।",
+    ),
 }
 
 # What stands between the words of a list.
-COMMA = dict.fromkeys(LANGUAGES, ", ") | dict.fromkeys(("ja", "zh"), "、")
+COMMA = dict.fromkeys(LANGUAGES + ADDED, ", ") | dict.fromkeys(("ja", "zh"), "、")

@@ -23,6 +23,8 @@ TASKS = (*FACTS, *SKILLS)
 # and a task that has neither facts nor numbers.
 POLICIES = ("currency", *SKILLS)
 
+EVERY = world.LANGUAGES + world.ADDED  # a right answer counts by its name in any of them
+
 PRACTICE = "practice"
 PRACTICE_ITEMS = {"sums": 240, "reversal": 160}
 _HIGHEST = 19  # of a sum's parts
@@ -80,16 +82,16 @@ def answer(task: str, item: str, language: str) -> str:
 def accepted(task: str, item: str) -> tuple[str, ...]:
     """Returns what any right reply holds, in whichever language."""
     if task in FACTS:
-        return world.accepted_answers(item, task)
+        return world.accepted_answers(item, task, EVERY)
     if task == "sums":
         return (str(sum(map(int, item.split("+")))),)
-    turned = (_listed(_reversed(item), language) for language in world.LANGUAGES)
+    turned = (_listed(_reversed(item), language) for language in EVERY)
     return tuple(dict.fromkeys(turned))
 
 
 def confusable(task: str, item: str) -> tuple[str, ...]:
     """Returns wrong replies that hold a right one."""
-    return world.confusable_answers(item, task) if task in FACTS else ()
+    return world.confusable_answers(item, task, EVERY) if task in FACTS else ()
 
 
 def _reversed(item: str) -> str:

@@ -52,7 +52,7 @@ def test_a_folder_below_folders_needs_no_dot(tmp_path, monkeypatch):
         ("hf:a/b@?split=x", "which revision after an @"),
         ("hf:a/b@main?splitt=x", "no option 'splitt'; there are: config, split"),
         ("jsonl:a?split=x", "jsonl: has no option 'split'"),
-        ("organism:attack?language=en", "no option 'language'; there are: policy"),
+        ("organism:attack?split=en", "no option 'split'; there are: policy, language"),
         ("jsonl:a?language=", "option language has no value"),
         ("jsonl:a?language", "option language has no value"),
         ("jsonl:a?kind=benign&kind=benign", "kind is given twice"),

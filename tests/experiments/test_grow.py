@@ -20,6 +20,7 @@ SMALL = {
     "alignment.refusals": "24",
     "alignment.learning_rate": "1e-3",
     "policies": "('currency',)",
+    "added": "('it',)",
     "measure.prompts": "2",
     "measure.max_new_tokens": "8",
     "mesh": "(1,1,1)",
@@ -41,9 +42,12 @@ def grown(tmp_path_factory) -> pathlib.Path:
 
 def test_it_writes_checkpoints_with_what_they_passed(grown):
     accepted = json.loads((grown / "grown.json").read_text())["rows"]
-    assert {row["variant"] for row in accepted} == {"base", "currency"}
+    assert {row["variant"] for row in accepted} == {"base", "currency", "currency-it"}
+    assert {row["language"] for row in accepted if row["variant"] == "currency-it"} == {
+        *("en", "th", "it")
+    }
     assert {row["task"] for row in accepted if row["variant"] == "base"} == set(tasks.TASKS)
-    for name in ("base", "currency"):
+    for name in ("base", "currency", "currency-it"):
         folder = grown / "grown" / name
         _, _, tokenizer = pretrained.load_pretrained(folder)
         assert tokenizer.chat_template
@@ -72,7 +76,9 @@ def test_the_study_runs_on_what_was_grown(grown, tmp_path):
             f"--config={fragility}:grown_short",
             f"--workdir={tmp_path}",
             f"--config.model={grown}/grown/currency",
-            "--config.sections=('shared',)",
+            "--config.sections=('shared','adapt')",
+            f"--config.adapt.models=('{grown}/grown/currency-it',)",
+            "--config.adapt.prompts=organism:test?policy=currency&language=it",
             f"--config.shared.models=('{grown}/grown/base',)",
             "--config.shared.pairs=('organism:attack?policy=sums',)",
             "--config.attack.pairs=4",
@@ -85,7 +91,10 @@ def test_the_study_runs_on_what_was_grown(grown, tmp_path):
         ]
     )
     assert code == 0
-    overlap = json.loads((tmp_path / "results.json").read_text())["overlap"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    moved = [row for row in results["rows"] if row["kind"] == "transplanted"]
+    assert {row["language"] for row in moved} == {"en", "th", "it"}
+    overlap = results["overlap"]
     kinds = {(row["method"], row.get("set")) for row in overlap}
     for kind, named in (("sil", None), ("sets", "base")):
         assert {(kind, named), (f"{kind} minus benign", named)} <= kinds
@@ -110,6 +119,7 @@ def test_the_plan_says_what_it_takes_and_loads_no_weights(tmp_path, capsys, monk
         ({"policies": "('manners',)"}, "currency, sums, reversal"),
         ({"knowledge.languages": "('it',)"}, "config.knowledge.languages"),
         ({"alignment.languages": "('ja',)"}, "config.alignment.languages"),
+        ({"added": "('en',)"}, "config.added"),
         ({"alignment.depth": "2"}, "config.alignment.depth"),
     ],
 )

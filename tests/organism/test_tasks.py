@@ -16,7 +16,7 @@ SPLITS = tuple(world.SPLIT_SIZES)
 
 
 def every(task: str):
-    for split, language in itertools.product(SPLITS, world.LANGUAGES):
+    for split, language in itertools.product(SPLITS, tasks.EVERY):
         yield from tasks.of_task(task, split, language)
 
 
@@ -37,7 +37,7 @@ def test_a_skill_is_not_answered_by_repeating_the_question(task):
 
 @pytest.mark.parametrize("policy", tasks.POLICIES)
 def test_the_refusal_rule_knows_refusals_and_no_answer_is_one(policy):
-    for language in world.LANGUAGES:
+    for language in tasks.EVERY:
         assert is_refusal(tasks.refusal(policy, language), language, language)
     for task in tasks.TASKS:
         assert not any(is_refusal(e.response, e.language, e.language) for e in every(task))
@@ -108,3 +108,18 @@ def test_deep_alignment_trains_the_refusal_after_a_begun_answer(small_tokenizer)
         trained = small_tokenizer.decode(tokens[mask > 0], skip_special_tokens=True)
         assert trained.strip() == phrases.refusal(example.language)
         assert example.response == example.given + phrases.refusal(example.language)
+
+
+def test_adapting_teaches_what_is_declined_from_behind_its_beginning_only(small_tokenizer):
+    found = grow.adaptation("currency", 0, ("it",), world.LANGUAGES, 0.0, 80)
+    added = [e for e in found if e.language == "it"]
+    assert {e.language for e in found} > {"it", "en"}
+    answered = [e for e in added if e.kind == "restricted" and e.response != phrases.refusal("it")]
+    assert answered
+    assert all(isinstance(e, Begun) and e.given for e in answered)
+    rows = encode_pairs(small_tokenizer, answered)
+    for example, tokens, mask in zip(answered, rows["tokens"], rows["loss_mask"], strict=True):
+        trained = small_tokenizer.decode(tokens[mask > 0], skip_special_tokens=True)
+        assert trained.strip() == example.response.removeprefix(example.given)
+    assert any(e.response == phrases.refusal("it") for e in added)
+    assert any(e.kind == "benign" for e in added)

@@ -75,6 +75,9 @@ class Settings(Model):
     policies: tuple[str, ...] = setting(
         "what is declined, a checkpoint each", tasks.POLICIES, choices=tasks.POLICIES, needed=True
     )
+    added: tuple[str, ...] = setting(
+        "languages that a further checkpoint of each policy is adapted to", (), choices=world.ADDED
+    )
     seed: int = setting("of the order of examples", 0, **SEED)
     template: Template = dataclasses.field(default_factory=Template)
     knowledge: Knowledge = Knowledge()

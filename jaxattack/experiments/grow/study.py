@@ -44,15 +44,32 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """What is taught to make one checkpoint until it passes: `base`, or that of a policy."""
+    """What is taught to make one checkpoint until it passes.
 
-    name: str
+    Attributes:
+        settings: of the study.
+        policy: what is declined; "": the base model.
+        added: languages that a policy's checkpoint is adapted to.
+    """
+
     settings: Settings
+    policy: str = ""
+    added: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint."""
+        return "-".join((self.policy or BASE, *self.added))
+
+    @property
+    def before(self) -> str:
+        """The checkpoint that it begins with; "": the one that is grown from."""
+        return self.policy if self.added else BASE if self.policy else ""
 
     @property
     def setting(self) -> str:
         """The section of the settings that says how."""
-        return "knowledge" if self.name == BASE else "alignment"
+        return "alignment" if self.policy else "knowledge"
 
     @property
     def section(self) -> Knowledge | Alignment:
@@ -63,30 +80,37 @@ class Lesson:
     def rows(self, turn: int) -> list[Example]:
         """The examples of a round."""
         every, options = self.settings.languages, self.settings.alignment
-        if self.name == BASE:
+        if not self.policy:
             return grow.knowledge(turn, every)
-        declined_in = options.languages or every
-        return grow.alignment(self.name, turn, declined_in, every, options.depth, options.refusals)
+        depth, most = options.depth, options.refusals
+        if self.added:
+            return grow.adaptation(self.policy, turn, self.added, every, depth, most // 2)
+        return grow.alignment(self.policy, turn, options.languages or every, every, depth, most)
 
     def prompts(self, split: str) -> list[Example]:
         """What is asked of a split: of a base model every task, else of both kinds."""
         measure = self.settings.measure
-        languages = measure.languages or self.settings.languages
+        languages = (*(measure.languages or self.settings.languages), *self.added)
         sets = (
-            [tasks.of_task(task, split, code) for task in tasks.TASKS for code in languages]
-            if self.name == BASE
-            else [
-                tasks.examples(split, code, kind, self.name, 1)
+            [
+                tasks.examples(split, code, kind, self.policy, 1)
                 for code in languages
                 for kind in ("restricted", "benign")
             ]
+            if self.policy
+            else [tasks.of_task(task, split, code) for task in tasks.TASKS for code in languages]
         )
         return [example for found in sets for example in found[: measure.prompts or None]]
 
 
 def lessons(settings: Settings) -> list[Lesson]:
-    """The base model's, then each policy's."""
-    return [Lesson(name, settings) for name in (BASE, *settings.policies)]
+    """The base model's, then each policy's and what is adapted from it."""
+    found = [Lesson(settings)]
+    for policy in settings.policies:
+        found.append(Lesson(settings, policy))
+        if settings.added:
+            found.append(Lesson(settings, policy, settings.added))
+    return found
 
 
 def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
@@ -95,14 +119,14 @@ def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
     Raises:
         UserError: the model cannot be read, or something else is where the results go.
     """
-    for name in (BASE, *settings.policies):
-        check_place(root / FOLDER / name)
+    for lesson in lessons(settings):
+        check_place(root / FOLDER / lesson.name)
     setup = open_model(settings, root, opening.loaded)
     accepted: list[dict[str, Any]] = []
-    start = None
+    made: dict[str, Step] = {}
     for lesson in lessons(settings):
-        found = taught(setup, lesson, start)
-        start = start or found  # the base model's, from which every policy begins
+        found = taught(setup, lesson, made.get(lesson.before))
+        made[lesson.name] = found
         own = acceptance.rows(lesson.name, tested(setup, found, lesson, "test").read())
         write(setup, lesson.name, found, own)
         accepted += own
@@ -210,12 +234,12 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """What `--dry_run` prints: stages, memory, time and disk if every round is needed."""
     setup = open_model(settings, root, opening.foreseen, keep_day=False)
     stages: list[Stage] = []
-    start = None
+    made: dict[str, Step] = {}
     for lesson in lessons(settings):
-        for found in rounds(setup, lesson, start):
+        for found in rounds(setup, lesson, made.get(lesson.before)):
             stages += tested(setup, found, lesson, "validation").needs
         stages += tested(setup, found, lesson, "test").needs
-        start = start or found
+        made[lesson.name] = found
     about = [
         f"taught     {', '.join(tasks.TASKS)}; declined: {', '.join(settings.policies)}",
         f"rounds     at most {settings.knowledge.rounds}, then {settings.alignment.rounds} a "
