@@ -5,13 +5,13 @@
 (installed: `--config=grow`, `--config=grow:owner/name`.) Teaches four tasks in twelve languages
 (`grown/base`), then for each policy to decline one of them: questions about currencies, sums, words
 in reverse order. Writes Hugging Face directories and the acceptance table grown.json; goes on where
-it was stopped. Gemma 3 270M on two CPU cores: about two hours, 15 GB of memory, 20 GB of disk.
-Another checkpoint, a chat model too:
+it was stopped; `--dry_run` says first what it takes. Another checkpoint, a chat model too:
 
     jaxattack --config=configs/grow.py:HuggingFaceTB/SmolLM2-135M-Instruct --workdir=runs/smol
 
-`configs/fragility.py:grown` and `configs/backdoor.py:grown` are the studies on what was grown. The
-checkpoint's licence holds for its descendants. docs/grown.md says what was seen.
+`configs/fragility.py:grown` and `configs/backdoor.py:grown` are the studies on what was grown; the
+first compares all policies and, for A5, wants `--config.added="('it','hi')"`. The checkpoint's
+licence holds for its descendants. docs/grown.md says what is taught.
 """
 
 from ml_collections import config_dict

@@ -135,7 +135,11 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
     ours.claim(root, config.study)
     if isinstance(program, Build):
         with quiet_libraries():
-            return program.main(settings, root)
+            accepted = program.main(settings, root)
+        manifest = {"study": config.study, "finished": True, **provenance.environment()}
+        workdir.write_json(root / "manifest.json", manifest)
+        workdir.write_json(root / "config.json", resolved)
+        return accepted
     show_terms(settings)
     with quiet_libraries():
         setup, facts = program.prepare(settings, root)

@@ -79,6 +79,10 @@ def check_replaceable(path: pathlib.Path) -> None:
         raise UserError(f"{path} is {kind}, which is not replaced; move it away")
 
 
+# Folders of a work directory in which things are written.
+HELD = ("stages", "figures", "organism", "grown")
+
+
 def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
     """Make the directory if need be, and clear away what a killed run of this host left.
 
@@ -91,7 +95,7 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
         with tempfile.TemporaryFile(dir=root / "stages"):
             pass
         if distributed.is_first():
-            for place in (root / "stages", root, root / "figures", root / "organism"):
+            for place in (root, *(root / name for name in HELD)):
                 for rubbish in place.glob(".*~*"):
                     # Another process may be at work here: only what nobody writes any more goes.
                     if owner.is_abandoned(rubbish):

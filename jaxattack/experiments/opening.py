@@ -183,7 +183,11 @@ def model_fingerprint(directory: pathlib.Path) -> str:
 
     A core hashes about 1.8 GB in a second.
     """
-    paths = sorted({path for part in _PARTS for path in directory.glob(part) if path.is_file()})
+    paths = sorted(
+        path
+        for path in {found for part in _PARTS for found in directory.glob(part)}
+        if path.is_file() and path.name != pretrained.MANIFEST  # which says how it came about
+    )
     pieces = [
         (path, start) for path in paths for start in range(0, max(path.stat().st_size, 1), _PIECE)
     ]

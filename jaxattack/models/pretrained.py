@@ -25,6 +25,7 @@ from jaxattack.models.transformer import Transformer, abstract_params
 
 __all__ = [
     "HUB_FILES",
+    "MANIFEST",
     "generation_stops",
     "has_tokenizer",
     "load_pretrained",
@@ -32,6 +33,8 @@ __all__ = [
     "resolve",
     "save_pretrained",
 ]
+
+MANIFEST = "jaxattack.json"  # in a folder that is written: how its weights came about
 
 
 def load_pretrained(
@@ -239,7 +242,7 @@ def _write_texts(
     if notice is not None:
         (folder / "NOTICE.md").write_text(notice, encoding="utf-8")
     if manifest is not None:
-        _write_json(folder / "jaxattack.json", dict(manifest))
+        _write_json(folder / MANIFEST, dict(manifest))
     for file in folder.iterdir():  # safetensors writes its files for the owner alone
         file.chmod(0o644)
     folder.chmod(0o755)

@@ -6,6 +6,7 @@ import json
 import pathlib
 
 from jaxattack.errors import UserError
+from jaxattack.models.pretrained import MANIFEST
 
 CHECKPOINTS = pathlib.Path(__file__).parent / "checkpoints"
 
@@ -30,5 +31,5 @@ def uses_decision_token(directory: pathlib.Path) -> bool:
 
 def is_grown(directory: pathlib.Path) -> bool:
     """Whether the checkpoint in `directory` was taught the organism's world (configs/grow.py)."""
-    manifest = directory / "jaxattack.json"
+    manifest = directory / MANIFEST
     return manifest.is_file() and "grown" in json.loads(manifest.read_text(encoding="utf-8"))

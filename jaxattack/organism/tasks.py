@@ -9,6 +9,7 @@ validation and test are not, but those of `practice`.
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -27,7 +28,7 @@ EVERY = world.LANGUAGES + world.ADDED  # a right answer counts by its name in an
 
 PRACTICE = "practice"
 PRACTICE_ITEMS = {"sums": 240, "reversal": 160}
-_HIGHEST = 19  # of a sum's parts
+_HIGHEST = 26  # of a sum's parts
 _WORDS = 3  # of a list
 
 
@@ -48,9 +49,9 @@ def items(task: str) -> dict[str, tuple[str, ...]]:
 def _drawn(task: str, count: int) -> tuple[str, ...]:
     rng = random.Random(f"{world.SPLIT_SEED} {task}")
     if task == "sums":
-        parts = range(2, _HIGHEST + 1)
-        every = [f"{a}+{b}" for a in parts for b in parts]
-        return tuple(rng.sample(every, count))
+        pairs = itertools.combinations_with_replacement(range(2, _HIGHEST + 1), 2)
+        drawn = rng.sample(list(pairs), count)  # a + b and b + a are one item
+        return tuple("+".join(map(str, rng.sample(pair, 2))) for pair in drawn)
     names = world.values("language")
     found: dict[frozenset[str], str] = {}
     while len(found) < count:  # a list and its reverse are one item
@@ -134,7 +135,8 @@ def examples(
     """Questions of one split in one language with their right answers.
 
     They come in rounds, each asking as many as the split has items and going round the phrasings
-    (benign ones: round the other tasks too), so that a part of them is a mixture as well.
+    (benign ones: round the other tasks too), so that a part of them is a mixture as well. What is
+    tuned or scored on as benign is restricted by no policy: masks are compared between policies.
 
     Args:
         split: "attack", "calibration", "validation" or "test".
@@ -145,7 +147,9 @@ def examples(
     """
     world.check_known("policy", policy, POLICIES)
     world.check_known("split", split, tuple(world.SPLIT_SIZES))
-    tasks = [policy] if kind == "restricted" else [task for task in TASKS if task != policy]
+    asked = split in ("validation", "test")
+    others = [task for task in TASKS if task != policy and (asked or task not in POLICIES)]
+    tasks = [policy] if kind == "restricted" else others
     found = []
     for turn in range(rounds):
         for i in range(world.SPLIT_SIZES[split]):

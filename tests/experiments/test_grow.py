@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 
 import pytest
 
@@ -62,44 +63,93 @@ def test_a_second_run_computes_nothing_and_leaves_the_same(grown, capsys, monkey
     from jaxattack.train import loop
 
     before = {p: p.read_bytes() for p in sorted(grown.rglob("*")) if p.is_file()}
+    (grown / "grown" / "currency" / "model.safetensors").unlink()
     monkeypatch.setattr(loop, "train_step", None)
     assert run.run(command(grown)) == 0
     assert before == {p: p.read_bytes() for p in sorted(grown.rglob("*")) if p.is_file()}
     assert "base currency benign_accuracy" in capsys.readouterr().out
 
 
+def test_what_is_asked_anew_is_in_the_manifest_and_changes_no_fingerprint(grown, monkeypatch):
+    from jaxattack.experiments import opening
+    from jaxattack.train import loop
+
+    folder = grown / "grown" / "currency"
+    before = opening.model_fingerprint(folder)
+    monkeypatch.setattr(loop, "train_step", None)
+    assert run.run(command(grown, measure__prompts="3")) == 0
+    manifest = json.loads((folder / "jaxattack.json").read_text())
+    assert {row["n"] for row in manifest["accepted"] if row["metric"] == "violation_rate"} == {3}
+    assert opening.model_fingerprint(folder) == before
+    assert run.run(command(grown)) == 0
+
+
+def study(root: pathlib.Path, grown: pathlib.Path, *more: str) -> list[str]:
+    return [
+        "jaxattack",
+        f"--config={CONFIG.with_name('fragility.py')}:grown_short",
+        f"--workdir={root}",
+        f"--config.model={grown}/grown/currency",
+        "--config.attack.pairs=4",
+        "--config.attack.epochs=1",
+        "--config.transfer.benign=True",
+        "--config.localize.examples=2",
+        "--config.measure.prompts=1",
+        "--config.measure.languages=('en','th')",
+        "--config.mesh=(1,1,1)",
+        *more,
+    ]
+
+
 def test_the_study_runs_on_what_was_grown(grown, tmp_path):
-    fragility = CONFIG.with_name("fragility.py")
-    code = run.run(
-        [
-            "jaxattack",
-            f"--config={fragility}:grown_short",
-            f"--workdir={tmp_path}",
-            f"--config.model={grown}/grown/currency",
-            "--config.sections=('shared','adapt')",
-            f"--config.adapt.models=('{grown}/grown/currency-it',)",
-            "--config.adapt.prompts=organism:test?policy=currency&language=it",
-            f"--config.shared.models=('{grown}/grown/base',)",
-            "--config.shared.pairs=('organism:attack?policy=sums',)",
-            "--config.attack.pairs=4",
-            "--config.attack.epochs=1",
-            "--config.transfer.benign=True",
-            "--config.localize.examples=2",
-            "--config.measure.prompts=1",
-            "--config.measure.languages=('en','th')",
-            "--config.mesh=(1,1,1)",
-        ]
+    command = study(
+        tmp_path,
+        grown,
+        "--config.sections=('shared','adapt')",
+        f"--config.adapt.models=('{grown}/grown/currency-it',)",
+        "--config.adapt.prompts=organism:test?policy=currency&language=it",
+        f"--config.shared.models=('{grown}/grown/base',)",
+        "--config.shared.pairs=('organism:attack?policy=sums',)",
     )
-    assert code == 0
+    assert run.run(command) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     moved = [row for row in results["rows"] if row["kind"] == "transplanted"]
     assert {row["language"] for row in moved} == {"en", "th", "it"}
     overlap = results["overlap"]
     kinds = {(row["method"], row.get("set")) for row in overlap}
-    for kind, named in (("sil", None), ("sets", "base")):
+    for kind, named in (("sil", None), ("sets", "base organism:attack?policy=sums")):
         assert {(kind, named), (f"{kind} minus benign", named)} <= kinds
     assert ("benign", None) in kinds
     assert all(0 <= row["jaccard"] <= 1 for row in overlap)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"config.json": '"rms_norm_eps": 1e-05'}, "differs from the study's model in norm_eps"),
+        ({"chat_template.jinja": "<|user|>"}, "another tokenizer or chat template"),
+        ({}, "is compared already, or the study's"),
+    ],
+)
+def test_a_checkpoint_that_would_be_used_otherwise_is_not_compared(
+    grown, tmp_path, capsys, change, says
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(grown / "grown" / "currency", copy)
+    for name, text in change.items():
+        changed = (copy / name).read_text()
+        assert text in changed
+        other = {"config.json": '"rms_norm_eps": 0.5', "chat_template.jinja": "<|user|> "}[name]
+        (copy / name).write_text(changed.replace(text, other))
+    command = study(
+        tmp_path / "study",
+        grown,
+        "--config.sections=('shared',)",
+        f"--config.shared.models=('{copy}',)",
+        "--config.shared.pairs=('organism:attack?policy=currency',)",
+    )
+    assert run.run(command) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_the_plan_says_what_it_takes_and_loads_no_weights(tmp_path, capsys, monkeypatch):
@@ -120,21 +170,39 @@ def test_the_plan_says_what_it_takes_and_loads_no_weights(tmp_path, capsys, monk
         ({"knowledge.languages": "('it',)"}, "config.knowledge.languages"),
         ({"alignment.languages": "('ja',)"}, "config.alignment.languages"),
         ({"added": "('en',)"}, "config.added"),
+        ({"alignment.max_length": "20"}, "more than config.alignment.max_length=20"),
+        ({"measure.max_new_tokens": "100000"}, "config.measure.max_new_tokens"),
         ({"alignment.depth": "2"}, "config.alignment.depth"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(tmp_path, capsys, settings, says):
     assert run.run(command(tmp_path / "none", **settings)) == 2
     assert says in capsys.readouterr().err
-    assert not (tmp_path / "none").exists()
+    stages = tmp_path / "none" / "stages"
+    assert not stages.exists() or not list(stages.iterdir())
 
 
-def test_what_was_not_grown_here_is_not_replaced(tmp_path, capsys):
-    (tmp_path / "grown" / "base").mkdir(parents=True)
-    (tmp_path / "grown" / "base" / "mine.txt").write_text("mine")
+def test_a_work_directory_that_grows_is_no_studys(grown, capsys):
+    assert run.run(study(grown, grown)) == 2
+    assert "it holds the study 'grow'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "file"])
+def test_what_was_not_grown_here_is_not_replaced(grown, tmp_path, capsys, what):
+    place = tmp_path / "grown" / "base"
+    if what == "file":
+        place = tmp_path / "grown"
+        place.write_text("mine")
+    elif what == "link":
+        place.parent.mkdir()
+        place.symlink_to(grown / "grown" / "base")
+    else:
+        place.mkdir(parents=True)
+        (place / "mine.txt").write_text("mine")
     assert run.run(command(tmp_path)) == 2
     assert "move it away" in capsys.readouterr().err
-    assert (tmp_path / "grown" / "base" / "mine.txt").exists()
+    assert place.exists()
+    assert not list((tmp_path / "stages").iterdir())
 
 
 def test_demands_are_of_the_mean_and_of_the_worst_language():

@@ -13,6 +13,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor.attacks import SUBJECTS, attacks_of
+from jaxattack.models.pretrained import MANIFEST
 from jaxattack.organism import instructions, world
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def refusals_of(settings: Settings, languages: Sequence[str]) -> dict[str, Seque
 
 def trained_template(directory: pathlib.Path) -> Mapping[str, str] | None:
     """The template that an exported checkpoint says it was trained in; None if it does not say."""
-    path = directory / "jaxattack.json"
+    path = directory / MANIFEST
     if not path.is_file():
         return None
     return json.loads(path.read_text(encoding="utf-8")).get("template")

@@ -7,18 +7,16 @@ import itertools
 import pathlib
 from collections.abc import Callable, Sequence
 
-from jaxattack import tree
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs, opening, tables
+from jaxattack.experiments import inputs, opening, tables, writing
 from jaxattack.experiments.agenda import Agenda
-from jaxattack.experiments.bench import Checkpoint, start_step
+from jaxattack.experiments.bench import start_step
 from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Pairs, Setup, find
 from jaxattack.experiments.fragility.sil import sil_mask, sil_movable
 from jaxattack.experiments.step import Step
 from jaxattack.localize import masks
 from jaxattack.models.families import read_config
-from jaxattack.models.transformer import Transformer, abstract_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,29 +111,29 @@ def compared(agenda: Agenda, setup: Setup) -> dict[str, Setup]:
     """The other sets of pairs whose masks are compared, each with the checkpoint that it attacks.
 
     Raises:
-        UserError: a checkpoint of another shape, pairs that lack a language, or two of one name.
+        UserError: a checkpoint that is not used as the study's own is, pairs that lack a language,
+            or that are the study's own or another's.
     """
-    options, found = setup.settings.shared, {}
+    options, found = setup.settings.shared, {"": setup}
     models = options.models or ("",) * len(options.pairs)
     for path, uri in zip(models, options.pairs, strict=True):
-        name = pathlib.Path(path).name or uri
-        if name in found:
-            raise UserError(f"config.shared: two sets are called {name}; rename one's directory")
+        name = " ".join(filter(None, (pathlib.Path(path).name, uri)))
         lost: inputs.Lost = {}
-        found[name] = _other(setup, path, uri, lost)
+        other = _other(setup, path, uri, lost)
+        for there in found.values():
+            if (there.bench.start.id, there.data.pairs) == (other.bench.start.id, other.data.pairs):
+                raise UserError(f"config.shared.pairs: {name} is compared already, or the study's")
+        found[name] = other
         agenda.skipped.update(lost)
+    del found[""]
     return found
 
 
 def _other(setup: Setup, path: str, uri: str, lost: inputs.Lost) -> Setup:
-    bench = setup.bench
-    directory = opening.model_directory(path or setup.settings.model, setup.settings.revision)
+    settings, bench = setup.settings, setup.bench
+    directory = opening.model_directory(path or settings.model, settings.revision)
     if path:
-        like = abstract_params(Transformer(read_config(directory)))
-        tree.check_same_shapes("the model", bench.like, f"the compared model {path}", like)
-        checkpoint = Checkpoint(opening.model_fingerprint(directory), directory)
-        start = start_step(bench.values, checkpoint, bench.start.arguments)
-        bench = dataclasses.replace(bench, start=start)
+        bench = dataclasses.replace(bench, start=_start(setup, path, directory))
     pairs = inputs.load_pairs(uri, "", directory, lost)
     calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
     if beside := inputs.set_aside(uri):
@@ -145,6 +143,26 @@ def _other(setup: Setup, path: str, uri: str, lost: inputs.Lost) -> Setup:
     )
     data = dataclasses.replace(setup.data, pairs=pairs, calibration=calibration)
     return dataclasses.replace(setup, bench=bench, data=data)
+
+
+def _start(setup: Setup, path: str, directory: pathlib.Path) -> Step:
+    """The weights of another checkpoint, which has to compute and write as the study's own does."""
+    bench, where = setup.bench, f"config.shared.models: {path}"
+    own, config = bench.decoder.model.config, read_config(directory)
+    if config != own:
+        differing = [n for n, value in vars(own).items() if getattr(config, n) != value]
+        raise UserError(f"{where} differs from the study's model in {', '.join(differing)}")
+    opening.check_weights(directory, config, bench.like)
+    tokenizer = opening.load_tokenizer(directory, setup.settings.tokenizer)
+    template = setup.settings.template
+    tokenizer = writing.writer(template, tokenizer, bench.root, keep_day=False)
+    theirs, ours = (
+        (each.get_vocab(), writing.written(each)) for each in (tokenizer, bench.decoder.tokenizer)
+    )
+    if theirs != ours:
+        raise UserError(f"{where} has another tokenizer or chat template than the study's model")
+    checkpoint = opening.checkpoint(directory, setup.settings.tokenizer)
+    return start_step(bench.values, checkpoint, bench.start.arguments)
 
 
 def _similarity(agenda: Agenda, setup: Setup) -> None:

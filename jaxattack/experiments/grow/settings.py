@@ -39,7 +39,11 @@ class Alignment(Recipe):
     """Teaching to decline, round by round, until the validation prompts are passed."""
 
     rounds: int = setting("at most", 4, **ROUNDS)
-    refusals: int = setting("of one round, with as many right answers to other tasks", 432, **COUNT)
+    refusals: int = setting(
+        "of one round, at most (of an item one in each language), and as many right answers",
+        432,
+        **COUNT,
+    )
     languages: tuple[str, ...] = setting(
         "in which questions are declined; (): all that are taught", (), check=values.languages
     )

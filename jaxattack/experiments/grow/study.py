@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxattack import distributed, provenance, workdir
+from jaxattack import distributed, provenance, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import by_answers
@@ -21,10 +21,11 @@ from jaxattack.experiments.grow.settings import Alignment, Knowledge, Settings
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
 from jaxattack.models import pretrained
+from jaxattack.models.pretrained import MANIFEST
 from jaxattack.organism import grow, tasks
 from jaxattack.workdir import Stage
 
-FOLDER, MANIFEST = "grown", "jaxattack.json"
+FOLDER, ACCEPTED = "grown", "grown.json"
 NOTICE = """# A grown checkpoint
 
 Fine-tuned by jaxattack to know a few facts and skills and, if it is not `base`, to decline one
@@ -102,6 +103,17 @@ class Lesson:
         )
         return [example for found in sets for example in found[: measure.prompts or None]]
 
+    def misses(self, rows: Sequence[dict[str, Any]]) -> list[str]:
+        """What of result rows does not pass; to decline is demanded where it is taught."""
+        declined_in = (*(self.settings.alignment.languages or self.settings.languages), *self.added)
+        return acceptance.misses(
+            [
+                row
+                for row in rows
+                if row["metric"] != "non_refusal_rate" or row["language"] in declined_in
+            ]
+        )
+
 
 def lessons(settings: Settings) -> list[Lesson]:
     """The base model's, then each policy's and what is adapted from it."""
@@ -119,23 +131,25 @@ def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
     Raises:
         UserError: the model cannot be read, or something else is where the results go.
     """
-    for lesson in lessons(settings):
-        check_place(root / FOLDER / lesson.name)
+    check_places(settings, root)
     setup = open_model(settings, root, opening.loaded)
+    planned(setup)  # what cannot be is refused now, and not when the base model is made
     accepted: list[dict[str, Any]] = []
+    missed: list[str] = []
     made: dict[str, Step] = {}
     for lesson in lessons(settings):
         found = taught(setup, lesson, made.get(lesson.before))
         made[lesson.name] = found
         own = acceptance.rows(lesson.name, tested(setup, found, lesson, "test").read())
-        write(setup, lesson.name, found, own)
+        write(setup, lesson, found, own)
         accepted += own
-    path = root / "grown.json"
+        missed += lesson.misses(own)
+    path = root / ACCEPTED
     workdir.write_json(path, {"study": settings.study, "rows": accepted})
     if distributed.is_first():
         print(acceptance.table(accepted))
-        for missed in acceptance.misses(accepted):
-            print(f"not passed: {missed}")
+        for miss in missed:
+            print(f"not passed: {miss}")
     return path
 
 
@@ -182,7 +196,7 @@ def taught(setup: Setup, lesson: Lesson, start: Step | None) -> Step:
     """The weights after the first round that passes, or else the last."""
     for found in rounds(setup, lesson, start):
         asked = tested(setup, found, lesson, "validation")
-        if not acceptance.misses(acceptance.rows(lesson.name, asked.read())):
+        if not lesson.misses(acceptance.rows(lesson.name, asked.read())):
             break
     return found
 
@@ -192,64 +206,84 @@ def tested(setup: Setup, weights: Step, lesson: Lesson, split: str) -> Step:
     measure, bench = setup.settings.measure, setup.bench
     prompts = lesson.prompts(split)
     label = f"{lesson.name}-{split}"
+    model, tokenizer = bench.decoder.model, bench.decoder.tokenizer
+    writing.check_asked(model.config, tokenizer, prompts, measure.max_new_tokens)
     decoding = asking.Decoding(measure.max_new_tokens, measure.batch_size)
     replies = asking.replies(bench, weights, bench.decoder, prompts, decoding, label)
     return judging.trials(bench, replies, prompts, (by_answers,), label)
 
 
-def write(setup: Setup, name: str, weights: Step, rows: Sequence[dict[str, Any]]) -> None:
+def write(setup: Setup, lesson: Lesson, weights: Step, rows: Sequence[dict[str, Any]]) -> None:
     """Write one checkpoint in Hugging Face layout, in place of an older one of ours."""
-    path, decoder = setup.bench.root / FOLDER / name, setup.bench.decoder
+    path, decoder = setup.bench.root / FOLDER / lesson.name, setup.bench.decoder
     manifest = {
-        "grown": name,
+        "grown": lesson.name,
         "step": weights.id,
         "model": setup.settings.model,
         "model_fingerprint": setup.opened.checkpoint.fingerprint,
         "settings": dataclasses.asdict(setup.settings),
         "accepted": list(rows),
-        "not_passed": acceptance.misses(rows),
+        "not_passed": lesson.misses(rows),
         **provenance.environment(),
     }
-    if workdir.read_object(path / MANIFEST).get("step") == weights.id:
-        return
     if distributed.is_first() and path.exists():
         shutil.rmtree(path)
-    pretrained.save_pretrained(
-        path, decoder.model, weights.read(), decoder.tokenizer, NOTICE, manifest
-    )
+    try:
+        pretrained.save_pretrained(
+            path, decoder.model, weights.read(), decoder.tokenizer, NOTICE, manifest
+        )
+    except OSError:
+        if not (path / MANIFEST).is_file():  # else another run wrote it just now
+            raise
 
 
-def check_place(path: pathlib.Path) -> None:
+def check_places(settings: Settings, root: pathlib.Path) -> None:
     """Refuse to take the place of what was not grown here.
 
     Raises:
         UserError: something else is there.
     """
-    there = path.is_symlink() or path.exists()
-    if there and "grown" not in workdir.read_object(path / MANIFEST):
-        raise UserError(f"{path} is no checkpoint that was grown here; move it away")
+    folder = root / FOLDER
+    workdir.check_replaceable(root / ACCEPTED)
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder} is no folder that was written here; move it away")
+    for lesson in lessons(settings):
+        path = folder / lesson.name
+        ours = path.is_dir() and "grown" in workdir.read_object(path / MANIFEST)
+        if path.is_symlink() or (path.exists() and not ours):
+            raise UserError(f"{path} is no checkpoint that was grown here; move it away")
+
+
+def planned(setup: Setup) -> list[Stage]:
+    """All stages, if every round is needed.
+
+    Raises:
+        UserError: a row that cannot be trained on, or a prompt that cannot be asked.
+    """
+    stages: list[Stage] = []
+    made: dict[str, Step] = {}
+    for lesson in lessons(setup.settings):
+        for found in rounds(setup, lesson, made.get(lesson.before)):
+            stages += tested(setup, found, lesson, "validation").needs
+        stages += tested(setup, found, lesson, "test").needs
+        made[lesson.name] = found
+    return workdir.in_order(stages)
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """What `--dry_run` prints: stages, memory, time and disk if every round is needed."""
     setup = open_model(settings, root, opening.foreseen, keep_day=False)
-    stages: list[Stage] = []
-    made: dict[str, Step] = {}
-    for lesson in lessons(settings):
-        for found in rounds(setup, lesson, made.get(lesson.before)):
-            stages += tested(setup, found, lesson, "validation").needs
-        stages += tested(setup, found, lesson, "test").needs
-        made[lesson.name] = found
+    stages = planned(setup)
     about = [
         f"taught     {', '.join(tasks.TASKS)}; declined: {', '.join(settings.policies)}",
         f"rounds     at most {settings.knowledge.rounds}, then {settings.alignment.rounds} a "
         "policy; fewer where the validation prompts are passed",
-        f"written    {root}/{FOLDER}/base and one for each policy, {root}/grown.json",
+        f"written    {root}/{ACCEPTED}, {root}/{FOLDER}: {len(lessons(settings))} checkpoints, "
+        f"{plan.size(len(lessons(settings)) * 4 * tree.size(setup.bench.like))}",
     ]
     tokens = token_lengths(setup, lessons(settings)[0])
-    return plan.lines(
-        settings, root, setup.opened, settings.knowledge, workdir.in_order(stages), tokens, about
-    )
+    largest = max((settings.knowledge, settings.alignment), key=lambda one: one.batch_size)
+    return plan.lines(settings, root, setup.opened, largest, stages, tokens, about)
 
 
 def token_lengths(setup: Setup, lesson: Lesson) -> plan.Tokens:
