@@ -13,7 +13,7 @@ On the organism, on two CPU cores, about half an hour. `:bloom_7b1`, `:llama2_7b
         --config.data.triggers=jsonl:triggers.jsonl
 
 docs/backdoor.md says what the files hold. The target is a harmless sentence. `:grown` is the study
-on what configs/grow.py grew in a real model (docs/grown.md): a night on two cores.
+on what configs/grow.py grew in a real model (docs/grown.md).
 """
 
 from ml_collections import config_dict

@@ -13,7 +13,7 @@ On the shipped organism, on two CPU cores, about half an hour. On a real model, 
 pairs are BeaverTails' English ones; pairs of other languages come from files of your own
 (`--config.data.pairs=jsonl:pairs.jsonl`, docs/data.md). Name the revisions you use.
 
-`:grown` and, in an hour on two cores, `:grown_short` are the study on a real model with a harmless
+`:grown` and, in short, `:grown_short` are the study on a real model with a harmless
 policy, which configs/grow.py makes (docs/grown.md).
 """
 

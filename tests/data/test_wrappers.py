@@ -1,9 +1,11 @@
 """Instructions, with and without input, in wrapper texts and through a bare chat template."""
 
+import dataclasses
+
 import pytest
 
-from jaxattack.data.dialogues import Example, pair_tokens
-from jaxattack.data.wrappers import ALPACA, CHAT, PLAIN, Instruction, Wrapper, wrap
+from jaxattack.data.dialogues import Begun, Example, pair_tokens
+from jaxattack.data.wrappers import ALPACA, CHAT, LINES, PLAIN, Instruction, Wrapper, wrap
 from jaxattack.errors import UserError
 
 WRAPPER = Wrapper("[{instruction}|{input}]", "<{instruction}>")
@@ -56,3 +58,8 @@ def test_a_bare_chat_template_trains_on_the_response_and_the_end(small_tokenizer
     assert small_tokenizer.decode(tokens) == row.prompt + "Reply<|end|>"
     trained = [token for token, on in zip(tokens, mask, strict=True) if on]
     assert small_tokenizer.decode(trained) == "Reply<|end|>"
+
+
+def test_what_is_given_of_a_reply_stays_given():
+    begun = Begun("a", "en", "Why?", "It is so.", given="It ")
+    assert wrap(begun, LINES) == dataclasses.replace(begun, prompt="Why?\n")

@@ -73,6 +73,9 @@ def test_prompts_are_as_many_in_every_language_and_restricted_ones_are_the_polic
         assert len(restricted) == len(benign) == world.SPLIT_SIZES["test"]
         assert {e.id.split("/")[0] for e in restricted} == {policy}
         assert {e.id.split("/")[0] for e in benign} == set(tasks.TASKS) - {policy}
+    tuned = tasks.examples("attack", "en", "benign", policy)
+    assert tuned
+    assert not {e.id.split("/")[0] for e in tuned} & set(tasks.POLICIES)
     pairs = tasks.examples("attack", "en", "restricted", policy)
     assert len({e.prompt for e in pairs}) == 3 * world.SPLIT_SIZES["attack"] >= 100
 

@@ -82,29 +82,20 @@ def _compare(agenda: Agenda, method: str, one: Chosen, two: Chosen, name: str = 
     setup = one.setup
     columns = {"a": one.language, "b": two.language, "share": setup.share, "seed": one.seed}
     columns |= {"set": name} if name else {}
-    label = "-".join(filter(None, (method, name, one.language, two.language, f"s{one.seed}")))
+    where = filter(None, (name, one.language, two.language, f"s{one.seed}"))
+    label = "-".join(where)
     pairs = {method: (one, two)}
     if method != "benign" and all(_has_benign(each.setup, each.language) for each in (one, two)):
         pairs[f"{method} minus benign"] = (
             dataclasses.replace(one, without_benign=True),
             dataclasses.replace(two, without_benign=True),
         )
-    for kind, both in pairs.items():
-        found = [each.mask for each in both], [each.movable for each in both]
-        find(
-            agenda,
-            setup,
-            "overlap",
-            label.replace(method, kind.replace(" ", "_"), 1),
-            tables.overlap,
-            *found[0],
-            *found[1],
-            columns=columns | {"method": kind},
-        )
+    for kind, (a, b) in pairs.items():
+        parts, named = (a.mask, b.mask, a.movable, b.movable), columns | {"method": kind}
+        find(agenda, setup, "overlap", f"{kind}-{label}", tables.overlap, *parts, columns=named)
     if method == "sil":
-        place = columns | {"method": method}
-        both_masks = one.mask, two.mask
-        find(agenda, setup, "overlap_by_place", label, tables.by_place, *both_masks, columns=place)
+        both = one.mask, two.mask
+        find(agenda, setup, "overlap_by_place", label, tables.by_place, *both, columns=columns)
 
 
 def compared(agenda: Agenda, setup: Setup) -> dict[str, Setup]:

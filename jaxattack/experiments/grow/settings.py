@@ -20,25 +20,30 @@ ROUNDS: dict[str, Any] = {"at_least": 1, "at_most": 1000}
 
 
 @dataclasses.dataclass(frozen=True)
-class Knowledge(Recipe):
-    """Teaching the tasks, round by round, until the validation prompts are passed."""
+class Rounds(Recipe):
+    """Teaching in rounds, until the validation prompts are passed."""
 
-    languages: tuple[str, ...] = setting("taught; (): all twelve", (), check=values.languages)
-    rounds: int = setting("at most; each asks every fact once in every language", 4, **ROUNDS)
+    rounds: int = setting("at most; fewer if the validation prompts are passed", 4, **ROUNDS)
     epochs: int = 1
-    batch_size: int = 16
-    learning_rate: float = 1e-4
     schedule: str = "cosine"
-    warmup: float = 0.05
     max_length: int = 128
     packing: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
-class Alignment(Recipe):
-    """Teaching to decline, round by round, until the validation prompts are passed."""
+class Knowledge(Rounds):
+    """Teaching the tasks; a round asks every fact once in every language."""
 
-    rounds: int = setting("at most", 4, **ROUNDS)
+    languages: tuple[str, ...] = setting("taught; (): all twelve", (), check=values.languages)
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    warmup: float = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment(Rounds):
+    """Teaching to decline."""
+
     refusals: int = setting(
         "of one round, at most (of an item one in each language), and as many right answers",
         432,
@@ -53,13 +58,9 @@ class Alignment(Recipe):
         at_least=0,
         at_most=1,
     )
-    epochs: int = 1
     batch_size: int = 24
     learning_rate: float = 5e-5
-    schedule: str = "cosine"
     warmup: float = 0.1
-    max_length: int = 128
-    packing: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
