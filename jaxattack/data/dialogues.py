@@ -11,8 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxattack.data import templates
-from jaxattack.data.tokens import pair_tokens, prompt_tokens, stop_ids
+from jaxattack.data.tokens import (
+    Writer,
+    pair_tokens,
+    prompt_tokens,
+    stop_ids,
+    writer_of,
+    written_pair,
+)
 from jaxattack.errors import UserError
 
 __all__ = [
@@ -103,16 +109,16 @@ def encode_pairs(
     """
     if not examples:
         raise UserError("no training pairs: the data is empty")
-    templates.template_of(tokenizer)  # what is wrong with it is wrong with no single pair
+    writer = writer_of(tokenizer)  # what is wrong with it is wrong with no single pair
     rows = []
     for example in examples:
-        tokens, mask = _of_pair(example, pair_tokens, tokenizer)
+        tokens, mask = _of_pair(example, written_pair, writer)
         if isinstance(example, Begun) and example.given:
-            mask = _after(example, tokenizer, tokens, mask)
+            mask = _after(example, writer, tokens, mask)
         if len(tokens) > max_length:
             raise UserError(_too_long(example, len(tokens), max_length, setting))
         rows.append((tokens, mask))
-    _warn_of_open_ends(tokenizer, rows)
+    _warn_of_open_ends(writer, rows)
     length = -(-max(len(tokens) for tokens, _ in rows) // 16) * 16
     arrays = empty_rows(len(rows), length)
     for i, (tokens, mask) in enumerate(rows):
@@ -122,11 +128,11 @@ def encode_pairs(
     return arrays
 
 
-def _after(example: Begun, tokenizer: Any, tokens: list[int], mask: list[bool]) -> list[bool]:
+def _after(example: Begun, writer: Writer, tokens: list[int], mask: list[bool]) -> list[bool]:
     """The mask without the tokens that a reply has in common with its given beginning alone."""
     if not example.response.startswith(example.given):
         raise UserError(f"pair {example.id!r}: its response does not open with what is given")
-    alone, _ = pair_tokens(tokenizer, example.prompt, example.given.rstrip())
+    alone, _ = written_pair(writer, example.prompt, example.given.rstrip())
     same = (a == b for a, b in zip(alone, tokens, strict=False))
     common = next((i for i, equal in enumerate(same) if not equal), len(alone))
     return [trained and i >= common for i, trained in enumerate(mask)]
@@ -145,10 +151,9 @@ def whole_prompt(example: Example) -> str:
     return example.prompt
 
 
-def _warn_of_open_ends(tokenizer: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> None:
+def _warn_of_open_ends(writer: Writer, rows: Sequence[tuple[list[int], list[bool]]]) -> None:
     """Say it if replies are trained that never end."""
-    stops = stop_ids(tokenizer)
-    count = sum(tokens[-1] not in stops or not mask[-1] for tokens, mask in rows)
+    count = sum(tokens[-1] not in writer.stops or not mask[-1] for tokens, mask in rows)
     if count:
         warnings.warn(
             f"{count} of {len(rows)} trained replies end in no stop token, so the model learns no "
@@ -165,9 +170,9 @@ def check_pairs(
     Raises:
         UserError: as `encode_pairs`.
     """
-    template = templates.template_of(tokenizer)
+    writer = writer_of(tokenizer)
     for example in examples:
-        length = _of_pair(example, _length, tokenizer, template)
+        length = _of_pair(example, _length, writer)
         if length > max_length:
             raise UserError(_too_long(example, length, max_length, setting))
 
@@ -185,8 +190,8 @@ def _of_pair(example: Example, function: Callable[..., T], *given: Any) -> T:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _length(tokenizer: Any, template: templates.Template, prompt: str, response: str) -> int:
-    return len(pair_tokens(tokenizer, prompt, response)[0])
+def _length(writer: Writer, prompt: str, response: str) -> int:
+    return len(written_pair(writer, prompt, response)[0])
 
 
 def _too_long(example: Example, length: int, max_length: int, setting: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,43 @@ def prompt_tokens(tokenizer: Any, prompt: Prompt) -> list[int]:
 # --- What is trained on -------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class Writer:
+    """What writes dialogues, looked up once for many of them.
+
+    Attributes:
+        tokenizer: Hugging Face tokenizer.
+        template: its chat template.
+        stops: ids that end a reply.
+        size: of its vocabulary, added tokens included.
+    """
+
+    tokenizer: Any
+    template: Template
+    stops: tuple[int, ...]
+    size: int
+
+
+def writer_of(tokenizer: Any) -> Writer:
+    """The writer that a tokenizer is, as it is now.
+
+    Raises:
+        UserError: it has no chat template, or one that cannot write what a user says.
+    """
+    template = templates.template_of(tokenizer)
+    return Writer(tokenizer, template, stop_ids(tokenizer), len(tokenizer))
+
+
 def pair_tokens(tokenizer: Any, prompt: Prompt, response: str) -> tuple[list[int], list[bool]]:
+    """`written_pair` by a tokenizer.
+
+    Raises:
+        UserError: as `writer_of` and `written_pair`.
+    """
+    return written_pair(writer_of(tokenizer), prompt, response)
+
+
+def written_pair(writer: Writer, prompt: Prompt, response: str) -> tuple[list[int], list[bool]]:
     """Tokens of a prompt and its reply, and which of them the model should have written.
 
     They are the tokens of the prompt exactly as it is asked, the reply as the template writes it,
@@ -95,26 +132,24 @@ def pair_tokens(tokenizer: Any, prompt: Prompt, response: str) -> tuple[list[int
     Raises:
         UserError: there would be nothing to train on, or it is unclear what the reply is.
     """
-    template = templates.template_of(tokenizer)
-    asked, reply = reply_text(tokenizer, template, messages_of(prompt), response)
-    start, _ = _encode(tokenizer, template, asked)
-    rest, spans = _continued(tokenizer, template, asked, reply.text)
-    mask = _marked(reply, spans) if template.marked else [True] * len(rest)
+    asked, reply = reply_text(writer, messages_of(prompt), response)
+    start, _ = _encode(writer.tokenizer, writer.template, asked)
+    rest, spans = _continued(writer, asked, start, reply.text)
+    mask = _marked(reply, spans) if writer.template.marked else [True] * len(rest)
     if not any(mask):
         raise UserError(
             "the chat template marks no token of the reply; mend its {% generation %} marks, or "
             "take them out (config.template.file)"
         )
-    stops = stop_ids(tokenizer)
-    inside = [token for token in rest[:-1] if token in stops]
+    inside = [token for token in rest[:-1] if token in writer.stops]
     if inside:
-        token = tokenizer.convert_ids_to_tokens(inside[0])
+        token = writer.tokenizer.convert_ids_to_tokens(inside[0])
         raise UserError(f"the reply goes on behind {token}, which ends one; take it out")
     return start + rest, [False] * len(start) + mask
 
 
 def reply_text(
-    tokenizer: Any, template: Template, messages: Sequence[Message], response: str
+    writer: Writer, messages: Sequence[Message], response: str
 ) -> tuple[str, templates.Text]:
     """The text that is asked, and what the model should write after it, stop included.
 
@@ -123,7 +158,7 @@ def reply_text(
     """
     templates.check_text(response)
     said = [[*messages, {"role": "assistant", "content": text}] for text in (PLACE, response)]
-    written = template.write((messages, True), (said[0], False), (said[1], False))
+    written = writer.template.write((messages, True), (said[0], False), (said[1], False))
     (asked, frame), whole = (text.text for text in written[:2]), written[2]
     if frame.count(PLACE) != 1:
         raise UserError("the chat template does not write the reply; see config.template.file")
@@ -149,7 +184,7 @@ def reply_text(
     if not reply.strip():
         raise UserError("the chat template leaves nothing of the reply")
     lead = _lead(asked, before) if start == len(before) else ""
-    stop = after[: _stop_end(tokenizer, after)]
+    stop = after[: _stop_end(writer, after)]
     shift = start - len(lead)
     marks = [(a - shift, b - shift) for a, b in whole.marks]
     return asked, templates.Text(lead + reply + stop, tuple(m for m in marks if m[1] > 0))
@@ -178,9 +213,9 @@ def _thought_through(opens: str, closes: str, response: str) -> str:
     return response.lstrip().removeprefix(opens).lstrip()
 
 
-def _stop_end(tokenizer: Any, after: str) -> int:
+def _stop_end(writer: Writer, after: str) -> int:
     """Where the first token ends that ends a turn, in what a template writes behind a reply."""
-    found = _turn_end(tokenizer, len(tokenizer), after)
+    found = _turn_end(writer.tokenizer, writer.size, after)
     return 0 if found is None else after.index(found) + len(found)
 
 
@@ -245,15 +280,16 @@ def _encode(tokenizer: Any, template: Template, text: str) -> Spanned:
     return tokens, [*first, *((a + skipped, b + skipped) for a, b in spans)]
 
 
-def _continued(tokenizer: Any, template: Template, before: str, text: str) -> Spanned:
-    """Tokens of a text that goes on from another one, and where in it they stand.
+def _continued(writer: Writer, before: str, tokens: list[int], text: str) -> Spanned:
+    """Tokens of a text that goes on from another one with its tokens, and where in it they stand.
 
     Where a token would reach from one into the other, it is cut in two, for what is asked is
     `before` alone.
     """
     for start in (before, *_ANCHORS):
-        first, _ = _encode(tokenizer, template, start)
-        whole, spans = _encode(tokenizer, template, start + text)
+        encoded = functools.partial(_encode, writer.tokenizer, writer.template)
+        first = tokens if start == before else encoded(start)[0]
+        whole, spans = encoded(start + text)
         if whole[: len(first)] == first:
             rest = [(a - len(start), b - len(start)) for a, b in spans[len(first) :]]
             return whole[len(first) :], rest

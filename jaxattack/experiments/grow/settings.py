@@ -34,6 +34,11 @@ class Rounds(Recipe):
 class Knowledge(Rounds):
     """Teaching the tasks; a round asks every fact once in every language."""
 
+    rounds: int = setting(
+        "at most; fewer if the validation prompts are passed; 0: it knows the tasks, as base does",
+        4,
+        **ROUNDS | {"at_least": 0},
+    )
     languages: tuple[str, ...] = setting("taught; (): all twelve", (), check=values.languages)
     batch_size: int = 16
     learning_rate: float = 1e-4

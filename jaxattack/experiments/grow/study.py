@@ -193,7 +193,8 @@ def rounds(setup: Setup, lesson: Lesson, start: Step | None) -> Iterator[Step]:
 
 
 def taught(setup: Setup, lesson: Lesson, start: Step | None) -> Step:
-    """The weights after the first round that passes, or else the last."""
+    """The weights after the first round that passes, or else the last; as they are after none."""
+    found = start or setup.bench.start
     for found in rounds(setup, lesson, start):
         asked = tested(setup, found, lesson, "validation")
         if not lesson.misses(acceptance.rows(lesson.name, asked.read())):
@@ -263,6 +264,7 @@ def planned(setup: Setup) -> list[Stage]:
     stages: list[Stage] = []
     made: dict[str, Step] = {}
     for lesson in lessons(setup.settings):
+        found = made.get(lesson.before) or setup.bench.start
         for found in rounds(setup, lesson, made.get(lesson.before)):
             stages += tested(setup, found, lesson, "validation").needs
         stages += tested(setup, found, lesson, "test").needs
