@@ -46,10 +46,12 @@ class Manner:
     Attributes:
         arguments: JSON object of what the template is given, such as `{"enable_thinking": false}`.
         day: what the template takes for today, as YYYY-MM-DD.
+        origin: how errors name the template; "": as the tokenizer's.
     """
 
     arguments: str = "{}"
     day: str = DAY
+    origin: str = ""
 
 
 def manner_of(tokenizer: Any) -> Manner:
@@ -63,6 +65,7 @@ def use_template(
     name: str = "",
     arguments: Mapping[str, Any] | None = None,
     day: str = DAY,
+    origin: str = "",
 ) -> Any:
     """A copy of a tokenizer that writes every dialogue, trained on or asked, in one way.
 
@@ -72,6 +75,7 @@ def use_template(
         name: which of its own templates, if it has several.
         arguments: what the template is given beside the messages, such as `enable_thinking`.
         day: what the template takes for today, as YYYY-MM-DD.
+        origin: how errors name `source`, such as its file; "": as the tokenizer's.
 
     Returns:
         the copy.
@@ -85,7 +89,7 @@ def use_template(
         >>> plain.apply_chat_template([{"role": "user", "content": "Hello?"}], tokenize=False)
         'HELLO? '
     """
-    where = name_of(tokenizer)
+    where = origin or name_of(tokenizer)
     try:
         datetime.date.fromisoformat(day)
     except ValueError as error:
@@ -95,7 +99,7 @@ def use_template(
     chosen = source or _own(tokenizer, name)
     if chosen == PLAIN:
         chosen = plain_source(tokenizer)
-    manner = Manner(_arguments(arguments or {}), day)
+    manner = Manner(_arguments(arguments or {}), day, origin)
     known = set(render(where, chosen, day)["names"])
     unknown = sorted(set(arguments or {}) - known)
     if unknown:
@@ -272,7 +276,7 @@ def template_of(tokenizer: Any) -> Template:
         for name, value in tokenizer.special_tokens_map.items()
     }
     variables = json.dumps(special | json.loads(manner.arguments), sort_keys=True)
-    found = _probed(source, variables, manner.day, name_of(tokenizer))
+    found = _probed(source, variables, manner.day, manner.origin or name_of(tokenizer))
     if _PLAIN_HEAD in source:
         opening = opening_of(tokenizer)
         if source.startswith(_literal(opening[0]) + _PLAIN_HEAD):

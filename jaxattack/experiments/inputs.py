@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxattack import organism
@@ -77,6 +77,34 @@ def _organism(uri: str) -> tuple[str, str, tuple[str, ...]]:
     if policy and policy not in tasks.POLICIES:
         raise UserError(f"{uri}: no such policy; there are: {', '.join(tasks.POLICIES)}")
     return split, policy, languages if named else world.LANGUAGES
+
+
+def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:
+    """Refuse questions of a policy that is not the checkpoint's, or of several.
+
+    Args:
+        uris: by setting; what is not made here has no policy that is known.
+        directory: the checkpoint's.
+
+    Raises:
+        UserError: names the setting.
+    """
+    grown = organism.grown_as(directory).partition("-")[0]
+    named = [
+        (setting, uri, _organism(uri)[1])
+        for setting, several in uris.items()
+        for uri in split_uris(several)
+        if of_organism(uri)
+    ]
+    for setting, uri, policy in named:
+        if grown in tasks.POLICIES and policy != grown:
+            raise UserError(
+                f"{setting}: {uri} is of another policy than {directory}, which was grown to "
+                f"decline {grown}; write policy={grown}"
+            )
+        first, known, expected = named[0]
+        if policy != expected:
+            raise UserError(f"{setting}: {uri} is of another policy than {first}: {known}")
 
 
 def set_aside(uri: str) -> str:

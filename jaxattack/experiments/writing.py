@@ -68,11 +68,12 @@ def with_template(
             "are written"
         )
     source = read_template(options.file) if options.file else plain
+    origin = f"config.template.file={options.file}" if options.file else ""
     arguments = json.loads(options.arguments or "{}")
-    written = templates.use_template(tokenizer, source, options.name, arguments)
+    written = templates.use_template(tokenizer, source, options.name, arguments, origin=origin)
     if options.date or templates.template_of(written).dated:
         day = options.date or day_of(root, keep_day)
-        written = templates.use_template(written, "", "", arguments, day)
+        written = templates.use_template(written, "", "", arguments, day, origin)
     return written
 
 

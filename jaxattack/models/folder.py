@@ -220,7 +220,7 @@ def not_here(directory: pathlib.Path, missing: str) -> UserError:
     names = [path.name for path in directory.iterdir()]
     names += [f"{path.parent.name}/config.json" for path in directory.glob("*/config.json")]
     other = describe(names)
-    return UserError(f"{directory}: {other}" if other else f"{directory}/{missing}")
+    return UserError(f"{directory}: {other or missing}")
 
 
 def check_kind(directory: pathlib.Path) -> None:

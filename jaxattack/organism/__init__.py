@@ -29,7 +29,9 @@ def uses_decision_token(directory: pathlib.Path) -> bool:
     return recipe.is_file() and bool(json.loads(recipe.read_text())["decision_token"])
 
 
-def is_grown(directory: pathlib.Path) -> bool:
-    """Whether the checkpoint in `directory` was taught the organism's world (configs/grow.py)."""
+def grown_as(directory: pathlib.Path) -> str:
+    """What configs/grow.py called the checkpoint in `directory`, such as "base"; "": not grown."""
     manifest = directory / MANIFEST
-    return manifest.is_file() and "grown" in json.loads(manifest.read_text(encoding="utf-8"))
+    if not manifest.is_file():
+        return ""
+    return str(json.loads(manifest.read_text(encoding="utf-8")).get("grown", ""))

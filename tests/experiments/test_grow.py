@@ -84,6 +84,17 @@ def test_what_is_asked_anew_is_in_the_manifest_and_changes_no_fingerprint(grown,
     assert run.run(command(grown)) == 0
 
 
+def test_what_knows_the_tasks_is_taught_a_further_policy_alone(grown, tmp_path):
+    base = grown / "grown" / "base"
+    settings = {"knowledge.rounds": "0", "policies": "('sums',)", "added": "()"}
+    assert run.run(command(tmp_path, f"--config.model={base}", **settings)) == 0
+    stages = [path.name.partition("-")[2] for path in (tmp_path / "stages").glob("grow-*")]
+    assert stages
+    assert all(name.startswith("sums-round") for name in stages)
+    files = [folder / "model.safetensors" for folder in (base, tmp_path / "grown" / "base")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def study(root: pathlib.Path, grown: pathlib.Path, *more: str) -> list[str]:
     return [
         "jaxattack",
@@ -150,6 +161,28 @@ def test_a_checkpoint_that_would_be_used_otherwise_is_not_compared(
     )
     assert run.run(command) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "uri", "says"),
+    [
+        ("data.pairs", "organism:attack?policy=sums", "was grown to decline currency"),
+        ("data.prompts", "organism:test", "was grown to decline currency"),
+        ("data.benign", "organism:attack?policy=reversal", "was grown to decline currency"),
+    ],
+)
+def test_questions_of_another_policy_are_refused(grown, tmp_path, capsys, setting, uri, says):
+    assert run.run(study(tmp_path, grown, f"--config.{setting}={uri}")) == 2
+    assert f"config.{setting}: {uri} is of another policy" in (error := capsys.readouterr().err)
+    assert says in error
+
+
+def test_questions_of_two_policies_are_refused_of_a_model_that_declines_none(
+    grown, tmp_path, capsys
+):
+    model, pairs = f"--config.model={grown}/grown/base", "organism:attack?policy=sums"
+    assert run.run(study(tmp_path, grown, model, f"--config.data.pairs={pairs}")) == 2
+    assert f"of another policy than config.data.pairs: {pairs}" in capsys.readouterr().err
 
 
 def test_the_plan_says_what_it_takes_and_loads_no_weights(tmp_path, capsys, monkeypatch):

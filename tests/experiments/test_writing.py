@@ -138,3 +138,11 @@ def test_rows_and_prompts_are_looked_at_before_anything_is_computed(tiny, tmp_pa
     with pytest.raises(UserError, match=re.escape("lower config.measure.max_new_tokens")):
         writing.check_asked(config, tokenizer, prompts, 9)
     assert PLAIN not in tokenizer.chat_template
+
+
+@pytest.mark.parametrize("text", ["{{ nope( }}", "hello"])
+def test_errors_name_the_file_of_a_template(small_tokenizer, tmp_path, text):
+    path = tmp_path / "bad.jinja"
+    path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(f"config.template.file={path}: ")):
+        writing.writer(WrappedTemplate(file=str(path)), small_tokenizer, tmp_path)

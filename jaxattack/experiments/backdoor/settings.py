@@ -21,7 +21,7 @@ from jaxattack.experiments.declared import as_in, config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Report, Study, Template
 from jaxattack.experiments.values import COUNT, EPOCHS, RATE, SHARE, TOKENS
-from jaxattack.organism import is_grown
+from jaxattack.organism import grown_as
 
 REPAIRS = ("rewind", "scale")
 
@@ -272,7 +272,7 @@ def check_known(settings: Settings, directory: pathlib.Path) -> None:
     Raises:
         UserError: names the setting.
     """
-    if settings.model.startswith("organism:") or is_grown(directory):
+    if settings.model.startswith("organism:") or grown_as(directory):
         return
     for name, value in dataclasses.asdict(settings.data).items():
         if value.startswith("organism:"):

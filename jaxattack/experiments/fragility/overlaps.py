@@ -124,6 +124,7 @@ def _other(setup: Setup, path: str, uri: str, lost: inputs.Lost) -> Setup:
     settings, bench = setup.settings, setup.bench
     directory = opening.model_directory(path or settings.model, settings.revision)
     if path:
+        inputs.check_policy({"config.shared.pairs": uri}, directory)
         bench = dataclasses.replace(bench, start=_start(setup, path, directory))
     pairs = inputs.load_pairs(uri, "", directory, lost)
     calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}

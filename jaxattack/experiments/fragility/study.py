@@ -125,6 +125,9 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     """
     named = settings.data
     lost: inputs.Lost = {}
+    uris = {f"config.data.{name}": uri for name, uri in vars(named).items()}
+    uris["config.adapt.prompts"] = settings.sources().get("adapted", "")
+    inputs.check_policy(uris, directory)
     pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
     prompts = inputs.load_prompts(named.prompts, directory, lost)
     calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
