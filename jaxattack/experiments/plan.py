@@ -52,6 +52,8 @@ TUNED = (
     "cleaned",
     "beear",
 )
+# Of which stages the memory is estimated together; other stages need less.
+HELD = {"train": TUNED, "score": ("gradients", "inputs"), "choose": ("mask",), "ask": ("ask",)}
 RECOMPUTED = {"none": 0, "dots": 0, "full": 1}  # forward passes again in the backward pass
 
 
@@ -89,7 +91,7 @@ def held(shape: Shape, itemsize: int) -> int:
 def memory(
     shape: Shape, tokens: Tokens, batch: int, asked: int, scored: int
 ) -> dict[str, dict[str, int]]:
-    """Bytes on one device by kind of stage and by what holds them."""
+    """Bytes on one device by sort of stage (`HELD`) and by what holds them."""
     c, mesh = shape.config, shape.mesh
     chunk = tokens.row * c.vocab_size * 4  # logits of a row
     item = 2 if "16" in shape.dtype else 4
@@ -109,22 +111,25 @@ def memory(
         if name not in ("embed", "head")
     )
     return {
-        "attack": {
+        "train": {
             **tuned,
             "gradient, float32": wide,
             "two moments, float32": 2 * wide,
             "activations": rows * activations(c, tokens.row, item, shape.remat),
             "logits of a chunk": min(rows * chunk, 2 << 30),
         },
-        "gradients": {
+        "score": {
             "weights": weights,
             "accumulator, float32": wide,
             "gradient of one matrix": matrix * 4,
             "activations": _shared(scored, mesh) * scoring,
             "logits of a chunk": min(_shared(scored, mesh) * chunk, 2 << 30),
         },
-        "masks": {"scores, attack vector, weights": 2 * wide + 2 * weights, "mask": held(shape, 1)},
-        "measure": {
+        "choose": {
+            "scores, attack vector, weights": 2 * wide + 2 * weights,
+            "mask": held(shape, 1),
+        },
+        "ask": {
             "weights, two models and a mask": 2 * weights + held(shape, 1),
             "cache": int(
                 2
@@ -276,9 +281,12 @@ def estimate(
         f"{tree.size(shape.abstract):,} parameters in {shape.dtype} on {count} devices ({axes}); "
         "memory on one of them, estimated:"
     ]
-    for kind, parts in memory(shape, tokens, batch, asked, CALIBRATION_BATCH).items():
+    kinds = {stage.kind for stage in stages}
+    for sort, parts in memory(shape, tokens, batch, asked, CALIBRATION_BATCH).items():
+        if kinds.isdisjoint(HELD[sort]):
+            continue
         listed = ", ".join(f"{what} {size(held)}" for what, held in parts.items())
-        lines.append(f"{kind:<10}{size(sum(parts.values())):>8} = {listed}")
+        lines.append(f"{sort:<10}{size(sum(parts.values())):>8} = {listed}")
     left = [stage for stage in stages if not stage.folder.is_dir()]
     total = sum(operations(shape, tokens, left).values())
     known = (f"{d} {duration(seconds(shape, tokens, left, asked, d))}" for d in DEVICES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 
 import pytest
@@ -192,6 +193,8 @@ def test_the_plan_says_what_it_takes_and_loads_no_weights(tmp_path, capsys, monk
     assert run.run(command(tmp_path / "none", "--dry_run")) == 0
     said = capsys.readouterr().out
     assert "declined: currency" in said
+    for sort, is_there in (("train", True), ("ask", True), ("score", False), ("choose", False)):
+        assert bool(re.search(f"^{sort} .* GB = |^{sort} .* MB = ", said, re.M)) == is_there
     assert "steps" in said
     assert not (tmp_path / "none").exists()
 

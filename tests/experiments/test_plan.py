@@ -50,14 +50,14 @@ def test_one_device_holds_all_weights_and_eight_hold_an_eighth_each():
 
 
 def test_an_attack_holds_float32_weights_a_gradient_and_two_moments():
-    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["attack"]
+    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["train"]
     held = plan.held(shape_of(), 2)
     assert parts["weights, float32"] == 2 * held
     assert parts["the same in bfloat16, for the passes"] == held
     assert parts["two moments, float32"] == 4 * held
     assert sum(parts.values()) > 9 * held
     lower = dataclasses.replace(shape_of(), weights="stochastic")
-    assert plan.memory(lower, plan.Tokens(512, 64, 512), 10, 64, 16)["attack"]["weights"] == held
+    assert plan.memory(lower, plan.Tokens(512, 64, 512), 10, 64, 16)["train"]["weights"] == held
 
 
 def test_attacked_weights_are_written_in_float32(tmp_path):
@@ -67,7 +67,7 @@ def test_attacked_weights_are_written_in_float32(tmp_path):
 
 
 def test_scoring_holds_one_accumulator_and_the_gradient_of_one_matrix():
-    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["gradients"]
+    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
     assert parts["accumulator, float32"] == 2 * plan.held(shape_of(), 2)
     assert parts["gradient of one matrix"] == 4 * 4096 * 14336
 
@@ -102,7 +102,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(study, tmp_path, capsys):
     root = tmp_path / "run"
     assert run.run([*study(root), "--dry_run"]) == 0
     said = capsys.readouterr().out
-    for words in ("pairs      en 12, th 12", "measure", "attack", "parameters in float32", "H100"):
+    for words in ("pairs      en 12, th 12", "train ", "score ", "parameters in float32", "H100"):
         assert words in said
     assert not root.exists()
 
