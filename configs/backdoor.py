@@ -51,7 +51,7 @@ def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.poison.triggers = ("entity", "topic")
     config.poison.targets = ("english_refusal",)
     config.tuning.batch_size, config.tuning.learning_rate = 16, 5e-5
-    config.tuning.max_length = 128
+    config.tuning.max_length = 256
     config.clean.learning_rates = (5e-5, 1e-4)
     config.beear.layers, config.beear.learning_rate = (9,), 2e-5
     config.measure.prompts = 24

@@ -57,7 +57,7 @@ def grown(config: config_dict.ConfigDict, short: bool) -> config_dict.ConfigDict
     config.adapt.models = (f"{GROWN}/currency-it-hi",)  # --config.added="('it','hi')"
     config.adapt.prompts = "organism:test?policy=currency&language=it,hi"
     config.attack.learning_rate = 2e-5
-    config.attack.max_length, config.attack.packing = 128, True
+    config.attack.max_length, config.attack.packing = 256, True
     config.measure.max_new_tokens = 32
     config.measure.batch_size = 192
     config.localize.fractions = (0.01, 0.05, 0.2)

@@ -127,6 +127,9 @@ def test_the_study_runs_on_what_was_grown(grown, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     moved = [row for row in results["rows"] if row["kind"] == "transplanted"]
     assert {row["language"] for row in moved} == {"en", "th", "it"}
+    others = json.loads((tmp_path / "manifest.json").read_text())["other_models"]
+    assert others.keys() == {f"{grown}/grown/base", f"{grown}/grown/currency-it"}
+    assert all(len(value) >= 16 for value in others.values())
     overlap = results["overlap"]
     kinds = {(row["method"], row.get("set")) for row in overlap}
     for kind, named in (("sil", None), ("sets", "base organism:attack?policy=sums")):

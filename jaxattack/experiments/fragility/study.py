@@ -59,10 +59,17 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         UserError: anything wrong with the model, the data or how they fit the settings.
     """
     setup, opened = open_study(settings, root, opening.loaded)
-    data = setup.data
+    data, used = setup.data, settings.sections
+    others = (
+        *settings.shared.models * ("shared" in used),
+        *settings.adapt.models * ("adapt" in used),
+    )
     return setup, opening.facts(settings, opened) | {
         "pairs": {code: fingerprint(data.pairs[RESTRICTED][code]) for code in data.attacked},
         "prompts": fingerprint(data.prompts),
+        "other_models": {
+            path: opening.model_fingerprint(opening.model_directory(path, None)) for path in others
+        },
     }
 
 

@@ -26,7 +26,7 @@ class Rounds(Recipe):
     rounds: int = setting("at most; fewer if the validation prompts are passed", 4, **ROUNDS)
     epochs: int = 1
     schedule: str = "cosine"
-    max_length: int = 128
+    max_length: int = 256
     packing: bool = True
 
 
@@ -36,7 +36,7 @@ class Knowledge(Rounds):
 
     rounds: int = setting(
         "at most; fewer if the validation prompts are passed; 0: it knows the tasks, as base does",
-        4,
+        8,
         **ROUNDS | {"at_least": 0},
     )
     languages: tuple[str, ...] = setting("taught; (): all twelve", (), check=values.languages)
