@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 from jaxattack import commandline, distributed, ours, provenance, report, sums, workdir
 from jaxattack.errors import printable
 from jaxattack.experiments import declared, inputs
+from jaxattack.experiments.agenda import Outcome
 from jaxattack.experiments.backdoor import study as backdoor
-from jaxattack.experiments.cell import COLUMNS
+from jaxattack.experiments.cell import COLUMNS, TRIAL_COLUMNS
 from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.grow import settings as grow_settings
 from jaxattack.experiments.grow import study as grow
@@ -36,7 +37,7 @@ class Program:
         read: checks a config and freezes it.
         plan_lines: what `--dry_run` prints.
         prepare: loads model and data; also what the manifest says of them.
-        run: runs all stages; what goes into results.json, and what took how long.
+        run: runs all stages.
         package: where its page lies.
     """
 
@@ -44,7 +45,7 @@ class Program:
     read: Callable[[Mapping[str, Any]], Any]
     plan_lines: Callable[[Any, pathlib.Path], list[str]]
     prepare: Callable[[Any, pathlib.Path], tuple[Any, dict[str, Any]]]
-    run: Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
+    run: Callable[[Any], Outcome]
     package: str
 
 
@@ -152,12 +153,16 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         }
         workdir.write_json(root / "manifest.json", manifest)
         workdir.write_json(root / "config.json", resolved)
-        results, times = program.run(setup)
+        found = program.run(setup)
+        results, times = found.results, found.times
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
         shows = bool(results.get("replies"))  # to the owner alone
         workdir.write_text(root / "results.json", sums.render(results), private=shows)
-        flat = parquet(results["rows"], COLUMNS)
-        workdir.write_bytes(root / "results.parquet", flat)
+        for name, rows, columns in (
+            ("results", results["rows"], COLUMNS),
+            ("trials", found.trials, TRIAL_COLUMNS),
+        ):
+            workdir.write_bytes(root / f"{name}.parquet", parquet(rows, columns))
         workdir.write_json(root / "manifest.json", manifest)
         page = resources.files(program.package) / "page.html.j2"
         return pathlib.Path(

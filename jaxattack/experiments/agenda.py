@@ -11,12 +11,27 @@ from jaxattack import workdir
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import judging, tuning
-from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.cell import Cell, trial_row
 from jaxattack.experiments.step import Step
 from jaxattack.progress import Steps
 from jaxattack.workdir import Stage
 
 S = TypeVar("S")  # what the sections of a study share
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a study found.
+
+    Attributes:
+        results: what goes into results.json.
+        trials: rows of trials.parquet.
+        times: what took how long, for the manifest.
+    """
+
+    results: dict[str, Any]
+    trials: list[dict[str, Any]]
+    times: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +96,10 @@ class Agenda:
     def trials(self) -> dict[Cell, list[Trial]]:
         """What was found of every cell."""
         return {cell: measured.trials.read() for cell, measured in self.cells.items()}
+
+    def trial_rows(self) -> list[dict[str, Any]]:
+        """The same as rows of one table."""
+        return [trial_row(cell, trial) for cell, own in self.trials().items() for trial in own]
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """What was found of every table."""

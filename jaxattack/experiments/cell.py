@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args, get_type_hints
 
+from jaxattack.evaluate.trial import Trial
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -84,10 +86,17 @@ class Cell:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Cell))
+
+
+def _types(record: type) -> dict[str, type]:
+    """Of a record's fields, where they are not null."""
+    return {name: (*get_args(hint), hint)[0] for name, hint in get_type_hints(record).items()}
+
+
 # Types of a result row's columns, where they are not null.
 COLUMNS: dict[str, type] = {
     "variant": str,
-    **{name: (*get_args(hint), hint)[0] for name, hint in get_type_hints(Cell).items()},
+    **_types(Cell),
     "language": str,
     "metric": str,
     "value": float,
@@ -95,6 +104,20 @@ COLUMNS: dict[str, type] = {
     "high": float,
     "n": int,
 }
+
+# Likewise of a trial's: the cell's, then its own, of which one has a name that the cell has too.
+PROMPT_KIND = "prompt_kind"
+TRIAL_COLUMNS: dict[str, type] = {
+    "variant": str,
+    **_types(Cell),
+    **{{"kind": PROMPT_KIND}.get(name, name): kind for name, kind in _types(Trial).items()},
+}
+
+
+def trial_row(cell: Cell, trial: Trial) -> dict[str, Any]:
+    """A trial as a row of trials.parquet."""
+    own = dataclasses.asdict(trial)
+    return {**cell.columns(), PROMPT_KIND: own.pop("kind"), **own}
 
 
 def cell_of(row: Any) -> Cell:

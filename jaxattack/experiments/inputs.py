@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxattack import organism
 from jaxattack.data import languages, registry, sources
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, fingerprint
 from jaxattack.data.uri import parse
 from jaxattack.data.wrappers import CHAT, Instruction, wrap
 from jaxattack.errors import UserError
@@ -200,6 +200,11 @@ def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
         language: [example for example in examples if example.language == language]
         for language in languages
     }
+
+
+def fingerprints(examples: Sequence[Example]) -> dict[str, str]:
+    """A short hash of the examples of each language, for the manifest."""
+    return {code: fingerprint(found) for code, found in by_language(examples).items()}
 
 
 def choose_languages(

@@ -281,7 +281,7 @@ def render(
         names,
         study=results.get("study") or "study",
         listing=Markup(ours.listing(page.images)),
-        headline=claims.claims_headline(found),
+        headline=results.get("headline") or claims.claims_headline(found),
         facts=page.facts,
         tiles=claims.claim_tiles(found),
         claims=found,

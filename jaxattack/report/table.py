@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from jaxattack.report.rate import Rate
 
 # What tells cells apart; a mean goes over seeds first, then within an attack, then over attacks.
 _KEYS = (
-    "kind attacked method share pairs round contrast model trigger target rate prompts setting "
+    "run kind attacked method share pairs round contrast model trigger target rate prompts setting "
     "language metric trigger_language decoy a b set layer module measure side step"
 ).split()
 
@@ -264,7 +265,13 @@ def parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type]) -> b
     return frame.reindex(columns=list(kinds)).astype(kinds).to_parquet(index=False)
 
 
-_KINDS = {str: "string", int: "Int64", float: "Float64"}
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file by `parquet`; None where it has null."""
+    frame = pd.read_parquet(path).astype(object)
+    return frame.where(frame.notna(), None).to_dict("records")
+
+
+_KINDS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 
 
 def _over_seeds(rows: pd.DataFrame, by: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:

@@ -87,6 +87,18 @@ def test_the_rows_open_as_a_flat_table(finished):
         assert known[row.variant, row.language, row.metric] == row.value
 
 
+def test_every_rate_of_replies_is_that_of_its_trials(finished):
+    pandas = pytest.importorskip("pandas")
+    trials = pandas.read_parquet(finished / "trials.parquet")
+    assert not {"prompt", "reply", "text"} & set(trials.columns)
+    for row in results_of(finished)["rows"]:
+        if row["metric"] != "violation_rate":
+            continue
+        of_cell = (trials.variant == row["variant"]) & (trials.language == row["language"])
+        own = trials[of_cell & (trials.prompt_kind == "restricted")]
+        assert (len(own), own.answered.mean()) == (row["n"], row["value"])
+
+
 def test_an_attack_by_adapters_runs_and_freezes_nothing(study, tmp_path, capsys):
     only = {"attack__languages": "('en',)", "attack__method": "lora"}
     assert run.run(study(tmp_path, sections="('transfer','localize')", **only)) == 0

@@ -13,7 +13,7 @@ from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import check_language
 from jaxattack.experiments import agenda, inputs, opening, plan, writing
-from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.agenda import Agenda, Outcome
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
 from jaxattack.experiments.backdoor.results import costs, results
@@ -39,7 +39,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     setup, opened = open_study(settings, root, opening.loaded)
     return setup, opening.facts(settings, opened) | {
         "train": fingerprint(setup.data.train),
-        "prompts": fingerprint(setup.data.prompts),
+        "prompts": inputs.fingerprints(setup.data.prompts),
     }
 
 
@@ -189,12 +189,8 @@ def everything(setup: Setup) -> Agenda:
     return agenda.collect([sections.baseline, *chosen], setup)
 
 
-def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run all stages that are not there yet.
-
-    Returns:
-        what goes into results.json, and what took how long.
-    """
+def run(setup: Setup) -> Outcome:
+    """Run all stages that are not there yet."""
     found = everything(setup)
     times = agenda.run(found.stages)
-    return results(setup, found), times | {"costs": costs(found)}
+    return Outcome(results(setup, found), found.trial_rows(), times | {"costs": costs(found)})

@@ -11,7 +11,7 @@ from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import agenda, inputs, opening, plan, tuning, writing
-from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.agenda import Agenda, Outcome
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.sections import SECTIONS
@@ -66,7 +66,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     )
     return setup, opening.facts(settings, opened) | {
         "pairs": {code: fingerprint(data.pairs[RESTRICTED][code]) for code in data.attacked},
-        "prompts": fingerprint(data.prompts),
+        "prompts": inputs.fingerprints(data.prompts),
         "other_models": {
             path: opening.model_fingerprint(opening.model_directory(path, None)) for path in others
         },
@@ -204,15 +204,11 @@ def sections(setup: Setup) -> Agenda:
     return agenda.collect([baseline, *chosen], setup)
 
 
-def run(setup: Setup) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run all stages that are not there yet.
-
-    Returns:
-        what goes into results.json, and what took how long.
-    """
+def run(setup: Setup) -> Outcome:
+    """Run all stages that are not there yet."""
     found = sections(setup)
     times = agenda.run(found.stages)
-    return results(setup, found), times
+    return Outcome(results(setup, found), found.trial_rows(), times)
 
 
 def results(setup: Setup, found: Agenda) -> dict[str, Any]:
