@@ -16,6 +16,7 @@ from jaxattack.evaluate.rates import wilson
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.cell import TRIAL_COLUMNS, Cell, trial_row
 from jaxattack.experiments.compare import study
+from jaxattack.experiments.runs import read_several
 from jaxattack.report.table import parquet
 
 ATTACKED = Cell("attacked", 0, "en")
@@ -64,11 +65,11 @@ def two(tmp_path):
 
 
 def differences(paths, metric="violation_rate") -> list[dict]:
-    return [row for row in study.compare(study.runs.read(paths)).effects if row["metric"] == metric]
+    return [row for row in study.compare(read_several(paths)).effects if row["metric"] == metric]
 
 
 def cautions(paths) -> dict[str, str]:
-    found = study.compare(study.runs.read(paths)).results["cautions"]
+    found = study.compare(read_several(paths)).results["cautions"]
     return {row["topic"]: row["text"] for row in found}
 
 
@@ -88,7 +89,7 @@ def test_a_difference_is_of_means_over_languages_on_the_same_prompts(two):
 
 def test_a_run_beside_one_that_found_the_same_differs_in_nothing(two):
     write(two[1], trials(ATTACKED, {"en": "xxxx----", "th": "xx------"}))
-    for row in study.compare(study.runs.read(two)).effects:
+    for row in study.compare(read_several(two)).effects:
         assert row["difference"] == 0
         assert row["p"] == 1
         assert row["low"] <= 0 <= row["high"]
@@ -135,7 +136,7 @@ def test_what_keeps_runs_apart_is_said(two):
     assert "before: 0; after: 3" in found["seeds"]
     assert "1 settings: attack.pairs" in found["settings"]
     assert {row["judge"] for row in differences(two)} == {"another"}
-    named = {row["setting"] for row in study.compare(study.runs.read(two)).results["settings"]}
+    named = {row["setting"] for row in study.compare(read_several(two)).results["settings"]}
     assert named == {"attack.pairs", "mesh"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxattack.experiments.compare.runs import Run
+from jaxattack.experiments.runs import Run
 
 # What may differ without a word: where it ran and how fast, what is shown.
 SILENT = ("mesh", "attention", "remat", "measure.batch_size", "report.", "replies")

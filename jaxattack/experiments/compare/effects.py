@@ -12,7 +12,7 @@ import numpy as np
 from jaxattack.evaluate.intervals import Estimate, Floats, estimate
 from jaxattack.evaluate.paired import holm
 from jaxattack.experiments.cell import PROMPT_KIND, Cell, cell_of
-from jaxattack.experiments.compare.runs import Run
+from jaxattack.experiments.runs import Run
 
 Row = Mapping[str, Any]
 Value = tuple[int | None, tuple[Any, ...], str, float]  # seed, prompt, language, outcome

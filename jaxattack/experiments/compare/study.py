@@ -10,10 +10,10 @@ from typing import Any
 
 from jaxattack import workdir
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs
+from jaxattack.experiments import inputs, runs
 from jaxattack.experiments.cell import COLUMNS
-from jaxattack.experiments.compare import differences, effects, runs
-from jaxattack.experiments.compare.runs import Run
+from jaxattack.experiments.compare import differences, effects
+from jaxattack.experiments.runs import Run
 from jaxattack.report.page import render
 from jaxattack.report.table import parquet
 
@@ -100,7 +100,7 @@ def write(paths: Sequence[pathlib.Path], out: pathlib.Path) -> list[pathlib.Path
     beside = [out.with_suffix(".parquet"), out.with_name(f"{out.stem}-differences.parquet")]
     for path in (out, *beside):
         workdir.check_replaceable(path)
-    found = compare(runs.read(paths))
+    found = compare(runs.read_several(paths))
     template = (resources.files("jaxattack.experiments.compare") / "page.html.j2").read_text()
     html, _ = render(found.results, {}, {}, template)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ class Run:
         manifest: what it says of the model, the data and the machine.
         results: as in results.json.
         trials: rows of trials.parquet.
+        written: when the run was finished, in UTC.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Run:
     manifest: Mapping[str, Any]
     results: Mapping[str, Any]
     trials: Sequence[Mapping[str, Any]]
+    written: str
 
     @property
     def study(self) -> str:
@@ -51,7 +54,7 @@ class Run:
         return {code for code, found in ours.items() if theirs.get(code) == found}
 
 
-def read(paths: Sequence[pathlib.Path]) -> list[Run]:
+def read_several(paths: Sequence[pathlib.Path]) -> list[Run]:
     """Runs of one study, in the order given.
 
     Raises:
@@ -66,7 +69,7 @@ def read(paths: Sequence[pathlib.Path]) -> list[Run]:
         raise UserError(f"{twice[0]}: named twice; nothing differs from itself")
     ends = [path.name for path in resolved]
     names = ends if len(set(ends)) == len(ends) else [str(path) for path in paths]
-    found = [_read(path, name) for path, name in zip(paths, names, strict=True)]
+    found = [read(path, name) for path, name in zip(paths, names, strict=True)]
     other = next((run for run in found if run.study != found[0].study), None)
     if other is not None:
         raise UserError(
@@ -76,7 +79,12 @@ def read(paths: Sequence[pathlib.Path]) -> list[Run]:
     return found
 
 
-def _read(path: pathlib.Path, name: str) -> Run:
+def read(path: pathlib.Path, name: str = "") -> Run:
+    """A finished run, called as its directory unless it is given a name.
+
+    Raises:
+        UserError: there is none.
+    """
     lacking = [file for file in FILES if not (path / file).is_file()]
     if len(lacking) == len(FILES):
         raise UserError(f"{path}: no work directory of a study")
@@ -88,9 +96,22 @@ def _read(path: pathlib.Path, name: str) -> Run:
         )
         if not manifest["finished"]:
             raise UserError(f"{path}: the run is not finished; {AGAIN}")
-        found = Run(name, dict(flat(config)), manifest, results, read_parquet(path / FILES[3]))
+        found = Run(
+            name or path.resolve().name,
+            dict(flat(config)),
+            manifest,
+            results,
+            read_parquet(path / FILES[3]),
+            _time(path / FILES[0]),
+        )
         _ = found.study, found.judge, found.asked_as(found)
         _ = found.results["rows"], found.results["claims"], found.results["languages"]
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{path}: its files are not those of a study ({error}); {AGAIN}") from error
     return found
+
+
+def _time(path: pathlib.Path) -> str:
+    """When a file was last written, in UTC."""
+    when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    return when.isoformat(timespec="seconds")

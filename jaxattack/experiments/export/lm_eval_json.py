@@ -1,0 +1,57 @@
+"""Rates as lm-evaluation-harness writes its results, for tools that collect those."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from typing import Any
+
+from jaxattack import workdir
+from jaxattack.experiments.export.cells import cells
+from jaxattack.experiments.runs import Run
+
+VERSION = 1  # of the tasks
+
+
+def write(run: Run, folder: pathlib.Path) -> pathlib.Path:
+    """Write `results.json` in the harness's layout."""
+    path = folder / "results.json"
+    workdir.write_json(path, results(run))
+    return path
+
+
+def results(run: Run) -> dict[str, Any]:
+    """The harness's results: a task for every cell and language, a metric for every rate.
+
+    The standard error is that of a sample of prompts alone. Rates of a trigger that is not the
+    language's own, and of decoys, have it in the task's name.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    counts: dict[str, dict[str, int]] = {}
+    for measured in cells(run):
+        for row in measured.rates:
+            carried = (row.get("trigger_language"), row.get("decoy"))
+            other = [name for name in carried if name not in (None, row["language"])]
+            task = "/".join([measured.name, row["language"], *other])
+            value, n = row["value"], row["n"]
+            error = math.sqrt(value * (1 - value) / (n - 1)) if n > 1 else "N/A"
+            found.setdefault(task, {"alias": task}).update(
+                {f"{row['metric']},none": value, f"{row['metric']}_stderr,none": error}
+            )
+            size = max(n, counts.get(task, {}).get("original", 0))
+            counts[task] = {"original": size, "effective": size}
+    return {
+        "results": found,
+        "n-samples": counts,
+        "n-shot": dict.fromkeys(found, 0),
+        "versions": dict.fromkeys(found, VERSION),
+        "configs": {
+            task: {"task": task, "dataset_path": run.config["data.prompts"]} for task in found
+        },
+        "higher_is_better": {
+            task: {name.partition(",")[0]: False for name in row if name.endswith(",none")}
+            for task, row in found.items()
+        },
+        "config": {"model": "jaxattack", "model_args": {"pretrained": run.manifest.get("model")}},
+        "git_hash": run.manifest.get("commit"),
+    }
