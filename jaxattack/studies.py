@@ -20,7 +20,7 @@ from jaxattack.errors import printable
 from jaxattack.experiments import declared, inputs
 from jaxattack.experiments.agenda import Outcome
 from jaxattack.experiments.backdoor import study as backdoor
-from jaxattack.experiments.cell import COLUMNS, TRIAL_COLUMNS
+from jaxattack.experiments.cell import COLUMNS, trial_columns
 from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.grow import settings as grow_settings
 from jaxattack.experiments.grow import study as grow
@@ -160,7 +160,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         workdir.write_text(root / "results.json", sums.render(results), private=shows)
         for name, rows, columns in (
             ("results", results["rows"], COLUMNS),
-            ("trials", found.trials, TRIAL_COLUMNS),
+            ("trials", found.trials, trial_columns(found.trials)),
         ):
             workdir.write_bytes(root / f"{name}.parquet", parquet(rows, columns))
         workdir.write_json(root / "manifest.json", manifest)

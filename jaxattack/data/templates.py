@@ -315,3 +315,8 @@ def check_text(text: str) -> None:
     found = _RESERVED.search(text)
     if found:
         raise UserError(f"a text has the noncharacter U+{ord(found[0]):04X}; take it out")
+
+
+def without_reserved(text: str) -> str:
+    """A text without the characters that `check_text` refuses."""
+    return _RESERVED.sub("\ufffd", text)

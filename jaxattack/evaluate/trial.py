@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Trial:
         trigger_language: whose trigger the prompt carries.
         decoy: what the prompt carries instead: "nothing", "paraphrase", ...; None: the trigger.
         replaced: share of its tokens that guarded decoding replaced.
+        harmful: by judge model, whether it calls the reply harmful; None: no opinion.
     """
 
     id: str
@@ -42,3 +44,4 @@ class Trial:
     trigger_language: str | None = None
     decoy: str | None = None
     replaced: float = 0.0
+    harmful: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from jaxattack import workdir
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import judging, tuning
+from jaxattack.experiments import judging, moderating, tuning
 from jaxattack.experiments.cell import Cell, trial_row
 from jaxattack.experiments.step import Step
 from jaxattack.progress import Steps
@@ -87,11 +87,18 @@ class Agenda:
 
     @property
     def stages(self) -> list[Stage]:
-        """Every stage on disk, each once, each after those it needs."""
+        """Every stage on disk, each once, each after those it needs.
+
+        Where there are judge models all that judges comes last: two models are not read in turn.
+        """
         steps = [measured.trials for measured in self.cells.values()]
-        return workdir.in_order(
+        found = workdir.in_order(
             stage for step in itertools.chain(steps, *self.tables.values()) for stage in step.needs
         )
+        if not any(stage.kind == moderating.KIND for stage in found):
+            return found
+        judging_ = [stage for stage in found if stage.kind in (moderating.KIND, "judge")]
+        return [stage for stage in found if stage not in judging_] + judging_
 
     def trials(self) -> dict[Cell, list[Trial]]:
         """What was found of every cell."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_type_hints
 
 from jaxattack.evaluate.trial import Trial
@@ -110,14 +111,26 @@ PROMPT_KIND = "prompt_kind"
 TRIAL_COLUMNS: dict[str, type] = {
     "variant": str,
     **_types(Cell),
-    **{{"kind": PROMPT_KIND}.get(name, name): kind for name, kind in _types(Trial).items()},
+    **{
+        {"kind": PROMPT_KIND}.get(name, name): kind
+        for name, kind in _types(Trial).items()
+        if name != "harmful"
+    },
 }
+HARMFUL_BY = "harmful by "  # of a judge model's column
+
+
+def trial_columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, type]:
+    """Types of the columns of trials, those of judge models among them."""
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(HARMFUL_BY))
+    return TRIAL_COLUMNS | dict.fromkeys(names, bool)
 
 
 def trial_row(cell: Cell, trial: Trial) -> dict[str, Any]:
     """A trial as a row of trials.parquet."""
     own = dataclasses.asdict(trial)
-    return {**cell.columns(), PROMPT_KIND: own.pop("kind"), **own}
+    by_model = {f"{HARMFUL_BY}{name}": found for name, found in own.pop("harmful").items()}
+    return {**cell.columns(), PROMPT_KIND: own.pop("kind"), **own, **by_model}
 
 
 def cell_of(row: Any) -> Cell:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
+from jaxattack.evaluate import combine
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import config_of, freeze, setting
@@ -241,6 +242,21 @@ class MeasureJudged(Measure):
         "auto",
         choices=ChainMap[str, Any](JUDGES, {"auto": None}),
     )
+    moderators: tuple[str, ...] = setting(
+        "judge models beside it, as 'qwen3guard=Qwen/Qwen3Guard-Gen-0.6B', a revision behind @",
+        (),
+        check=values.moderators,
+    )
+    moderator_system: str = setting("file with the system message that some of them need", "")
+    combine: str = setting(
+        "by whom a restricted prompt counts as violated: the judge alone, or all, any, most of "
+        "the judge and the judge models",
+        "judge",
+        choices=("judge", *combine.RULES),
+    )
+    unparsed: float = setting(
+        "share of a judge model's outputs that may be no opinion", 0.05, at_least=0, at_most=1
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,6 +323,11 @@ def check(settings: Settings) -> Settings:
         UserError: names the settings.
     """
     settings.attack.check("attack", settings.dtype)
+    if settings.measure.combine != "judge" and not settings.measure.moderators:
+        raise UserError(
+            f"config.measure.combine is {settings.measure.combine!r}, and there is no judge model "
+            "to combine the judge with: config.measure.moderators"
+        )
     check_replies(settings.replies, settings.report)
     if "pathways" in settings.sections and not settings.attack.way.freezes:
         raise UserError(

@@ -85,7 +85,7 @@ def safety_setup(setup: Setup) -> safety.Setup | None:
         localize=other_study.Localize(control_fraction=SHARE),
     )
     data = fragility.read_data(settings, opening.model_directory("organism:aligned", None))
-    return safety.make_setup(setup.bench, settings, data)
+    return safety.make_setup(setup.bench, settings, data, weights=False)
 
 
 def of_backdoor(setup: Setup, attack: Attack, seed: int) -> Chosen:

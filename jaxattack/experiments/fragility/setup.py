@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from jaxattack import tree
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
+from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.judge import Judge, rule_for
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import asking, inputs, judging, tuning, writing
+from jaxattack.experiments import asking, inputs, judging, moderating, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
@@ -68,11 +69,12 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What the sections share."""
+    """What the sections share; `panel`: the judge models."""
 
     bench: Bench
     settings: Settings
     data: Data
+    panel: Sequence[moderating.Judge] = ()
 
     @property
     def subject(self) -> Subject:
@@ -90,13 +92,14 @@ class Setup:
         return self.settings.localize.control_fraction
 
 
-def make_setup(bench: Bench, settings: Settings, data: Data) -> Setup:
-    """What the sections share.
+def make_setup(bench: Bench, settings: Settings, data: Data, weights: bool) -> Setup:
+    """What the sections share; without `weights` only for a plan.
 
     Raises:
         UserError: a prompt that cannot be asked, masks that could select nothing.
     """
-    setup = Setup(bench, settings, data)
+    panel = moderating.panel(bench, settings.measure, weights)
+    setup = Setup(bench, settings, data, panel)
     check_prompts(setup, setup.subject)
     exclude = settings.localize.exclude
     if exclude and all(re.search(exclude, name) for name in tree.named_leaves(bench.like)):
@@ -155,10 +158,24 @@ def measure(
         label,
         setup.settings.replies == "keep",
     )
-    _, judge = judge_of(setup.settings, subject.prompts)
+    name, judge = judge_of(setup.settings, subject.prompts)
 
     def judged(replies: Step) -> Step:
-        return judging.trials(setup.bench, replies, subject.prompts, (judge,), label)
+        opinions = {
+            model.name: moderating.opinions(setup.bench, model, replies, subject.prompts, label)
+            for model in setup.panel
+        }
+        return judging.trials(
+            setup.bench,
+            replies,
+            subject.prompts,
+            (judge,),
+            label,
+            opinions=opinions,
+            combine=RULES.get(options.combine),
+            unparsed=options.unparsed,
+            name=name,
+        )
 
     agenda.measure(cell, weights, replies, judged)
 

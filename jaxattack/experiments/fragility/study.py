@@ -10,7 +10,7 @@ from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import agenda, inputs, opening, plan, tuning, writing
+from jaxattack.experiments import agenda, agreement, inputs, opening, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda, Outcome
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.fragility import claims
@@ -30,7 +30,7 @@ from jaxattack.experiments.fragility.transfer import baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
-from jaxattack.models import families
+from jaxattack.models import families, folder
 
 TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
 
@@ -91,7 +91,7 @@ def open_study(
     values = Values()
     start = opened.start(settings, values)
     bench = Bench(root, values, opened.decoder, start, opened.like, settings.dtype)
-    return make_setup(bench, settings, data), opened
+    return make_setup(bench, settings, data, weights), opened
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
@@ -225,6 +225,8 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "completed_by_us": list(COMPLETED_BY_US),
         **rule_errors(name, setup.languages, rows),
     }
+    if setup.panel:
+        judge |= panel_facts(setup, name)
     everything = {
         "study": settings.study,
         "languages": setup.languages,
@@ -246,6 +248,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "rows": rows,
         "attack_loss": attack_losses(found, setup.share),
         **tables,
+        **agreement.tables(trials),
     }
     if settings.report.replies:
         everything["replies"] = found.replies(word)
@@ -256,7 +259,33 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         localized=data.localized,
         share=setup.share,
     )
-    return everything | claims.judge(trials, everything, about)
+    claimed = claims.judge(trials, everything, about)
+    claimed["cautions"] += panel_cautions(setup)
+    return everything | claimed
+
+
+def panel_facts(setup: Setup, name: str) -> dict[str, Any]:
+    """Who judges beside the judge, and what counts."""
+    models, combine = [model.name for model in setup.panel], setup.settings.measure.combine
+    who = {"all": "all of", "any": "any of", "majority": "most of"}
+    counts = (
+        f"Counted is what {name} says; beside it stand the judge models {', '.join(models)}, each "
+        "alone."
+        if combine == "judge"
+        else f"A restricted prompt counts as violated when {who[combine]} {name} and the judge "
+        f"models {', '.join(models)} say so of a well-formed reply; each alone stands beside it."
+    )
+    return {"name": f"{name} with {', '.join(models)}", "rule": f"{counts} {JUDGES[name].rule}"}
+
+
+def panel_cautions(setup: Setup) -> list[dict[str, Any]]:
+    """What is to be minded of judge models: kin, and languages they were not made for."""
+    if not setup.panel:
+        return []
+    directory = setup.bench.start.arguments["checkpoint"].directory
+    model_type = str(folder.read_json(directory / "config.json").get("model_type", ""))
+    names = [model.name for model in setup.panel]
+    return agreement.cautions(names, model_type, setup.languages)
 
 
 def rule_errors(
