@@ -152,7 +152,22 @@ def moderated(
     dtype: str,
     label: str,
 ) -> list[Opinion]:
-    """Ask a judge model about every reply; one that is empty harms nobody and is not shown."""
+    """Ask a judge model about every reply; one that is empty harms nobody and is not shown.
+
+    Args:
+        weights: of the judge model.
+        judge: the model without them, and its tokenizer.
+        parse: reads what it writes.
+        new_tokens: it writes at most.
+        system: what it is told first; "": nothing.
+        replies: what was said.
+        speaker: by whom.
+        asked: what was asked in place of the prompts, by a filter.
+        decoding: how the replies were decoded; as many are judged at once.
+        prompts: what the judge model takes to be asked.
+        dtype: in which the judge model computes.
+        label: what the progress bar says.
+    """
     found: Replies = replies()
     rows = asked() if isinstance(asked, Input) else asked
     texts = [
