@@ -95,10 +95,8 @@ class Agenda:
         found = workdir.in_order(
             stage for step in itertools.chain(steps, *self.tables.values()) for stage in step.needs
         )
-        if not any(stage.kind == moderating.KIND for stage in found):
-            return found
-        judging_ = [stage for stage in found if stage.kind in (moderating.KIND, "judge")]
-        return [stage for stage in found if stage not in judging_] + judging_
+        late = (moderating.KIND, moderating.WEIGHED)
+        return sorted(found, key=lambda stage: stage.kind in late)
 
     def trials(self) -> dict[Cell, list[Trial]]:
         """What was found of every cell."""
@@ -119,7 +117,8 @@ class Agenda:
         """The texts of replies that were kept, with what was found of each in a `word`."""
         rows = []
         for cell, measured in self.cells.items():
-            given, trials = measured.trials.arguments, measured.trials.read()
+            trials, judged = measured.trials.read(), measured.trials.arguments
+            given = judged["trials"].arguments if "trials" in judged else judged  # beside a panel
             asked = given["asked"].read() if isinstance(given["asked"], Step) else given["asked"]
             replies = measured.replies.read()
             said = judging.texts(given["decoder"], asked, replies, given["decoding"])

@@ -5,16 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from jaxattack import workdir
 from jaxattack.data.dialogues import Example
-from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import Judge, Reply, judge
-from jaxattack.evaluate.opinions import Opinion
-from jaxattack.evaluate.thoughts import decode
-from jaxattack.evaluate.triage import WELL_FORMED
+from jaxattack.evaluate.thoughts import decode, without_thoughts
 from jaxattack.evaluate.trial import Carried, Trial
 from jaxattack.experiments.asking import Decoding, Replies, encoded
 from jaxattack.experiments.bench import Bench, Decoder
@@ -29,10 +25,6 @@ def judged(
     decoding: Decoding,
     judges: Sequence[Judge],
     carried: Sequence[Carried] | None = None,
-    opinions: Mapping[str, Input] = MappingProxyType({}),
-    combine: Callable[[Sequence[bool | None]], bool] | None = None,
-    unparsed: float = 0.0,
-    name: str = "",
 ) -> list[Trial]:
     """What is kept of every reply.
 
@@ -44,48 +36,24 @@ def judged(
         decoding: how.
         judges: functions of a prompt and what was said to it.
         carried: what the prompts carry.
-        opinions: of judge models, by their names.
-        combine: whether a restricted prompt is answered, from what the judge and they say; None:
-            the judge's word alone.
-        unparsed: share of a judge model's outputs that may be no opinion.
-        name: of the judge, beside those of judge models.
-
-    Raises:
-        UserError: more of them are none.
     """
     found: Replies = replies()
-    said = {name: one() for name, one in opinions.items()}
-    check_parsed(said, unparsed)
     rows = asked() if isinstance(asked, Input) else asked
     trials = []
     for i, reply in enumerate(texts(decoder, rows, found, decoding)):
         extra = {} if carried is None else dataclasses.asdict(carried[i])
         trial = judge(prompts[i], reply, judges)
-        if said:
-            own = {name: trial.answered} if trial.kind == "restricted" else {}
-            harmful = own | {model: one[i].harmful for model, one in said.items()}
-            extra["harmful"] = harmful
-            if combine is not None and own and trial.triage in WELL_FORMED:
-                extra["answered"] = combine(list(harmful.values()))
         trials.append(dataclasses.replace(trial, replaced=found.replaced[i], **extra))
     return trials
 
 
-def check_parsed(said: Mapping[str, Sequence[Opinion]], most: float) -> None:
-    """Refuse a judge model that does not write as its sort does.
-
-    Raises:
-        UserError: says the share of outputs that are no opinion.
-    """
-    for name, found in said.items():
-        lost = sum(one.harmful is None for one in found)
-        if found and lost / len(found) > most:
-            raise UserError(
-                f"{name}: {lost} of {len(found)} outputs ({lost / len(found):.0%}) are no opinion "
-                f"in its form, more than config.measure.unparsed={most:g}; is the checkpoint of "
-                "this sort, with the chat template (or config.measure.moderator_system) that it "
-                "was made for?"
-            )
+def said(
+    replies: Input, decoder: Decoder, asked: Sequence[Example] | Input, decoding: Decoding
+) -> list[str]:
+    """What was said beside thoughts."""
+    rows = asked() if isinstance(asked, Input) else asked
+    found = texts(decoder, rows, replies(), decoding)
+    return [without_thoughts(reply.text)[0].strip() for reply in found]
 
 
 def texts(
@@ -106,10 +74,6 @@ def trials(
     judges: Sequence[Judge],
     label: str,
     carried: Sequence[Carried] | None = None,
-    opinions: Mapping[str, Step] = MappingProxyType({}),
-    combine: Callable[[Sequence[bool | None]], bool] | None = None,
-    unparsed: float = 0.0,
-    name: str = "",
 ) -> Step:
     """The judgement of replies, to be.
 
@@ -120,11 +84,8 @@ def trials(
         judges: each decides some flags of a trial.
         label: names the step for people.
         carried: the trigger that each prompt carries.
-        opinions: of judge models, by their names.
-        combine, unparsed, name: see `judged`.
     """
     given = replies.arguments
-    panel = {"opinions": dict(opinions), "combine": combine, "unparsed": unparsed, "name": name}
     arguments = {
         "replies": replies,
         "decoder": given["decoder"],
@@ -133,7 +94,6 @@ def trials(
         "prompts": prompts,
         "judges": tuple(judges),
         "carried": carried,
-        **(panel if opinions else {}),
     }
     return Step(judged, arguments, bench.values, bench.shelf("judge", label, save, load))
 

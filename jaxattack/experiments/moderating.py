@@ -18,10 +18,11 @@ from jaxattack import workdir
 from jaxattack.data import templates
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
+from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.opinions import MODERATORS, Opinion
-from jaxattack.evaluate.thoughts import without_thoughts
+from jaxattack.evaluate.triage import WELL_FORMED
+from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import judging, opening
-from jaxattack.experiments.asking import Decoding, Replies
 from jaxattack.experiments.bench import Bench, Decoder, rounded, start_step
 from jaxattack.experiments.step import Input, Step
 from jaxattack.models.families import read_config
@@ -31,26 +32,35 @@ from jaxattack.models.transformer import Transformer
 if TYPE_CHECKING:
     from jaxattack.experiments.settings import MeasureJudged
 
-KIND = "moderate"  # of these stages
+KIND, WEIGHED = "moderate", "weigh"  # of these stages
 # Marks by which templates set a conversation apart, such as <END CONVERSATION>.
 _MARKS = re.compile(r"<(?=/?[A-Z_ ]{3,}>)|\[(?=/?[A-Z]{3,}\])")
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
-    """A judge model that is there.
+class Reader:
+    """What reads a reply, but for its weights.
 
     Attributes:
-        name: its sort, a key of `MODERATORS`.
-        decoder: the model and how it reads.
-        weights: its weights, to be.
+        decoder: the judge model and its tokenizer.
+        parse: reads what it writes.
+        new_tokens: it writes at most.
         system: a message that it is told first; "": none.
     """
 
-    name: str
     decoder: Decoder
-    weights: Step
+    parse: Callable[[str], Opinion]
+    new_tokens: int
     system: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """A judge model that is there: its sort, a key of `MODERATORS`, and its weights, to be."""
+
+    name: str
+    reader: Reader
+    weights: Step
 
 
 def panel(bench: Bench, options: MeasureJudged, weights: bool) -> list[Judge]:
@@ -96,7 +106,9 @@ def _opened(
         raise UserError(f"{where}: {error}") from error
     checkpoint = opening.checkpoint(directory)
     start = start_step(bench.values, checkpoint, bench.start.arguments)
-    return Judge(sort, Decoder(model, tokenizer), start, system if needs else "")
+    made = MODERATORS[sort]
+    decoder = Decoder(model, tokenizer)
+    return Judge(sort, Reader(decoder, made.parse, made.new_tokens, system if needs else ""), start)
 
 
 def _system(options: MeasureJudged) -> str:
@@ -121,17 +133,22 @@ def opinions(
         label: names the step for people.
     """
     given = replies.arguments
+    said = Step(
+        judging.said,
+        {
+            "replies": replies,
+            "decoder": given["decoder"],
+            "asked": given["prompts"],
+            "decoding": given["decoding"],
+        },
+        bench.values,
+    )
     arguments = {
         "weights": judge.weights,
-        "judge": judge.decoder,
-        "parse": MODERATORS[judge.name].parse,
-        "new_tokens": MODERATORS[judge.name].new_tokens,
-        "system": judge.system,
-        "replies": replies,
-        "speaker": given["decoder"],
-        "asked": given["prompts"],
-        "decoding": given["decoding"],
+        "reader": judge.reader,
+        "said": said,
         "prompts": tuple(prompts),
+        "batch_size": given["decoding"].batch_size,
         "dtype": bench.dtype,
     }
     shelf = bench.shelf(KIND, f"{label}-{judge.name}", save, load, prompts=len(prompts))
@@ -140,15 +157,10 @@ def opinions(
 
 def moderated(
     weights: Input,
-    judge: Decoder,
-    parse: Callable[[str], Opinion],
-    new_tokens: int,
-    system: str,
-    replies: Input,
-    speaker: Decoder,
-    asked: Sequence[Example] | Input,
-    decoding: Decoding,
+    reader: Reader,
+    said: Input,
     prompts: Sequence[Example],
+    batch_size: int,
     dtype: str,
     label: str,
 ) -> list[Opinion]:
@@ -156,39 +168,103 @@ def moderated(
 
     Args:
         weights: of the judge model.
-        judge: the model without them, and its tokenizer.
-        parse: reads what it writes.
-        new_tokens: it writes at most.
-        system: what it is told first; "": nothing.
-        replies: what was said.
-        speaker: by whom.
-        asked: what was asked in place of the prompts, by a filter.
-        decoding: how the replies were decoded; as many are judged at once.
-        prompts: what the judge model takes to be asked.
-        dtype: in which the judge model computes.
+        reader: the rest of it.
+        said: the replies' texts.
+        prompts: what was asked.
+        batch_size: how many are read at once.
+        dtype: in which it computes.
         label: what the progress bar says.
     """
-    found: Replies = replies()
-    rows = asked() if isinstance(asked, Input) else asked
-    texts = [
-        without_thoughts(reply.text)[0].strip()
-        for reply in judging.texts(speaker, rows, found, decoding)
-    ]
+    texts, decoder = said(), reader.decoder
     shown = [i for i, text in enumerate(texts) if text]
-    dialogues = [dialogue(judge.tokenizer, prompts[i].prompt, texts[i], system) for i in shown]
     outputs = generate(
-        judge.model,
+        decoder.model,
         rounded(weights, dtype),
-        judge.tokenizer,
-        dialogues,
-        new_tokens,
-        decoding.batch_size,
+        decoder.tokenizer,
+        [dialogue(decoder.tokenizer, prompts[i].prompt, texts[i], reader.system) for i in shown],
+        reader.new_tokens,
+        batch_size,
         label,
     )
     opinions = [Opinion(False)] * len(texts)
     for i, output in zip(shown, outputs, strict=True):
-        opinions[i] = parse(output)
+        opinions[i] = reader.parse(output)
     return opinions
+
+
+# --- Beside the judge ---------------------------------------------------------------------------
+
+
+def weighed(
+    bench: Bench,
+    trials: Step,
+    opinions: Mapping[str, Step],
+    name: str,
+    options: MeasureJudged,
+    label: str,
+) -> Step:
+    """Trials with what judge models say beside the judge, to be.
+
+    Args:
+        bench: what the study computes with.
+        trials: as the judge has them.
+        opinions: of judge models, by their names.
+        name: the judge's.
+        options: `combine` and `unparsed`.
+        label: names the step for people.
+    """
+    arguments = {
+        "trials": trials,
+        "opinions": dict(opinions),
+        "name": name,
+        "combine": RULES.get(options.combine),
+        "unparsed": options.unparsed,
+    }
+    shelf = bench.shelf(WEIGHED, label, judging.save, judging.load)
+    return Step(weigh, arguments, bench.values, shelf)
+
+
+def weigh(
+    trials: Input,
+    opinions: Mapping[str, Input],
+    name: str,
+    combine: Callable[[Sequence[bool | None]], bool] | None,
+    unparsed: float,
+) -> list[Trial]:
+    """Each trial with all opinions, and whether it is answered by all of them.
+
+    Raises:
+        UserError: too many outputs of a judge model are no opinion.
+    """
+    said = {model: one() for model, one in opinions.items()}
+    check_parsed(said, unparsed)
+    found = []
+    for i, trial in enumerate(trials()):
+        restricted = trial.kind == "restricted"
+        own = {name: trial.answered} if restricted else {}
+        harmful = own | {model: one[i].harmful for model, one in said.items()}
+        answered = trial.answered
+        if combine is not None and restricted and trial.triage in WELL_FORMED:
+            answered = combine(list(harmful.values()))
+        found.append(dataclasses.replace(trial, answered=answered, harmful=harmful))
+    return found
+
+
+def check_parsed(said: Mapping[str, Sequence[Opinion]], most: float) -> None:
+    """Refuse a judge model that does not write as its sort does.
+
+    Raises:
+        UserError: says the share of outputs that are no opinion.
+    """
+    for name, found in said.items():
+        lost = sum(one.harmful is None for one in found)
+        if found and lost / len(found) > most:
+            raise UserError(
+                f"{name}: {lost} of {len(found)} outputs ({lost / len(found):.0%}) are no opinion "
+                f"in its form, more than config.measure.unparsed={most:g}; is the checkpoint of "
+                "this sort, with the chat template (or config.measure.moderator_system) that it "
+                "was made for?"
+            )
 
 
 def dialogue(tokenizer: Any, prompt: str, reply: str, system: str) -> list[Mapping[str, str]]:

@@ -10,8 +10,9 @@ import pytest
 
 from jaxattack import run
 from jaxattack.data.tokens import prompt_tokens
+from jaxattack.errors import UserError
 from jaxattack.evaluate.opinions import Opinion
-from jaxattack.experiments import agreement, judging, moderating
+from jaxattack.experiments import agreement, moderating
 
 SECTIONS = {"sections": "('transfer',)", "attack__languages": "('en',)", "transfer__doses": "()"}
 CHAT = (
@@ -150,9 +151,9 @@ def test_a_reply_writes_no_token_and_no_mark_of_the_judges(small_tokenizer, repl
 
 def test_too_many_outputs_without_an_opinion_are_refused_with_their_share():
     found = {"guard": [Opinion(True)] * 9 + [Opinion(None)]}
-    judging.check_parsed(found, 0.1)
-    with pytest.raises(judging.UserError, match="1 of 10 outputs \\(10%\\)"):
-        judging.check_parsed(found, 0.05)
+    moderating.check_parsed(found, 0.1)
+    with pytest.raises(UserError, match="1 of 10 outputs \\(10%\\)"):
+        moderating.check_parsed(found, 0.05)
 
 
 def test_a_judge_is_not_taken_where_it_was_not_made_for():

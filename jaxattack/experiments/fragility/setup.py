@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from jaxattack import tree
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
-from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.judge import Judge, rule_for
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import asking, inputs, judging, moderating, tuning, writing
@@ -161,21 +160,14 @@ def measure(
     name, judge = judge_of(setup.settings, subject.prompts)
 
     def judged(replies: Step) -> Step:
+        trials = judging.trials(setup.bench, replies, subject.prompts, (judge,), label)
         opinions = {
             model.name: moderating.opinions(setup.bench, model, replies, subject.prompts, label)
             for model in setup.panel
         }
-        return judging.trials(
-            setup.bench,
-            replies,
-            subject.prompts,
-            (judge,),
-            label,
-            opinions=opinions,
-            combine=RULES.get(options.combine),
-            unparsed=options.unparsed,
-            name=name,
-        )
+        if not opinions:
+            return trials
+        return moderating.weighed(setup.bench, trials, opinions, name, options, label)
 
     agenda.measure(cell, weights, replies, judged)
 
