@@ -1,4 +1,4 @@
-"""Judge models as steps: they read replies that were kept, beside a study's own judge.
+"""What judge models make of replies that were kept, and a study's judge beside them.
 
 A judge model is asked by its own checkpoint's chat template about a prompt and its reply. Texts
 that its tokenizer or its template would take for something of their own are broken up first, so
@@ -12,25 +12,18 @@ import json
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxattack import workdir
 from jaxattack.data import templates
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
-from jaxattack.evaluate.combine import RULES
-from jaxattack.evaluate.opinions import MODERATORS, Opinion
+from jaxattack.evaluate.opinions import Opinion
 from jaxattack.evaluate.triage import WELL_FORMED
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import judging, opening
-from jaxattack.experiments.bench import Bench, Decoder, rounded, start_step
-from jaxattack.experiments.step import Input, Step
-from jaxattack.models.families import read_config
+from jaxattack.experiments.bench import Decoder, rounded
+from jaxattack.experiments.step import Input
 from jaxattack.models.generate import generate
-from jaxattack.models.transformer import Transformer
-
-if TYPE_CHECKING:
-    from jaxattack.experiments.settings import MeasureJudged
 
 KIND, WEIGHED = "moderate", "weigh"  # of these stages
 # Marks by which templates set a conversation apart, such as <END CONVERSATION>.
@@ -52,107 +45,6 @@ class Reader:
     parse: Callable[[str], Opinion]
     new_tokens: int
     system: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Judge:
-    """A judge model that is there: its sort, a key of `MODERATORS`, and its weights, to be."""
-
-    name: str
-    reader: Reader
-    weights: Step
-
-
-def panel(bench: Bench, options: MeasureJudged, weights: bool) -> list[Judge]:
-    """The judge models that the settings name.
-
-    Args:
-        bench: what the study computes with; judges compute as its model does.
-        options: `moderators` and `moderator_system`.
-        weights: whether they are needed, or only the shape of what reads them.
-
-    Raises:
-        UserError: a checkpoint that is not there or has no chat template, or a system message that
-            is needed and not given.
-    """
-    system = _system(options)
-    return [_opened(bench, *_parts(named), system, weights) for named in options.moderators]
-
-
-def _parts(named: str) -> tuple[str, str, str | None]:
-    """Sort, checkpoint and revision of `sort=checkpoint@revision`."""
-    sort, _, path = named.partition("=")
-    path, _, revision = path.partition("@")
-    return sort, path, revision or None
-
-
-def _opened(
-    bench: Bench, sort: str, path: str, revision: str | None, system: str, weights: bool
-) -> Judge:
-    where = f"config.measure.moderators: {sort}={path}"
-    directory = opening.model_directory(path, revision, weights)
-    own, config = bench.decoder.model, read_config(directory)
-    model = Transformer(config, own.remat, attention=own.attention)
-    tokenizer = opening.load_tokenizer(directory)
-    needs = MODERATORS[sort].system
-    if needs and not system:
-        raise UserError(
-            f"{where} is told what to judge in a system message, which its model card has: save it "
-            "to a file, and name that in config.measure.moderator_system"
-        )
-    try:
-        tokenizer = templates.use_template(tokenizer)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    checkpoint = opening.checkpoint(directory)
-    start = start_step(bench.values, checkpoint, bench.start.arguments)
-    made = MODERATORS[sort]
-    decoder = Decoder(model, tokenizer)
-    return Judge(sort, Reader(decoder, made.parse, made.new_tokens, system if needs else ""), start)
-
-
-def _system(options: MeasureJudged) -> str:
-    if not options.moderator_system:
-        return ""
-    try:
-        return pathlib.Path(options.moderator_system).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"config.measure.moderator_system: {error}") from error
-
-
-def opinions(
-    bench: Bench, judge: Judge, replies: Step, prompts: Sequence[Example], label: str
-) -> Step:
-    """What a judge model makes of replies, to be.
-
-    Args:
-        bench: what the study computes with.
-        judge: who is asked.
-        replies: the step that asked for them.
-        prompts: what was asked.
-        label: names the step for people.
-    """
-    given = replies.arguments
-    said = Step(
-        judging.said,
-        {
-            "replies": replies,
-            "decoder": given["decoder"],
-            "asked": given["prompts"],
-            "decoding": given["decoding"],
-        },
-        bench.values,
-    )
-    arguments = {
-        "weights": judge.weights,
-        "reader": judge.reader,
-        "said": said,
-        "prompts": tuple(prompts),
-        "batch_size": given["decoding"].batch_size,
-        "dtype": bench.dtype,
-    }
-    shelf = bench.shelf(KIND, f"{label}-{judge.name}", save, load, prompts=len(prompts))
-    return Step(moderated, arguments, bench.values, shelf, label=f"{KIND} {label}")
 
 
 def moderated(
@@ -193,35 +85,6 @@ def moderated(
 
 
 # --- Beside the judge ---------------------------------------------------------------------------
-
-
-def weighed(
-    bench: Bench,
-    trials: Step,
-    opinions: Mapping[str, Step],
-    name: str,
-    options: MeasureJudged,
-    label: str,
-) -> Step:
-    """Trials with what judge models say beside the judge, to be.
-
-    Args:
-        bench: what the study computes with.
-        trials: as the judge has them.
-        opinions: of judge models, by their names.
-        name: the judge's.
-        options: `combine` and `unparsed`.
-        label: names the step for people.
-    """
-    arguments = {
-        "trials": trials,
-        "opinions": dict(opinions),
-        "name": name,
-        "combine": RULES.get(options.combine),
-        "unparsed": options.unparsed,
-    }
-    shelf = bench.shelf(WEIGHED, label, judging.save, judging.load)
-    return Step(weigh, arguments, bench.values, shelf)
 
 
 def weigh(

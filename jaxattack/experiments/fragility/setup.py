@@ -12,7 +12,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import Judge, rule_for
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import asking, inputs, judging, moderating, tuning, writing
+from jaxattack.experiments import asking, inputs, judging, panel, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
@@ -68,12 +68,12 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What the sections share; `panel`: the judge models."""
+    """What the sections share; `models`: those that judge."""
 
     bench: Bench
     settings: Settings
     data: Data
-    panel: Sequence[moderating.Judge] = ()
+    models: Sequence[panel.Judge] = ()
 
     @property
     def subject(self) -> Subject:
@@ -97,8 +97,8 @@ def make_setup(bench: Bench, settings: Settings, data: Data, weights: bool) -> S
     Raises:
         UserError: a prompt that cannot be asked, masks that could select nothing.
     """
-    panel = moderating.panel(bench, settings.measure, weights)
-    setup = Setup(bench, settings, data, panel)
+    models = panel.opened(bench, settings.measure, weights)
+    setup = Setup(bench, settings, data, models)
     check_prompts(setup, setup.subject)
     exclude = settings.localize.exclude
     if exclude and all(re.search(exclude, name) for name in tree.named_leaves(bench.like)):
@@ -162,12 +162,12 @@ def measure(
     def judged(replies: Step) -> Step:
         trials = judging.trials(setup.bench, replies, subject.prompts, (judge,), label)
         opinions = {
-            model.name: moderating.opinions(setup.bench, model, replies, subject.prompts, label)
-            for model in setup.panel
+            model.name: panel.opinions(setup.bench, model, replies, subject.prompts, label)
+            for model in setup.models
         }
         if not opinions:
             return trials
-        return moderating.weighed(setup.bench, trials, opinions, name, options, label)
+        return panel.weighed(setup.bench, trials, opinions, name, options, label)
 
     agenda.measure(cell, weights, replies, judged)
 

@@ -225,7 +225,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "completed_by_us": list(COMPLETED_BY_US),
         **rule_errors(name, setup.languages, rows),
     }
-    if setup.panel:
+    if setup.models:
         judge |= panel_facts(setup, name)
     everything = {
         "study": settings.study,
@@ -266,7 +266,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
 
 def panel_facts(setup: Setup, name: str) -> dict[str, Any]:
     """Who judges beside the judge, and what counts."""
-    models, combine = [model.name for model in setup.panel], setup.settings.measure.combine
+    models, combine = [model.name for model in setup.models], setup.settings.measure.combine
     who = {"all": "all of", "any": "any of", "majority": "most of"}
     counts = (
         f"Counted is what {name} says; beside it stand the judge models {', '.join(models)}, each "
@@ -280,11 +280,11 @@ def panel_facts(setup: Setup, name: str) -> dict[str, Any]:
 
 def panel_cautions(setup: Setup) -> list[dict[str, Any]]:
     """What is to be minded of judge models: kin, and languages they were not made for."""
-    if not setup.panel:
+    if not setup.models:
         return []
     directory = setup.bench.start.arguments["checkpoint"].directory
     model_type = str(folder.read_json(directory / "config.json").get("model_type", ""))
-    names = [model.name for model in setup.panel]
+    names = [model.name for model in setup.models]
     return agreement.cautions(names, model_type, setup.languages)
 
 
