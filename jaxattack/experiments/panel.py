@@ -105,27 +105,39 @@ def opinions(
         label: names the step for people.
     """
     given = replies.arguments
-    said = Step(
-        judging.said,
-        {
-            "replies": replies,
-            "decoder": given["decoder"],
-            "asked": given["prompts"],
-            "decoding": given["decoding"],
-        },
-        bench.values,
-    )
+    texts = {
+        "replies": replies,
+        "decoder": given["decoder"],
+        "asked": given["prompts"],
+        "decoding": given["decoding"],
+    }
+    said = Step(judging.said, texts, bench.values)
+    return read(bench, judge, said, prompts, given["decoding"].batch_size, label)
+
+
+def read(
+    bench: Bench, judge: Judge, said: Step, prompts: Sequence[Example], batch_size: int, label: str
+) -> Step:
+    """What a judge model makes of texts, to be.
+
+    Args:
+        bench: what the study computes with.
+        judge: who is asked.
+        said: the texts.
+        prompts: to which they are replies.
+        batch_size: how many are read at once.
+        label: names the step for people.
+    """
     arguments = {
         "weights": judge.weights,
         "reader": judge.reader,
         "said": said,
         "prompts": tuple(prompts),
-        "batch_size": given["decoding"].batch_size,
+        "batch_size": batch_size,
         "dtype": bench.dtype,
     }
-    shelf = bench.shelf(
-        KIND, f"{label}-{judge.name}", moderating.save, moderating.load, prompts=len(prompts)
-    )
+    keep = moderating.save, moderating.load
+    shelf = bench.shelf(KIND, f"{label}-{judge.name}", *keep, prompts=len(prompts))
     return Step(moderating.moderated, arguments, bench.values, shelf, label=f"{KIND} {label}")
 
 

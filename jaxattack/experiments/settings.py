@@ -254,6 +254,12 @@ class MeasureJudged(Measure):
         "judge",
         choices=("judge", *combine.RULES),
     )
+    labelled: str = setting(
+        "URI of labelled replies, restricted if they are violations: each judge's errors on them, "
+        "and rates less these",
+        "",
+    )
+    labelled_replies: int = setting("of them a language and label, at most", 100, **COUNT)
     unparsed: float = setting(
         "share of a judge model's outputs that may be no opinion", 0.05, at_least=0, at_most=1
     )
@@ -293,6 +299,8 @@ class Settings(Study):
         found = super().sources()
         if self.adapt.models and "adapt" in self.sections:
             found["adapted"] = self.adapt.prompts
+        if self.measure.labelled:
+            found["labelled"] = self.measure.labelled
         if "shared" in self.sections:
             found |= {f"compared {i}": uri for i, uri in enumerate(self.shared.pairs, 1)}
         return found

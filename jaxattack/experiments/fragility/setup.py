@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from jaxattack import tree
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
+from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.judge import Judge, rule_for
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import asking, inputs, judging, panel, tuning, writing
+from jaxattack.experiments import asking, calibrating, inputs, judging, panel, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
@@ -39,6 +40,7 @@ class Data:
         added: what models that others adapted are asked beside that.
         attacked, localized: languages.
         lost: what was left out of the sources.
+        labelled: replies of which it is known whether they are violations.
     """
 
     pairs: dict[str, Pairs]
@@ -48,6 +50,7 @@ class Data:
     attacked: tuple[str, ...]
     localized: tuple[str, ...]
     lost: inputs.Lost
+    labelled: Sequence[Example] = ()
 
     def texts(self) -> Iterator[Example]:
         """Every example that may be trained on, scored or asked."""
@@ -170,6 +173,33 @@ def measure(
         return panel.weighed(setup.bench, trials, opinions, name, options, label)
 
     agenda.measure(cell, weights, replies, judged)
+
+
+def calibrate(agenda: Agenda, setup: Setup) -> None:
+    """Ask for the judges' errors on labelled replies, if there are any."""
+    labelled, options = setup.data.labelled, setup.settings.measure
+    if not labelled:
+        return
+    name, judge = judge_of(setup.settings, setup.data.prompts)
+    values = setup.bench.values
+    own = Step(calibrating.own_words, {"examples": labelled, "one": judge}, values)
+    said = Step(calibrating.responses, {"examples": labelled}, values)
+    opinions = [
+        panel.read(setup.bench, model, said, labelled, options.batch_size, "labelled")
+        for model in setup.models
+    ]
+    find(
+        agenda,
+        setup,
+        "calibration",
+        "labelled",
+        calibrating.errors,
+        own,
+        *opinions,
+        examples=tuple(labelled),
+        names=(name, *(model.name for model in setup.models)),
+        combine=RULES.get(options.combine),
+    )
 
 
 def find(

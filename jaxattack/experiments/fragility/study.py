@@ -7,10 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
+from jaxattack.errors import UserError
 from jaxattack.evaluate import rates, rule_error
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import agenda, agreement, inputs, opening, plan, tuning, writing
+from jaxattack.experiments import (
+    agenda,
+    agreement,
+    calibrating,
+    inputs,
+    opening,
+    plan,
+    tuning,
+    writing,
+)
 from jaxattack.experiments.agenda import Agenda, Outcome
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.fragility import claims
@@ -22,6 +32,7 @@ from jaxattack.experiments.fragility.setup import (
     Data,
     Pairs,
     Setup,
+    calibrate,
     calibration_pairs,
     judge_of,
     make_setup,
@@ -173,7 +184,26 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     ):
         for found in by_language.values():
             inputs.check_disjoint([*prompts, *added], found, what)
-    return Data(pairs, calibration, prompts, added, attacked, localized, lost)
+    labelled = labelled_replies(settings, directory, measured, lost)
+    return Data(pairs, calibration, prompts, added, attacked, localized, lost, labelled)
+
+
+def labelled_replies(
+    settings: Settings, directory: pathlib.Path, languages: Sequence[str], lost: inputs.Lost
+) -> list[Example]:
+    """Replies of which it is known whether they are violations, in the languages measured.
+
+    Raises:
+        UserError: the source is wrong, or has none in these languages.
+    """
+    uri, most = settings.measure.labelled, settings.measure.labelled_replies
+    if not uri:
+        return []
+    found = inputs.load_examples(uri, (RESTRICTED, BENIGN), True, directory, lost)
+    chosen = inputs.test_prompts(found, languages, most)
+    if not chosen:
+        raise UserError(f"config.measure.labelled: {uri} has no replies in the languages measured")
+    return chosen
 
 
 def added_prompts(
@@ -201,7 +231,7 @@ def added_prompts(
 def sections(setup: Setup) -> Agenda:
     """All that the settings ask for; what all sections compare with comes first."""
     chosen = (ask for name, ask in SECTIONS.items() if name in setup.settings.sections)
-    return agenda.collect([baseline, *chosen], setup)
+    return agenda.collect([calibrate, baseline, *chosen], setup)
 
 
 def run(setup: Setup) -> Outcome:
@@ -227,6 +257,8 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     }
     if setup.models:
         judge |= panel_facts(setup, name)
+    if not JUDGES[name].needs_answers and not data.labelled:
+        judge["rule"] += " Rates are not corrected for judges' errors (config.measure.labelled)."
     everything = {
         "study": settings.study,
         "languages": setup.languages,
@@ -248,7 +280,10 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "rows": rows,
         "attack_loss": attack_losses(found, setup.share),
         **tables,
-        **agreement.tables(trials),
+        **(beside := agreement.tables(trials)),
+        "corrected": calibrating.correct(
+            [*rows, *beside.get("alone", ())], tables.get("calibration", [])
+        ),
     }
     if settings.report.replies:
         everything["replies"] = found.replies(word)
