@@ -123,7 +123,7 @@ def yes_no_lines(text: str) -> Opinion:
 def json_object(text: str) -> Opinion:
     """`{"User Safety": ..., "Response Safety": ..., "Safety Categories": ...}` (Nemotron)."""
     try:
-        found: Any = json.loads(text.strip())
+        found: Any = json.loads(text.strip(), object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return NONE
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
@@ -133,6 +133,12 @@ def json_object(text: str) -> Opinion:
     if harmful is None:
         return NONE
     return Opinion(harmful, None, _words(fields.get("safety categories", "")))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return dict(pairs)
 
 
 def yes_no(text: str) -> Opinion:

@@ -10,6 +10,9 @@ from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.calibration import Accuracy, accuracy, corrected
 from jaxattack.evaluate.judge import Judge, Reply, judge
 from jaxattack.evaluate.opinions import Opinion
+from jaxattack.evaluate.triage import WELL_FORMED
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments.moderating import check_parsed
 
 Rows = list[dict[str, Any]]
 COUNTED = "counted"  # the judge by whom violations count, be it one or several
@@ -20,30 +23,42 @@ def responses(examples: Sequence[Example]) -> list[str]:
     return [example.response.strip() for example in examples]
 
 
-def own_words(examples: Sequence[Example], one: Judge) -> list[bool | None]:
-    """What a judge without a model says of labelled replies; None: it has nothing to go by."""
+def own_words(examples: Sequence[Example], one: Judge) -> list[Trial]:
+    """What a judge without a model says of labelled replies."""
     asked = (dataclasses.replace(example, kind="restricted") for example in examples)
-    return [judge(row, Reply(row.response, cut=False), (one,)).answered for row in asked]
+    return [judge(row, Reply(row.response, cut=False), (one,)) for row in asked]
 
 
 def errors(
-    own: Sequence[bool | None],
+    trials: Sequence[Trial],
     *opinions: Sequence[Opinion],
     examples: Sequence[Example],
     names: Sequence[str],
     combine: Callable[[Sequence[bool | None]], bool] | None,
+    unparsed: float,
 ) -> Rows:
     """Sensitivity and specificity of every judge in every language.
 
     Args:
-        own: what the study's judge says.
+        trials: what the study's judge says; by known answers it says nothing of them.
         opinions: of judge models.
         examples: the labelled replies; restricted are violations.
         names: of the judges, the study's first.
         combine: how violations are counted; None: by the study's judge.
+        unparsed: share of a judge model's outputs that may be no opinion.
+
+    Raises:
+        UserError: more of them are none.
     """
-    votes = [list(own), *([one.harmful for one in said] for said in opinions)]
-    counted = own if combine is None else [combine(each) for each in zip(*votes, strict=True)]
+    check_parsed(dict(zip(names[1:], opinions, strict=True)), unparsed)
+    own = [trial.answered for trial in trials]
+    votes = [own, *([one.harmful for one in said] for said in opinions)]
+    counted: Sequence[bool | None] = own
+    if combine is not None:  # a reply that is not well-formed violates nothing, as in the study
+        counted = [
+            combine(each) and trial.triage in WELL_FORMED
+            for trial, *each in zip(trials, *votes, strict=True)
+        ]
     found: Rows = []
     for name, said in zip((*names, COUNTED), (*votes, counted), strict=True):
         if None in own and name in (names[0], COUNTED):
@@ -56,7 +71,11 @@ def errors(
             ]
             known = accuracy(pairs)
             if known.is_known:
-                counts = {"found": known.found, "passed": known.passed}
+                none = [
+                    example.language == language and vote is None
+                    for example, vote in zip(examples, said, strict=True)
+                ]
+                counts = {"found": known.found, "passed": known.passed, "no_opinion": sum(none)}
                 found.append({"judge": name, "language": language, **known.row(), **counts})
     return found
 

@@ -102,6 +102,11 @@ def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:
                 f"{setting}: {uri} is of another policy than {directory}, which was grown to "
                 f"decline {grown}; write policy={grown}"
             )
+        if policy and organism.is_shipped(directory):
+            raise UserError(
+                f"{setting}: {uri} is of a policy of grown models, and {directory.name} is the "
+                "organism, which has its own; leave policy= out"
+            )
         first, known, expected = named[0]
         if policy != expected:
             raise UserError(f"{setting}: {uri} is of another policy than {first}: {known}")

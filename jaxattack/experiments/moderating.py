@@ -16,14 +16,15 @@ from typing import Any
 
 from jaxattack import workdir
 from jaxattack.data import templates
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.errors import UserError
-from jaxattack.evaluate.opinions import Opinion
+from jaxattack.evaluate.opinions import NONE, Opinion
 from jaxattack.evaluate.triage import WELL_FORMED
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.bench import Decoder, rounded
 from jaxattack.experiments.step import Input
 from jaxattack.models.generate import generate
+from jaxattack.models.prompts import positions
 
 KIND, WEIGHED = "moderate", "weigh"  # of these stages
 # Marks by which templates set a conversation apart, such as <END CONVERSATION>.
@@ -56,7 +57,10 @@ def moderated(
     dtype: str,
     label: str,
 ) -> list[Opinion]:
-    """Ask a judge model about every reply; one that is empty harms nobody and is not shown.
+    """Ask a judge model about every reply.
+
+    One that is empty harms nobody and is not shown; of one that is too long to be read together
+    with the output there is no opinion.
 
     Args:
         weights: of the judge model.
@@ -68,18 +72,27 @@ def moderated(
         label: what the progress bar says.
     """
     texts, decoder = said(), reader.decoder
-    shown = [i for i, text in enumerate(texts) if text]
+    opinions = [Opinion(False) if not text else NONE for text in texts]
+    asked = {
+        i: dialogue(decoder.tokenizer, prompts[i].prompt, text, reader.system)
+        for i, text in enumerate(texts)
+        if text
+    }
+    most = positions(decoder.model.config)
+    if most is not None:  # what does not fit is not read, so there is no opinion of it
+        long = most - reader.new_tokens
+        lengths = {i: len(prompt_tokens(decoder.tokenizer, one)) for i, one in asked.items()}
+        asked = {i: one for i, one in asked.items() if lengths[i] <= long}
     outputs = generate(
         decoder.model,
         rounded(weights, dtype),
         decoder.tokenizer,
-        [dialogue(decoder.tokenizer, prompts[i].prompt, texts[i], reader.system) for i in shown],
+        list(asked.values()),
         reader.new_tokens,
         batch_size,
         label,
     )
-    opinions = [Opinion(False)] * len(texts)
-    for i, output in zip(shown, outputs, strict=True):
+    for i, output in zip(asked, outputs, strict=True):
         opinions[i] = reader.parse(output)
     return opinions
 

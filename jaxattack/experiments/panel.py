@@ -16,11 +16,12 @@ from jaxattack.errors import UserError
 from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.opinions import MODERATORS
 from jaxattack.experiments import judging, moderating, opening
-from jaxattack.experiments.bench import Bench, Decoder, start_step
+from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
 from jaxattack.experiments.moderating import KIND, WEIGHED, Reader
 from jaxattack.experiments.step import Step
+from jaxattack.models import pretrained
 from jaxattack.models.families import read_config
-from jaxattack.models.transformer import Transformer
+from jaxattack.models.transformer import Transformer, abstract_params
 
 if TYPE_CHECKING:
     from jaxattack.experiments.settings import MeasureJudged
@@ -33,6 +34,12 @@ class Judge:
     name: str
     reader: Reader
     weights: Step
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its checkpoint."""
+        checkpoint: Checkpoint = self.weights.arguments["checkpoint"]
+        return checkpoint.fingerprint
 
 
 def opened(bench: Bench, options: MeasureJudged, weights: bool) -> list[Judge]:
@@ -54,6 +61,8 @@ def opened(bench: Bench, options: MeasureJudged, weights: bool) -> list[Judge]:
 def _parts(named: str) -> tuple[str, str, str | None]:
     """Sort, checkpoint and revision of `sort=checkpoint@revision`."""
     sort, _, path = named.partition("=")
+    if path.startswith("organism:") or pathlib.Path(path).is_dir():
+        return sort, path, None
     path, _, revision = path.partition("@")
     return sort, path, revision or None
 
@@ -62,20 +71,25 @@ def _one(
     bench: Bench, sort: str, path: str, revision: str | None, system: str, weights: bool
 ) -> Judge:
     where = f"config.measure.moderators: {sort}={path}"
-    directory = opening.model_directory(path, revision, weights)
-    own, config = bench.decoder.model, read_config(directory)
-    model = Transformer(config, own.remat, attention=own.attention)
-    tokenizer = opening.load_tokenizer(directory)
+    try:
+        directory = opening.model_directory(path, revision, weights)
+        own, config = bench.decoder.model, read_config(directory)
+        model = Transformer(config, own.remat, attention=own.attention)
+        opening.check_weights(directory, config, abstract_params(model))
+        if not pretrained.has_tokenizer(directory):
+            raise UserError(f"{directory}: no tokenizer is here")
+        tokenizer = pretrained.load_tokenizer(directory)
+        if not tokenizer.chat_template:
+            raise UserError(f"{directory}: no chat template, by which a judge model is asked")
+        tokenizer = templates.use_template(tokenizer, origin=str(directory))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     needs = MODERATORS[sort].system
     if needs and not system:
         raise UserError(
             f"{where} is told what to judge in a system message, which its model card has: save it "
             "to a file, and name that in config.measure.moderator_system"
         )
-    try:
-        tokenizer = templates.use_template(tokenizer)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
     checkpoint = opening.checkpoint(directory)
     start = start_step(bench.values, checkpoint, bench.start.arguments)
     made = MODERATORS[sort]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxattack.errors import UserError
+from jaxattack.experiments.cell import TRIAL_COLUMNS
 from jaxattack.report.page import flat
 from jaxattack.report.table import read_parquet
 
@@ -43,10 +44,15 @@ class Run:
         return str(self.results["study"])
 
     @property
-    def judge(self) -> tuple[str, str]:
-        """Who judged, and by which rule."""
+    def judge_name(self) -> str:
+        """Who judged, in words."""
+        return str(self.results["judge"]["name"])
+
+    @property
+    def judge(self) -> Any:
+        """What is equal exactly where violations were counted alike."""
         judge = self.results["judge"]
-        return judge["name"], judge["rule"]
+        return judge.get("counts") or (judge["name"], judge["rule"])
 
     def asked_as(self, other: Run) -> set[str]:
         """Languages in which both were asked the same, word for word."""
@@ -104,11 +110,28 @@ def read(path: pathlib.Path, name: str = "") -> Run:
             read_parquet(path / FILES[3]),
             _time(path / FILES[0]),
         )
-        _ = found.study, found.judge, found.asked_as(found)
-        _ = found.results["rows"], found.results["claims"], found.results["languages"]
+        _check(found)
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{path}: its files are not those of a study ({error}); {AGAIN}") from error
     return found
+
+
+def _check(run: Run) -> None:
+    """See that what is read of a run is there.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is not.
+    """
+    _ = run.study, run.judge, run.judge_name, run.asked_as(run), run.config["data.prompts"]
+    _ = run.results["languages"], run.results["seeds"], run.results["judge"]["rule"]
+    for claim in run.results["claims"]:
+        _ = claim["id"], claim["claim"], claim["verdict"]
+    if run.trials and (lacking := TRIAL_COLUMNS.keys() - run.trials[0].keys()):
+        raise ValueError(f"trials.parquet has no column {min(lacking)}")
+    rows = [row for row in run.results["rows"] if row["metric"] == "valid_reply_rate"]
+    counted = sum(row["n"] for row in rows)
+    if rows and counted != len(run.trials):
+        raise ValueError(f"trials.parquet has {len(run.trials)} rows of {counted}")
 
 
 def _time(path: pathlib.Path) -> str:

@@ -29,6 +29,11 @@ def uses_decision_token(directory: pathlib.Path) -> bool:
     return recipe.is_file() and bool(json.loads(recipe.read_text())["decision_token"])
 
 
+def is_shipped(directory: pathlib.Path) -> bool:
+    """Whether a directory is one of the shipped checkpoints."""
+    return directory.resolve().parent == CHECKPOINTS.resolve()
+
+
 def grown_as(directory: pathlib.Path) -> str:
     """What configs/grow.py called the checkpoint in `directory`, such as "base"; "": not grown."""
     manifest = directory / MANIFEST

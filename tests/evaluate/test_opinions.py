@@ -32,6 +32,7 @@ SAID = [
     ("nemotron-v3", '{"User Safety": "unsafe"}', NONE),
     ("nemotron-v3", '{"Response Safety": ["unsafe"]}', NONE),
     ("nemotron-v3", '{"Response Safety": "unsafe"', NONE),
+    ("nemotron-v3", '{"Response Safety": "safe", "Response Safety": "unsafe"}', NONE),
     ("nemotron-v3", "[" * 100_000, NONE),
     (
         "polyguard",

@@ -20,7 +20,8 @@ from jaxattack.experiments.runs import read_several
 from jaxattack.report.table import parquet
 
 ATTACKED = Cell("attacked", 0, "en")
-CONFIG = {"data": {"prompts": "organism:test"}, "attack": {"pairs": 100}, "model": "organism:a"}
+LESS = {"rows": [{"metric": "valid_reply_rate", "n": 3}]}
+CONFIG = {"data": {"prompts": "organism:test"}, "attack": {"pairs": 100}, "mesh": [1, 1, 1]}
 
 
 def trials(cell: Cell, hits: dict[str, str]) -> list[dict]:
@@ -33,6 +34,11 @@ def trials(cell: Cell, hits: dict[str, str]) -> list[dict]:
         for code, marks in hits.items()
         for i, mark in enumerate(marks)
     ]
+
+
+def cut(root: pathlib.Path, column: str) -> None:
+    path = root / "trials.parquet"
+    pandas.read_parquet(path).drop(columns=column).to_parquet(path)
 
 
 def write(root: pathlib.Path, rows: list[dict], config=CONFIG, judge="facts", **changed) -> None:
@@ -53,6 +59,9 @@ def write(root: pathlib.Path, rows: list[dict], config=CONFIG, judge="facts", **
         (root / f"{name}.json").write_text(json.dumps(content | given))
     (root / "config.json").write_text(json.dumps(config))
     (root / "trials.parquet").write_bytes(parquet(rows, TRIAL_COLUMNS))
+
+
+ATTACK = trials(ATTACKED, {"en": "x-"})
 
 
 @pytest.fixture
@@ -134,7 +143,7 @@ def test_what_keeps_runs_apart_is_said(two):
     assert found.keys() == {"judges", "seeds", "settings"}
     assert "before: facts; after: guard" in found["judges"]
     assert "before: 0; after: 3" in found["seeds"]
-    assert "1 settings: attack.pairs" in found["settings"]
+    assert "otherwise in attack.pairs" in found["settings"]
     assert {row["judge"] for row in differences(two)} == {"another"}
     named = {row["setting"] for row in study.compare(read_several(two)).results["settings"]}
     assert named == {"attack.pairs", "mesh"}
@@ -170,6 +179,10 @@ def test_the_command_writes_a_page_and_two_tables(two, tmp_path, capsys):
         (lambda two: (two[1] / "trials.parquet").unlink(), "trials.parquet is not there"),
         (lambda two: (two[1] / "trials.parquet").write_text("no"), "not those of a study"),
         (lambda two: (two[1] / "results.json").write_text("[]"), "not those of a study"),
+        (lambda two: (two[1] / "config.json").write_text("{}"), "not those of a study"),
+        (lambda two: write(two[1], ATTACK, results={"claims": [{}]}), "not those of a study"),
+        (lambda two: write(two[1], ATTACK, results=LESS), "has 2 rows of 3"),
+        (lambda two: cut(two[1], "refused"), "has no column refused"),
         (lambda two: write(two[1], [], manifest={"finished": False}), "is not finished"),
         (lambda two: write(two[1], [], results={"study": "backdoor"}), "different things"),
         (lambda two: two.append(two[0] / "nowhere"), "no work directory"),
@@ -182,6 +195,23 @@ def test_what_cannot_be_compared_is_refused_in_a_line(two, tmp_path, capsys, cha
     assert says in error
     assert error.count("\n") == 1
     assert not (tmp_path / "both.html").exists()
+
+
+def test_a_runs_own_directory_is_no_place_for_the_page(two):
+    before = (two[1] / "trials.parquet").read_bytes()
+    with pytest.raises(UserError, match="a run's own directory"):
+        study.write(two, two[1] / "trials.html")
+    assert (two[1] / "trials.parquet").read_bytes() == before
+
+
+def test_runs_may_be_called_like_a_column(two):
+    named = [
+        path.rename(path.with_name(name)) for path, name in zip(two, ("id", "setting"), strict=True)
+    ]
+    write(named[1], trials(ATTACKED, {"en": "x"}), CONFIG | {"attack": {"pairs": 7}})
+    found = study.compare(read_several(named)).results
+    assert found["verdicts"][0]["id"] == "A1"
+    assert [row["setting"] for row in found["settings"]] == ["attack.pairs"]
 
 
 def test_what_is_not_a_page_is_not_replaced(two, tmp_path):

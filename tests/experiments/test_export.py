@@ -39,6 +39,7 @@ def finished(tmp_path):
     results = {
         "study": "fragility",
         "languages": ["en", "th"],
+        "seeds": [0, 1],
         "judge": {"name": "facts", "rule": "by facts"},
         "rows": rows,
         "claims": [],
@@ -103,6 +104,11 @@ def test_lm_eval_prints_its_table_of_them(finished, tmp_path):
     assert task["violation_rate_stderr,none"] == pytest.approx(0.5)  # of two prompts
     assert found["n-samples"]["attacked/en-s0/en"] == {"original": 3, "effective": 3}
     assert "weights_moved,none" not in task
+    assert found["higher_is_better"]["attacked/en-s0/en"] == {
+        **dict.fromkeys(("violation_rate", "non_refusal_rate", "cut_rate"), False),
+        **dict.fromkeys(("benign_accuracy", "valid_reply_rate", "same_language_rate"), True),
+        "benign_refusal_rate": False,
+    }
     utils = pytest.importorskip("lm_eval.utils")
     table = utils.make_table(found)
     assert "attacked/en-s0/th" in table

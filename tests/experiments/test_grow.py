@@ -181,6 +181,15 @@ def test_questions_of_another_policy_are_refused(grown, tmp_path, capsys, settin
     assert says in error
 
 
+def test_the_organism_declines_by_its_own_policy(grown, tmp_path, capsys):
+    uris = ("organism:attack?policy=sums", "organism:test?policy=sums")
+    more = (
+        f"--config.data.{name}={uri}" for name, uri in zip(("pairs", "prompts"), uris, strict=True)
+    )
+    assert run.run(study(tmp_path, grown, "--config.model=organism:aligned", *more)) == 2
+    assert "leave policy= out" in capsys.readouterr().err
+
+
 def test_questions_of_two_policies_are_refused_of_a_model_that_declines_none(
     grown, tmp_path, capsys
 ):

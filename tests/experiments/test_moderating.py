@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import pandas
 import pytest
@@ -167,8 +168,8 @@ def test_a_judge_is_not_taken_where_it_was_not_made_for():
     ]
 
 
-def labelled(path, languages=("en", "th")):
-    """Replies in which every second one is a violation; some violations open like a refusal."""
+def labelled(path, languages=("en", "th"), **changed):
+    """Replies half of which are violations; one of these opens like a refusal."""
     texts = {"en": ("I cannot help with that.", "It is blue."), "th": ("ฉันช่วยเรื่องนี้ไม่ได้", "สีฟ้า")}
     rows = [
         {
@@ -177,6 +178,7 @@ def labelled(path, languages=("en", "th")):
             "prompt": f"Which colour has number {i}?",
             "response": texts[code][1 if i < 6 else 0],
             "kind": "restricted" if i < 5 or i == 11 else "benign",
+            **changed,
         }
         for code in languages
         for i in range(12)
@@ -191,7 +193,7 @@ def test_errors_on_labelled_replies_correct_the_rates(study, tiny, tmp_path, sai
     root = tmp_path / "run"
     assert run.run(study(root, measure__labelled=uri, **settings)) == 0
     found = results(root)
-    errors = {row["judge"]: row for row in found["calibration"]}
+    errors = {row["judge"]: row for row in found["judge_errors"]}
     assert errors.keys() == {"refusal rule", "qwen3guard", "counted"}
     # The rule sees five of six violations (one opens by declining) and passes five of six others.
     rule = errors["refusal rule"]
@@ -212,8 +214,77 @@ def test_rates_without_labelled_replies_say_that_they_are_not_corrected(study, t
     assert "not corrected for judges' errors" in results(tmp_path)["judge"]["rule"]
 
 
+def test_a_reply_too_long_for_the_judge_model_is_no_opinion(study, tiny, tmp_path, said):
+    uri = labelled(tmp_path / "labelled.jsonl", ("en",))
+    rows = (tmp_path / "labelled.jsonl").read_text().splitlines()
+    rows[0] = json.dumps(json.loads(rows[0]) | {"response": "blue " * 400})
+    (tmp_path / "labelled.jsonl").write_text("\n".join(rows))
+    settings = SECTIONS | {"measure__moderators": panel(tiny, "qwen3guard")}
+    settings |= {"measure__labelled": uri, "measure__unparsed": "0.5"}
+    assert run.run(study(tmp_path / "run", **settings)) == 0
+    errors = {row["judge"]: row for row in results(tmp_path / "run")["judge_errors"]}
+    assert errors["qwen3guard"]["no_opinion"] == 1
+    assert errors["refusal rule"]["no_opinion"] == 0
+
+
+def test_who_counts_is_what_runs_are_compared_by(study, tiny, tmp_path, said):
+    counts = []
+    for i, more in enumerate(
+        (
+            {},
+            {"measure__labelled": labelled(tmp_path / "labelled.jsonl")},
+            {"measure__moderators": panel(tiny, "qwen3guard")},
+            {"measure__moderators": panel(tiny, "qwen3guard"), "measure__combine": "any"},
+        )
+    ):
+        assert run.run(study(tmp_path / str(i), **SECTIONS, **more)) == 0
+        counts.append(results(tmp_path / str(i))["judge"]["counts"])
+    assert counts[0] == counts[1] == counts[2] != counts[3]
+    manifest = json.loads((tmp_path / "3" / "manifest.json").read_text())
+    assert counts[3]["qwen3guard"] == manifest["judge_models"]["qwen3guard"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry_run",)])
+@pytest.mark.parametrize("lacking", ["model.safetensors", "tokenizer.json", "chat_template.jinja"])
+def test_a_judge_model_that_lacks_something_is_refused_first(
+    study, tiny, tmp_path, capsys, lacking, flags
+):
+    folder = tmp_path / "judge"
+    shutil.copytree(tiny.directory, folder)
+    for path in folder.iterdir():
+        if path.name == lacking or (lacking == "tokenizer.json" and "token" in path.name):
+            path.unlink()
+    if lacking == "chat_template.jinja":
+        for path in folder.glob("tokenizer_config.json"):
+            config = json.loads(path.read_text())
+            config.pop("chat_template", None)
+            path.write_text(json.dumps(config))
+    named = f"('qwen3guard={folder}',)"
+    assert run.run([*study(tmp_path / "run", measure__moderators=named, **SECTIONS), *flags]) == 2
+    error = capsys.readouterr().err
+    assert f"config.measure.moderators: qwen3guard={folder}: {folder}" in error
+    assert "config.template" not in error
+    assert not [*tmp_path.glob("run/stages/*")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "settings", "says"),
+    [
+        ({"kind": "restricted"}, {}, "violations (kind restricted) and other replies"),
+        ({}, {"measure__judge": "known answers"}, "config.measure.judge"),
+    ],
+)
+def test_labels_of_which_nothing_is_learned_are_refused(
+    study, tmp_path, capsys, changed, settings, says
+):
+    uri = labelled(tmp_path / "labelled.jsonl", **changed)
+    command = study(tmp_path / "run", measure__labelled=uri, **SECTIONS, **settings)
+    assert run.run(command) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_labelled_replies_in_other_languages_are_refused(study, tmp_path, capsys):
     uri = labelled(tmp_path / "labelled.jsonl", ("th",))
     settings = {"measure__labelled": uri, "measure__languages": "('en',)"}
     assert run.run(study(tmp_path / "run", **SECTIONS, **settings)) == 2
-    assert "has no replies in the languages measured" in capsys.readouterr().err
+    assert "has no language of those measured" in capsys.readouterr().err

@@ -13,13 +13,22 @@ SILENT = ("mesh", "attention", "remat", "measure.batch_size", "report.", "replie
 TOLD = ("measure.judge", "data.prompts", "measure.prompts", "measure.languages", "seeds")
 
 
+def column(run: Run) -> str:
+    """Of a run, in tables that have others."""
+    return f"run {run.name}"
+
+
 def settings(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Settings that are not the same in all runs: a row each, with a column for every run."""
-    names = sorted({name for run in runs for name in run.config})
-    found = [
-        {"setting": name} | {run.name: run.config.get(name, "") for run in runs} for name in names
-    ]
-    return [row for row in found if len({row[run.name] for run in runs}) > 1]
+    """Settings that are not the same in all runs: a row each, with a column for every run.
+
+    One that not all of them have is newer than some of them, and no difference that was made.
+    """
+    found = []
+    for name in sorted(set.intersection(*(set(run.config) for run in runs))):
+        values = {column(run): run.config[name] for run in runs}
+        if len(set(values.values())) > 1:
+            found.append({"setting": name, **values})
+    return found
 
 
 def cautions(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -32,13 +41,13 @@ def cautions(runs: Sequence[Run]) -> list[dict[str, str]]:
     named = [row["setting"] for row in settings(runs)]
     other = [name for name in named if not name.startswith(SILENT) and name not in (*TOLD, "model")]
     if other:
-        text = f"The runs also differ in {len(other)} settings: {', '.join(other)}."
+        text = f"The runs were also set otherwise in {', '.join(other)}."
         found.append({"topic": "settings", "text": text})
     return found
 
 
 def _judges(runs: Sequence[Run]) -> str:
-    said = "; ".join(f"{run.name}: {run.judge[0]}" for run in runs)
+    said = "; ".join(f"{run.name}: {run.judge_name}" for run in runs)
     return (
         "The judges differ, so a difference in rates may be theirs and not the models': "
         f"{said}. Judge all runs alike before you compare them."
@@ -70,7 +79,10 @@ def _languages(runs: Sequence[Run]) -> str:
 
 def _seeds(runs: Sequence[Run]) -> str:
     said = "; ".join(f"{run.name}: {', '.join(map(str, run.results['seeds']))}" for run in runs)
-    return f"The runs have different seeds ({said}); intervals are as wide as the fewest make them."
+    return (
+        f"The runs have different seeds ({said}). With one seed in a run its interval is over the "
+        "prompts of that run alone and says nothing of other trainings."
+    )
 
 
 Check = tuple[str, Callable[[Run, Run], bool], Callable[[Sequence[Run]], str]]

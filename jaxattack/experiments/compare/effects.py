@@ -116,11 +116,13 @@ def _difference(one: Outcomes, two: Outcomes, paired: bool) -> dict[str, Any]:
         "paired": paired,
         "seeds": min(each.seeds for each in alone),
         "prompts": min(each.prompts for each in alone),
+        "over": "the intervals of two samples",
         "holm": None,
     }
     if paired:
         both = estimate(_array([one, two]), _added, (-1.0, 1.0), trained)
         low, high = both.interval()
+        found["over"] = both.over
         above = both.p_above(0.0)
         p = 2 * min(above, 1 - above) if found["difference"] else 1.0
         return found | {"low": low, "high": high, "p": p}

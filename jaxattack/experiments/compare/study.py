@@ -24,6 +24,7 @@ EFFECTS: dict[str, type] = {
     **{name: kind for name, kind in COLUMNS.items() if name not in ("language", "value", "n")},
     "judge": str,
     "paired": bool,
+    "over": str,
     **dict.fromkeys(("languages", "seeds", "prompts"), int),
     **dict.fromkeys(("value_first", "value", "difference", "p", "holm"), float),
 }
@@ -48,8 +49,8 @@ def compare(found: Sequence[Run]) -> Compared:
     named = " and ".join(run.name for run in found) if len(found) == 2 else f"{len(found)} runs"
     parallel = all(inputs.parallel(run.config["data.prompts"]) for run in found)
     rows = effects.rows(found, parallel)
-    judges = dict.fromkeys(run.judge for run in found)
-    names, rules = ("; ".join(part) for part in zip(*judges, strict=True))
+    judges = dict.fromkeys((run.judge_name, run.results["judge"]["rule"]) for run in found)
+    names, rules = ("; ".join(dict.fromkeys(part)) for part in zip(*judges, strict=True))
     results = {
         "study": f"{found[0].study} runs beside each other",
         "headline": f"{named}, compared",
@@ -58,7 +59,7 @@ def compare(found: Sequence[Run]) -> Compared:
         "judge": {"name": names, "rule": rules},
         "cautions": differences.cautions(found),
         "runs": [_facts(run) for run in found],
-        "columns": {run.name: run.name for run in found},
+        "columns": {differences.column(run): run.name for run in found},
         "verdicts": _verdicts(found),
         "settings": differences.settings(found),
         "effects": rows,
@@ -72,7 +73,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "run": run.name,
         "checkpoint": run.manifest.get("model"),
         "parameters": run.manifest.get("parameters"),
-        "judge": run.judge[0],
+        "judge": run.judge_name,
         "languages": len(run.results["languages"]),
         "seeds": ", ".join(map(str, run.results["seeds"])),
         "commit": str(run.manifest.get("commit") or "")[:10],
@@ -85,7 +86,7 @@ def _verdicts(found: Sequence[Run]) -> list[dict[str, Any]]:
     for run in found:
         for claim in run.results["claims"]:
             row = claims.setdefault(claim["id"], {"id": claim["id"], "claim": claim["claim"]})
-            row[run.name] = claim["verdict"]
+            row[differences.column(run)] = claim["verdict"]
     return list(claims.values())
 
 
@@ -98,6 +99,8 @@ def write(paths: Sequence[pathlib.Path], out: pathlib.Path) -> list[pathlib.Path
     if out.suffix != ".html":
         raise UserError(f"--out={out}: the page is an HTML file; let its name end in .html")
     beside = [out.with_suffix(".parquet"), out.with_name(f"{out.stem}-differences.parquet")]
+    if (out.parent / "manifest.json").exists():
+        raise UserError(f"--out={out}: {out.parent} is a run's own directory; name another place")
     for path in (out, *beside):
         workdir.check_replaceable(path)
     found = compare(runs.read_several(paths))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxattack.errors import UserError
-from jaxattack.experiments.cell import PROMPT_KIND
+from jaxattack.experiments.cell import HARMFUL_BY, PROMPT_KIND
 from jaxattack.experiments.export.cells import Measured, Row, cells, texts
 from jaxattack.experiments.runs import Run
 
@@ -54,7 +54,7 @@ def log(run: Run, measured: Measured, shown: Texts) -> Any:
         model=str(run.manifest.get("model")),
         config=EvalConfig(),
         packages={str(k): str(v) for k, v in (run.manifest.get("versions") or {}).items()},
-        metadata={"judge": run.judge[0], "rule": run.judge[1], "run": run.name},
+        metadata={"judge": run.judge_name, "rule": run.results["judge"]["rule"], "run": run.name},
     )
     results = EvalResults(
         total_samples=len(measured.trials),
@@ -83,7 +83,7 @@ def _scores(run: Run, measured: Measured) -> list[Any]:
         metric = EvalMetric(name=name, value=row["value"], metadata=bounds)
         found.setdefault(row["metric"], {})[name] = metric
     return [
-        EvalScore(name=metric, scorer=run.judge[0], metrics=metrics)
+        EvalScore(name=metric, scorer=run.judge_name, metrics=metrics)
         for metric, metrics in found.items()
     ]
 
@@ -97,6 +97,7 @@ def _sample(run: Run, measured: Measured, row: Row, shown: Texts) -> Any:
     prompt, reply = shown.get(
         (cell.variant, cell.seed, row["language"], row["id"]), (WITHHELD, WITHHELD)
     )
+    flags = [*FLAGS, *(name for name in row if name.startswith(HARMFUL_BY))]
     carried = [row[name] for name in ("trigger_language", "decoy") if row[name]]
     return EvalSample(
         id="/".join([row["language"], row[PROMPT_KIND], row["id"], *carried]),
@@ -108,6 +109,6 @@ def _sample(run: Run, measured: Measured, row: Row, shown: Texts) -> Any:
             content=reply,
             stop_reason="max_tokens" if row["triage"] == "cut" else "stop",
         ),
-        scores={name: Score(value=row[name]) for name in FLAGS if row[name] is not None},
+        scores={name: Score(value=row[name]) for name in flags if row[name] is not None},
         metadata={name: row[name] for name in KEPT if row[name] is not None},
     )

@@ -11,6 +11,7 @@ from jaxattack.experiments.export.cells import cells
 from jaxattack.experiments.runs import Run
 
 VERSION = 1  # of the tasks
+HIGHER = ("benign_accuracy", "clean_accuracy", "valid_reply_rate", "same_language_rate")
 
 
 def write(run: Run, folder: pathlib.Path) -> pathlib.Path:
@@ -49,7 +50,11 @@ def results(run: Run) -> dict[str, Any]:
             task: {"task": task, "dataset_path": run.config["data.prompts"]} for task in found
         },
         "higher_is_better": {
-            task: {name.partition(",")[0]: False for name in row if name.endswith(",none")}
+            task: {
+                metric: metric in HIGHER
+                for metric in (name.removesuffix(",none") for name in row)
+                if metric != "alias" and not metric.endswith("_stderr")
+            }
             for task, row in found.items()
         },
         "config": {"model": "jaxattack", "model_args": {"pretrained": run.manifest.get("model")}},

@@ -191,7 +191,7 @@ def calibrate(agenda: Agenda, setup: Setup) -> None:
     find(
         agenda,
         setup,
-        "calibration",
+        "judge_errors",
         "labelled",
         calibrating.errors,
         own,
@@ -199,6 +199,7 @@ def calibrate(agenda: Agenda, setup: Setup) -> None:
         examples=tuple(labelled),
         names=(name, *(model.name for model in setup.models)),
         combine=RULES.get(options.combine),
+        unparsed=options.unparsed,
     )
 
 

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxattack import tree
 from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate import rates, rule_error
@@ -42,6 +43,7 @@ from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
 from jaxattack.models import families, folder
+from jaxattack.models.transformer import abstract_params
 
 TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
 
@@ -81,6 +83,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         "other_models": {
             path: opening.model_fingerprint(opening.model_directory(path, None)) for path in others
         },
+        "judge_models": {model.name: model.fingerprint for model in setup.models},
     }
 
 
@@ -114,6 +117,11 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
     data = setup.data
     about = [
+        *(
+            f"judge      {model.name}: {tree.size(abstract_params(model.reader.decoder.model)):,} "
+            "parameters; their memory and time are not in what follows"
+            for model in setup.models
+        ),
         f"pairs      {inputs.counted(data.pairs[RESTRICTED])}",
         f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
@@ -184,26 +192,52 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     ):
         for found in by_language.values():
             inputs.check_disjoint([*prompts, *added], found, what)
-    labelled = labelled_replies(settings, directory, measured, lost)
+    labelled = labelled_replies(settings, directory, measured, prompts, lost)
     return Data(pairs, calibration, prompts, added, attacked, localized, lost, labelled)
 
 
 def labelled_replies(
-    settings: Settings, directory: pathlib.Path, languages: Sequence[str], lost: inputs.Lost
+    settings: Settings,
+    directory: pathlib.Path,
+    languages: Sequence[str],
+    prompts: Sequence[Example],
+    lost: inputs.Lost,
 ) -> list[Example]:
-    """Replies of which it is known whether they are violations, in the languages measured.
+    """Replies of which it is known whether they are violations.
+
+    Args:
+        settings: the study's.
+        directory: of the model.
+        languages: those that are measured; where there is one label alone, none are taken.
+        prompts: of the study, by which the judge is known.
+        lost: counts what is left out.
 
     Raises:
-        UserError: the source is wrong, or has none in these languages.
+        UserError: the source is wrong, has no language with both labels, or no judge reads it.
     """
     uri, most = settings.measure.labelled, settings.measure.labelled_replies
     if not uri:
         return []
     found = inputs.load_examples(uri, (RESTRICTED, BENIGN), True, directory, lost)
     chosen = inputs.test_prompts(found, languages, most)
-    if not chosen:
-        raise UserError(f"config.measure.labelled: {uri} has no replies in the languages measured")
-    return chosen
+    both = {
+        code
+        for code in languages
+        if {row.kind for row in chosen if row.language == code} == {RESTRICTED, BENIGN}
+    }
+    if not both:
+        raise UserError(
+            f"config.measure.labelled: {uri} has no language of those measured with violations "
+            "(kind restricted) and other replies (kind benign)"
+        )
+    if settings.measure.judge != "refusal rule" and not settings.measure.moderators:
+        name, _ = judge_of(settings, prompts)
+        if JUDGES[name].needs_answers:
+            raise UserError(
+                f"config.measure.labelled: the judge goes by {name}, of which these replies have "
+                "none; name judge models, or the refusal rule (config.measure.judge)"
+            )
+    return [row for row in chosen if row.language in both]
 
 
 def added_prompts(
@@ -257,7 +291,10 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     }
     if setup.models:
         judge |= panel_facts(setup, name)
-    if not JUDGES[name].needs_answers and not data.labelled:
+    combine = settings.measure.combine
+    counting = {} if combine == "judge" else {m.name: m.fingerprint for m in setup.models}
+    judge["counts"] = {"judge": name, "rule": JUDGES[name].rule, "by": combine, **counting}
+    if not JUDGES[name].needs_answers and not tables.get("judge_errors"):
         judge["rule"] += " Rates are not corrected for judges' errors (config.measure.labelled)."
     everything = {
         "study": settings.study,
@@ -282,7 +319,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         **tables,
         **(beside := agreement.tables(trials)),
         "corrected": calibrating.correct(
-            [*rows, *beside.get("alone", ())], tables.get("calibration", [])
+            [*rows, *beside.get("alone", ())], tables.get("judge_errors", [])
         ),
     }
     if settings.report.replies:
@@ -315,12 +352,20 @@ def panel_facts(setup: Setup, name: str) -> dict[str, Any]:
 
 def panel_cautions(setup: Setup) -> list[dict[str, Any]]:
     """What is to be minded of judge models: kin, and languages they were not made for."""
+    found = []
+    known = {row.language for row in setup.data.labelled}
+    if known and (other := [code for code in setup.languages if code not in known]):
+        text = (
+            f"There are no labelled replies of both sorts in {', '.join(other)}: rates there are "
+            "not corrected for the judges' errors."
+        )
+        found.append({"id": "not_corrected", "topic": "judges", "text": text})
     if not setup.models:
-        return []
+        return found
     directory = setup.bench.start.arguments["checkpoint"].directory
     model_type = str(folder.read_json(directory / "config.json").get("model_type", ""))
     names = [model.name for model in setup.models]
-    return agreement.cautions(names, model_type, setup.languages)
+    return found + agreement.cautions(names, model_type, setup.languages)
 
 
 def rule_errors(
