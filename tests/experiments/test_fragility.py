@@ -143,7 +143,9 @@ def test_a_bfloat16_model_is_attacked_in_float32_and_asked_in_bfloat16(study, tm
 
 
 def test_the_judge_is_named_as_a_refusal_rule(finished):
-    assert results_of(finished)["judge"]["rule"] == REFUSAL_RULE
+    rule = results_of(finished)["judge"]["rule"]
+    assert rule.startswith(REFUSAL_RULE)
+    assert "not corrected for judges' errors" in rule
     assert "refusal rule" in (finished / "report.html").read_text()
 
 
