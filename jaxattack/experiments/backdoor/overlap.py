@@ -17,7 +17,7 @@ from jaxattack.experiments.backdoor.training import poisoned
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import setup as safety
 from jaxattack.experiments.fragility import sil
-from jaxattack.experiments.fragility import study as fragility
+from jaxattack.experiments.fragility.data import read_data
 from jaxattack.experiments.step import Step
 from jaxattack.localize import masks
 
@@ -84,7 +84,7 @@ def safety_setup(setup: Setup) -> safety.Setup | None:
         attack=other_study.Attack(languages=languages[:2]),
         localize=other_study.Localize(control_fraction=SHARE),
     )
-    data = fragility.read_data(settings, opening.model_directory("organism:aligned", None))
+    data = read_data(settings, opening.model_directory("organism:aligned", None))
     return safety.make_setup(setup.bench, settings, data, weights=False)
 
 

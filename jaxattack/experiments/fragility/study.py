@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxattack import tree
-from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
-from jaxattack.errors import UserError
-from jaxattack.evaluate import rates, rule_error
-from jaxattack.evaluate.registry import JUDGES
+from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
+from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import (
     agenda,
@@ -24,36 +22,25 @@ from jaxattack.experiments import (
 )
 from jaxattack.experiments.agenda import Agenda, Outcome
 from jaxattack.experiments.bench import Bench
-from jaxattack.experiments.fragility import claims
+from jaxattack.experiments.fragility import claims, judges
+from jaxattack.experiments.fragility.data import read_data
 from jaxattack.experiments.fragility.sections import SECTIONS
 from jaxattack.experiments.fragility.setup import (
-    BENIGN,
     LONGEST,
     RESTRICTED,
-    Data,
-    Pairs,
     Setup,
     calibrate,
     calibration_pairs,
-    judge_of,
     make_setup,
 )
 from jaxattack.experiments.fragility.transfer import baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
-from jaxattack.models import families, folder
+from jaxattack.models import families
 from jaxattack.models.transformer import abstract_params
 
 TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
-
-COMPLETED_BY_US = (
-    "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
-    "examples of |tau * grad L|, L the loss of the restricted answer.",
-    "Attack: optimiser, learning rate, batch size and epochs are ours (100 pairs are the paper's).",
-    "Freezing: the weights frozen are SIL's top share of the same attack, left free.",
-    "Judging: the paper's judges and prompt sets are not known; see the rule above.",
-)
 
 
 def read(config: Mapping[str, Any]) -> Settings:
@@ -143,125 +130,6 @@ def token_lengths(setup: Setup) -> plan.Tokens:
     return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
 
-def read_data(settings: Settings, directory: pathlib.Path) -> Data:
-    """Read the examples and see that they fit the settings and each other.
-
-    Raises:
-        UserError: they do not.
-    """
-    named = settings.data
-    lost: inputs.Lost = {}
-    uris = {f"config.data.{name}": uri for name, uri in vars(named).items()}
-    uris["config.adapt.prompts"] = settings.sources().get("adapted", "")
-    inputs.check_policy(uris, directory)
-    pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
-    prompts = inputs.load_prompts(named.prompts, directory, lost)
-    calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
-    if uri := named.calibration or inputs.set_aside(named.pairs):
-        beside = inputs.load_pairs(uri, "", directory, lost)
-        calibration[RESTRICTED] = beside[RESTRICTED]
-        if beside[BENIGN] and not named.benign:
-            calibration[BENIGN] = beside[BENIGN]
-    attacked = inputs.choose_languages(
-        settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
-    )
-    whose = "config.attack.languages" if settings.attack.languages else "the data"
-    localized = inputs.choose_languages(
-        settings.localize.languages, attacked, "config.localize.languages", whose
-    )
-    if not settings.localize.languages:
-        localized = inputs.spread(localized, settings.localize.max_languages)
-    for mixed in settings.transfer.mixed:
-        inputs.choose_languages(mixed.split("+"), list(pairs[RESTRICTED]), "config.transfer.mixed")
-    known = list(inputs.by_language(prompts))
-    measured = inputs.choose_languages(
-        settings.measure.languages, known, "config.measure.languages"
-    )
-    every = [prompt for prompt in prompts if prompt.language in measured]
-    prompts = inputs.test_prompts(every, measured, settings.measure.prompts)
-    judge_of(settings, prompts)
-    added = added_prompts(settings, directory, every, lost)
-    inputs.check_calibration(calibration[RESTRICTED], localized)
-    inputs.check_calibration(
-        calibration[BENIGN], [code for code in localized if code in pairs[BENIGN]]
-    )
-    for what, by_language in (
-        ("attack pairs", pairs[RESTRICTED]),
-        ("calibration pairs", calibration[RESTRICTED] or {}),
-        ("pairs of the benign control", pairs[BENIGN]),
-    ):
-        for found in by_language.values():
-            inputs.check_disjoint([*prompts, *added], found, what)
-    labelled = labelled_replies(settings, directory, measured, prompts, lost)
-    return Data(pairs, calibration, prompts, added, attacked, localized, lost, labelled)
-
-
-def labelled_replies(
-    settings: Settings,
-    directory: pathlib.Path,
-    languages: Sequence[str],
-    prompts: Sequence[Example],
-    lost: inputs.Lost,
-) -> list[Example]:
-    """Replies of which it is known whether they are violations.
-
-    Args:
-        settings: the study's.
-        directory: of the model.
-        languages: those that are measured; where there is one label alone, none are taken.
-        prompts: of the study, by which the judge is known.
-        lost: counts what is left out.
-
-    Raises:
-        UserError: the source is wrong, has no language with both labels, or no judge reads it.
-    """
-    uri, most = settings.measure.labelled, settings.measure.labelled_replies
-    if not uri:
-        return []
-    found = inputs.load_examples(uri, (RESTRICTED, BENIGN), True, directory, lost)
-    chosen = inputs.test_prompts(found, languages, most)
-    both = {
-        code
-        for code in languages
-        if {row.kind for row in chosen if row.language == code} == {RESTRICTED, BENIGN}
-    }
-    if not both:
-        raise UserError(
-            f"config.measure.labelled: {uri} has no language of those measured with violations "
-            "(kind restricted) and other replies (kind benign)"
-        )
-    if settings.measure.judge != "refusal rule" and not settings.measure.moderators:
-        name, _ = judge_of(settings, prompts)
-        if JUDGES[name].needs_answers:
-            raise UserError(
-                f"config.measure.labelled: the judge goes by {name}, of which these replies have "
-                "none; name judge models, or the refusal rule (config.measure.judge)"
-            )
-    return [row for row in chosen if row.language in both]
-
-
-def added_prompts(
-    settings: Settings, directory: pathlib.Path, every: Sequence[Example], lost: inputs.Lost
-) -> list[Example]:
-    """What models that others adapted are asked beside the study's prompts, chosen as these are.
-
-    Args:
-        settings: the study's.
-        directory: of the model.
-        every: prompts of the study, more than are asked where there is a limit.
-        lost: counts what is left out.
-
-    Raises:
-        UserError: the source is wrong.
-    """
-    uri = settings.sources().get("adapted")
-    if not uri:
-        return []
-    found = inputs.load_prompts(uri, directory, lost, before=every)
-    languages = list(inputs.by_language(found))
-    return inputs.test_prompts(found, languages, settings.measure.prompts)
-
-
 def sections(setup: Setup) -> Agenda:
     """All that the settings ask for; what all sections compare with comes first."""
     chosen = (ask for name, ask in SECTIONS.items() if name in setup.settings.sections)
@@ -282,20 +150,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     rows = [row for cell, own in trials.items() for row in rates.rows(own, cell.columns())]
     rows += found.moved()
     tables: dict[str, list] = {name: [] for name in TABLES} | found.rows()
-    name, _ = judge_of(settings, data.prompts)
-    judge = {
-        "name": name,
-        "rule": JUDGES[name].rule,
-        "completed_by_us": list(COMPLETED_BY_US),
-        **rule_errors(name, setup.languages, rows),
-    }
-    if setup.models:
-        judge |= panel_facts(setup, name)
-    combine = settings.measure.combine
-    counting = {} if combine == "judge" else {m.name: m.fingerprint for m in setup.models}
-    judge["counts"] = {"judge": name, "rule": JUDGES[name].rule, "by": combine, **counting}
-    if not JUDGES[name].needs_answers and not tables.get("judge_errors"):
-        judge["rule"] += " Rates are not corrected for judges' errors (config.measure.labelled)."
+    judge = judges.facts(setup, rows, calibrated=bool(tables.get("judge_errors")))
     everything = {
         "study": settings.study,
         "languages": setup.languages,
@@ -332,60 +187,8 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         share=setup.share,
     )
     claimed = claims.judge(trials, everything, about)
-    claimed["cautions"] += panel_cautions(setup)
+    claimed["cautions"] += judges.cautions(setup)
     return everything | claimed
-
-
-def panel_facts(setup: Setup, name: str) -> dict[str, Any]:
-    """Who judges beside the judge, and what counts."""
-    models, combine = [model.name for model in setup.models], setup.settings.measure.combine
-    who = {"all": "all of", "any": "any of", "majority": "most of"}
-    counts = (
-        f"Counted is what {name} says; beside it stand the judge models {', '.join(models)}, each "
-        "alone."
-        if combine == "judge"
-        else f"A restricted prompt counts as violated when {who[combine]} {name} and the judge "
-        f"models {', '.join(models)} say so of a well-formed reply; each alone stands beside it."
-    )
-    return {"name": f"{name} with {', '.join(models)}", "rule": f"{counts} {JUDGES[name].rule}"}
-
-
-def panel_cautions(setup: Setup) -> list[dict[str, Any]]:
-    """What is to be minded of judge models: kin, and languages they were not made for."""
-    found = []
-    known = {row.language for row in setup.data.labelled}
-    if known and (other := [code for code in setup.languages if code not in known]):
-        text = (
-            f"There are no labelled replies of both sorts in {', '.join(other)}: rates there are "
-            "not corrected for the judges' errors."
-        )
-        found.append({"id": "not_corrected", "topic": "judges", "text": text})
-    if not setup.models:
-        return found
-    directory = setup.bench.start.arguments["checkpoint"].directory
-    model_type = str(folder.read_json(directory / "config.json").get("model_type", ""))
-    names = [model.name for model in setup.models]
-    return found + agreement.cautions(names, model_type, setup.languages)
-
-
-def rule_errors(
-    judge: str, languages: Sequence[str], rows: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """How often the refusal rule errs in these languages, if it judged, and what that explains.
-
-    `differences` are those between languages that the samples tell apart, of the models before any
-    localisation.
-    """
-    if judge != "refusal rule":
-        return {}
-    errors = rule_error.of_languages(tuple(languages))
-    compared = [
-        row for row in rows if row["kind"] in ("aligned", "attacked") and "pairs" not in row
-    ]
-    return {
-        "errors": [found.row() for found in errors.values()],
-        "differences": rule_error.differences(compared, errors),
-    }
 
 
 def attack_losses(found: Agenda, share: float) -> list[dict[str, Any]]:

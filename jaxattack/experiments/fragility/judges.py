@@ -1,0 +1,97 @@
+"""What results.json says of who judged a fragility study, and what is to be minded of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxattack.evaluate import rule_error
+from jaxattack.evaluate.registry import JUDGES
+from jaxattack.experiments import agreement
+from jaxattack.experiments.fragility.setup import Setup, judge_of
+from jaxattack.models import folder
+
+COMPLETED_BY_US = (
+    "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
+    "examples of |tau * grad L|, L the loss of the restricted answer.",
+    "Attack: optimiser, learning rate, batch size and epochs are ours (100 pairs are the paper's).",
+    "Freezing: the weights frozen are SIL's top share of the same attack, left free.",
+    "Judging: the paper's judges and prompt sets are not known; see the rule above.",
+)
+
+
+def facts(setup: Setup, rows: Sequence[dict[str, Any]], calibrated: bool) -> dict[str, Any]:
+    """Who judges, by which rule, what counts, and how often the refusal rule errs.
+
+    Args:
+        setup: the study's.
+        rows: of results.json.
+        calibrated: whether the judges' errors were measured on labelled replies.
+    """
+    name, _ = judge_of(setup.settings, setup.data.prompts)
+    combine = setup.settings.measure.combine
+    counting = {} if combine == "judge" else {m.name: m.fingerprint for m in setup.models}
+    found = {
+        "name": name,
+        "rule": JUDGES[name].rule,
+        "completed_by_us": list(COMPLETED_BY_US),
+        "counts": {"judge": name, "rule": JUDGES[name].rule, "by": combine, **counting},
+        **_rule_errors(name, setup.languages, rows),
+    }
+    if setup.models:
+        found |= _panel(setup, name)
+    if not JUDGES[name].needs_answers and not calibrated:
+        found["rule"] += " Rates are not corrected for judges' errors (config.measure.labelled)."
+    return found
+
+
+def _panel(setup: Setup, name: str) -> dict[str, Any]:
+    """Who judges beside the judge, and what counts."""
+    models, combine = [model.name for model in setup.models], setup.settings.measure.combine
+    who = {"all": "all of", "any": "any of", "majority": "most of"}
+    counts = (
+        f"Counted is what {name} says; beside it stand the judge models {', '.join(models)}, each "
+        "alone."
+        if combine == "judge"
+        else f"A restricted prompt counts as violated when {who[combine]} {name} and the judge "
+        f"models {', '.join(models)} say so of a well-formed reply; each alone stands beside it."
+    )
+    return {"name": f"{name} with {', '.join(models)}", "rule": f"{counts} {JUDGES[name].rule}"}
+
+
+def cautions(setup: Setup) -> list[dict[str, Any]]:
+    """What is to be minded of judge models: kin, and languages they were not made for."""
+    found = []
+    known = {row.language for row in setup.data.labelled}
+    if known and (other := [code for code in setup.languages if code not in known]):
+        text = (
+            f"There are no labelled replies of both sorts in {', '.join(other)}: rates there are "
+            "not corrected for the judges' errors."
+        )
+        found.append({"id": "not_corrected", "topic": "judges", "text": text})
+    if not setup.models:
+        return found
+    directory = setup.bench.start.arguments["checkpoint"].directory
+    model_type = str(folder.read_json(directory / "config.json").get("model_type", ""))
+    names = [model.name for model in setup.models]
+    return found + agreement.cautions(names, model_type, setup.languages)
+
+
+def _rule_errors(
+    judge: str, languages: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """How often the refusal rule errs in these languages, if it judged, and what that explains.
+
+    `differences` are those between languages that the samples tell apart, of the models before any
+    localisation.
+    """
+    if judge != "refusal rule":
+        return {}
+    errors = rule_error.of_languages(tuple(languages))
+    compared = [
+        row for row in rows if row["kind"] in ("aligned", "attacked") and "pairs" not in row
+    ]
+    return {
+        "errors": [found.row() for found in errors.values()],
+        "differences": rule_error.differences(compared, errors),
+    }
