@@ -64,18 +64,15 @@ def errors(
         if None in own and name in (names[0], COUNTED):
             continue  # a judge by known answers cannot judge replies to other prompts
         for language in dict.fromkeys(example.language for example in examples):
-            pairs = [
-                (example.kind == "restricted", bool(vote))
+            here = [
+                (example.kind == "restricted", vote)
                 for example, vote in zip(examples, said, strict=True)
                 if example.language == language
             ]
-            known = accuracy(pairs)
+            known = accuracy((label, bool(vote)) for label, vote in here)
             if known.is_known:
-                none = [
-                    example.language == language and vote is None
-                    for example, vote in zip(examples, said, strict=True)
-                ]
-                counts = {"found": known.found, "passed": known.passed, "no_opinion": sum(none)}
+                counts = {"found": known.found, "passed": known.passed}
+                counts["no_opinion"] = sum(vote is None for _, vote in here)
                 found.append({"judge": name, "language": language, **known.row(), **counts})
     return found
 

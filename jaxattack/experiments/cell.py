@@ -133,6 +133,12 @@ def trial_row(cell: Cell, trial: Trial) -> dict[str, Any]:
     return {**cell.columns(), PROMPT_KIND: own.pop("kind"), **own, **by_model}
 
 
+def trial_of(row: Mapping[str, Any]) -> Trial:
+    """The trial that a row of trials.parquet is, without what judge models say."""
+    own = {name: row[name] for name in _types(Trial) if name not in ("kind", "harmful")}
+    return Trial(kind=row[PROMPT_KIND], **own)
+
+
 def cell_of(row: Any) -> Cell:
     """The cell that a row of results.json is about."""
     return Cell(**{name: row[name] for name in FIELDS if row.get(name) is not None})
