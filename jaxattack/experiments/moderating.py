@@ -83,6 +83,8 @@ def moderated(
         long = most - reader.new_tokens
         lengths = {i: len(prompt_tokens(decoder.tokenizer, one)) for i, one in asked.items()}
         asked = {i: one for i, one in asked.items() if lengths[i] <= long}
+    if not asked:
+        return opinions
     outputs = generate(
         decoder.model,
         rounded(weights, dtype),

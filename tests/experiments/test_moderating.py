@@ -10,10 +10,12 @@ import pandas
 import pytest
 
 from jaxattack import run
+from jaxattack.data.dialogues import Example
 from jaxattack.data.tokens import prompt_tokens
 from jaxattack.errors import UserError
-from jaxattack.evaluate.opinions import Opinion
+from jaxattack.evaluate.opinions import MODERATORS, Opinion
 from jaxattack.experiments import agreement, moderating
+from jaxattack.experiments.bench import Decoder
 
 SECTIONS = {"sections": "('transfer',)", "attack__languages": "('en',)", "transfer__doses": "()"}
 CHAT = (
@@ -148,6 +150,17 @@ def test_a_reply_writes_no_token_and_no_mark_of_the_judges(small_tokenizer, repl
     assert not {"<END CONVERSATION>", "[/INST]", "\ufdd2"} & {
         mark for mark in ("<END CONVERSATION>", "[/INST]", "\ufdd2") if mark in written
     }
+
+
+def test_where_nothing_was_said_nobody_is_asked(tiny):
+    decoder = Decoder(tiny.model, tiny.tokenizer)
+    reader = moderating.Reader(decoder, MODERATORS["qwen3guard"].parse, 8, "")
+    prompts = [Example("q", "en", "What is it?")] * 2
+    long = "blue " * 400
+    found = moderating.moderated(
+        lambda: tiny.params, reader, lambda: ["", long], prompts, 2, "float32", "none"
+    )
+    assert found == [Opinion(False), Opinion(None)]
 
 
 def test_too_many_outputs_without_an_opinion_are_refused_with_their_share():
