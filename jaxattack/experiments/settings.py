@@ -273,7 +273,23 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Study):
+class Attacks(Study):
+    """What studies that attack by fine-tuning have."""
+
+    data: Data = Data()
+    template: WrappedTemplate = WrappedTemplate()
+    attack: Attack = Attack()
+    measure: MeasureJudged = MeasureJudged()
+    report: Report = Report()
+
+    def sources(self) -> dict[str, str]:
+        """Those of `data`, and labelled replies."""
+        labelled = self.measure.labelled
+        return super().sources() | ({"labelled": labelled} if labelled else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Attacks):
     """Everything the fragility study needs to know."""
 
     study: str = setting("which study", "fragility", choices=("fragility",))
@@ -283,24 +299,17 @@ class Settings(Study):
         choices=SECTIONS,
         needed=True,
     )
-    data: Data = Data()
-    template: WrappedTemplate = WrappedTemplate()
-    attack: Attack = Attack()
     transfer: Transfer = Transfer()
     localize: Localize = Localize()
     shared: Shared = Shared()
     pathways: Pathways = Pathways()
     adapt: Adapt = Adapt()
-    measure: MeasureJudged = MeasureJudged()
-    report: Report = Report()
 
     def sources(self) -> dict[str, str]:
-        """Those of `data`, and the prompts of models that others adapted."""
+        """Those of every study of attacks, and what models that others made are asked or learn."""
         found = super().sources()
         if self.adapt.models and "adapt" in self.sections:
             found["adapted"] = self.adapt.prompts
-        if self.measure.labelled:
-            found["labelled"] = self.measure.labelled
         if "shared" in self.sections:
             found |= {f"compared {i}": uri for i, uri in enumerate(self.shared.pairs, 1)}
         return found
@@ -324,8 +333,8 @@ def check_replies(replies: str, report: Report) -> None:
         )
 
 
-def check(settings: Settings) -> Settings:
-    """Refuse settings that do not go together, before anything is loaded.
+def check_attacks(settings: Attacks) -> None:
+    """Refuse what does not go together in any study of attacks.
 
     Raises:
         UserError: names the settings.
@@ -337,6 +346,15 @@ def check(settings: Settings) -> Settings:
             "to combine the judge with: config.measure.moderators"
         )
     check_replies(settings.replies, settings.report)
+
+
+def check(settings: Settings) -> Settings:
+    """Refuse settings that do not go together, before anything is loaded.
+
+    Raises:
+        UserError: names the settings.
+    """
+    check_attacks(settings)
     if "pathways" in settings.sections and not settings.attack.way.freezes:
         raise UserError(
             "config.sections has pathways, which freezes single weights, and config.attack.method="

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxattack.experiments import locating
-from jaxattack.experiments.fragility.setup import BENIGN, Setup, attack, seen
+from jaxattack.experiments.attacking import BENIGN
+from jaxattack.experiments.fragility.setup import Setup, attack, seen
 from jaxattack.experiments.fragility.sil import sil_mask, sil_scores, top
 from jaxattack.experiments.step import Step
 from jaxattack.localize import masks

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from jaxattack.experiments import tables
 from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.attacking import find, measure
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import controls
-from jaxattack.experiments.fragility.setup import Setup, attack, find, measure
+from jaxattack.experiments.fragility.setup import Setup, attack
 from jaxattack.experiments.fragility.sil import sil_mask, sil_scores, top
 from jaxattack.experiments.step import Step
 from jaxattack.localize import stitching

@@ -11,8 +11,9 @@ from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs, opening, tables, writing
 from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Pairs, find
 from jaxattack.experiments.bench import start_step
-from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Pairs, Setup, find
+from jaxattack.experiments.fragility.setup import Setup
 from jaxattack.experiments.fragility.sil import sil_mask, sil_movable
 from jaxattack.experiments.step import Step
 from jaxattack.localize import masks

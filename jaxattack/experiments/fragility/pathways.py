@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from jaxattack.experiments import locating, tables
 from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.attacking import find, measure
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.fragility.setup import Setup, attack, find, measure
+from jaxattack.experiments.fragility.setup import Setup, attack
 from jaxattack.experiments.fragility.sil import (
     mean_gradient,
     sil_mask,

@@ -7,9 +7,10 @@ each result is attacked.
 from __future__ import annotations
 
 from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.attacking import measure
 from jaxattack.experiments.bench import Stored, save_params
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.fragility.setup import Setup, attack, measure
+from jaxattack.experiments.fragility.setup import Setup, attack
 from jaxattack.experiments.organism import study as build
 from jaxattack.experiments.organism.legs import aligned_anew
 from jaxattack.experiments.step import Step

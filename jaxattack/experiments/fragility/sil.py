@@ -6,7 +6,8 @@ import functools
 from typing import Any
 
 from jaxattack.experiments import locating
-from jaxattack.experiments.fragility.setup import RESTRICTED, Setup, attack, seen
+from jaxattack.experiments.attacking import RESTRICTED
+from jaxattack.experiments.fragility.setup import Setup, attack, seen
 from jaxattack.experiments.step import Step
 from jaxattack.localize import importance, masks
 

@@ -15,30 +15,33 @@ from jaxattack.experiments import (
     agreement,
     calibrating,
     inputs,
+    judges,
     opening,
     plan,
     tuning,
     writing,
 )
 from jaxattack.experiments.agenda import Agenda, Outcome
+from jaxattack.experiments.attacking import LONGEST, RESTRICTED, calibrate
 from jaxattack.experiments.bench import Bench
-from jaxattack.experiments.fragility import claims, judges
+from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.data import read_data
 from jaxattack.experiments.fragility.sections import SECTIONS
-from jaxattack.experiments.fragility.setup import (
-    LONGEST,
-    RESTRICTED,
-    Setup,
-    calibrate,
-    calibration_pairs,
-    make_setup,
-)
+from jaxattack.experiments.fragility.setup import Setup, calibration_pairs, make_setup
 from jaxattack.experiments.fragility.transfer import baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
 from jaxattack.models import families
 from jaxattack.models.transformer import abstract_params
+
+COMPLETED_BY_US = (
+    "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
+    "examples of |tau * grad L|, L the loss of the restricted answer.",
+    "Attack: optimiser, learning rate, batch size and epochs are ours (100 pairs are the paper's).",
+    "Freezing: the weights frozen are SIL's top share of the same attack, left free.",
+    "Judging: the paper's judges and prompt sets are not known; see the rule above.",
+)
 
 TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
 
@@ -150,7 +153,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     rows = [row for cell, own in trials.items() for row in rates.rows(own, cell.columns())]
     rows += found.moved()
     tables: dict[str, list] = {name: [] for name in TABLES} | found.rows()
-    judge = judges.facts(setup, rows, calibrated=bool(tables.get("judge_errors")))
+    judge = judges.facts(setup, rows, bool(tables.get("judge_errors")), COMPLETED_BY_US)
     everything = {
         "study": settings.study,
         "languages": setup.languages,

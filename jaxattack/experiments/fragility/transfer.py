@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.attacking import BENIGN, RESTRICTED, measure
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import sharing
-from jaxattack.experiments.fragility.setup import BENIGN, RESTRICTED, Setup, attack, measure
+from jaxattack.experiments.fragility.setup import Setup, attack
 
 
 def baseline(agenda: Agenda, setup: Setup) -> None:

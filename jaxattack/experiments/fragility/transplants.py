@@ -12,16 +12,11 @@ from jaxattack import organism, sharding
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs, opening, writing
 from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.attacking import Subject, check_prompts, measure
 from jaxattack.experiments.bench import Checkpoint, Decoder, Stored, start_step
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import new_languages
-from jaxattack.experiments.fragility.setup import (
-    Setup,
-    Subject,
-    attack,
-    check_prompts,
-    measure,
-)
+from jaxattack.experiments.fragility.setup import Setup, attack
 from jaxattack.experiments.fragility.sil import sil_mask
 from jaxattack.experiments.step import Step, load_rows
 from jaxattack.localize import scores, stitching

@@ -1,4 +1,4 @@
-"""What results.json says of who judged a fragility study, and what is to be minded of them."""
+"""What results.json says of who judged a study of attacks, and what is to be minded of them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ from typing import Any
 from jaxattack.evaluate import rule_error
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import agreement
-from jaxattack.experiments.fragility.setup import Setup, judge_of
+from jaxattack.experiments.attacking import Setup, judge_of
 from jaxattack.models import folder
 
-COMPLETED_BY_US = (
-    "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
-    "examples of |tau * grad L|, L the loss of the restricted answer.",
-    "Attack: optimiser, learning rate, batch size and epochs are ours (100 pairs are the paper's).",
-    "Freezing: the weights frozen are SIL's top share of the same attack, left free.",
-    "Judging: the paper's judges and prompt sets are not known; see the rule above.",
-)
 
-
-def facts(setup: Setup, rows: Sequence[dict[str, Any]], calibrated: bool) -> dict[str, Any]:
+def facts(
+    setup: Setup, rows: Sequence[dict[str, Any]], calibrated: bool, completed_by_us: Sequence[str]
+) -> dict[str, Any]:
     """Who judges, by which rule, what counts, and how often the refusal rule errs.
 
     Args:
         setup: the study's.
         rows: of results.json.
         calibrated: whether the judges' errors were measured on labelled replies.
+        completed_by_us: what of the study's methods is not published.
     """
     name, _ = judge_of(setup.settings, setup.data.prompts)
     combine = setup.settings.measure.combine
@@ -34,7 +29,7 @@ def facts(setup: Setup, rows: Sequence[dict[str, Any]], calibrated: bool) -> dic
     found = {
         "name": name,
         "rule": JUDGES[name].rule,
-        "completed_by_us": list(COMPLETED_BY_US),
+        "completed_by_us": list(completed_by_us),
         "counts": {"judge": name, "rule": JUDGES[name].rule, "by": combine, **counting},
         **_rule_errors(name, setup.languages, rows),
     }
