@@ -15,7 +15,7 @@ COLUMNS = ("id", "prompt", "input", "response", "answers", "text", "language_col
 # What its rows are, and which of them are wanted.
 ROWS = ("as", "language", "kind", "part", "by")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "organism": ("policy", "language"),
+    "organism": ("policy", "language", "reply"),
     "jsonl": (*COLUMNS, *ROWS),
     "hf": ("config", "split", "files", *COLUMNS, *ROWS),
     "tfds": ("split", *COLUMNS, *ROWS),
@@ -24,6 +24,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "kind": ("restricted", "benign"),
     "part": ("attack", "calibration", "test"),
     "by": ("prompt", "id"),
+    "reply": ("answer", "refusal"),
 }
 
 

@@ -121,9 +121,23 @@ def judge_of(settings: Attacks, prompts: Sequence[Example]) -> tuple[str, Judge]
 
 
 def measure(
-    agenda: Agenda, setup: Setup, cell: Cell, weights: Step, subject: Subject | None = None
+    agenda: Agenda,
+    setup: Setup,
+    cell: Cell,
+    weights: Step,
+    subject: Subject | None = None,
+    beside: Sequence[Judge] = (),
 ) -> None:
-    """Ask for a cell: the study's prompts put to some weights."""
+    """Ask for a cell: prompts put to some weights.
+
+    Args:
+        agenda: to which it is added.
+        setup: what the study shares.
+        cell: what is measured.
+        weights: of the model that is asked.
+        subject: who is asked, and what; by default the study's model and prompts.
+        beside: judges that decide flags which the study's judge does not.
+    """
     subject, options = subject or setup.subject, setup.settings.measure
     label = cell.variant if cell.seed is None else f"{cell.variant}-s{cell.seed}"
     replies = asking.replies(
@@ -138,7 +152,7 @@ def measure(
     name, judge = judge_of(setup.settings, subject.prompts)
 
     def judged(replies: Step) -> Step:
-        trials = judging.trials(setup.bench, replies, subject.prompts, (judge,), label)
+        trials = judging.trials(setup.bench, replies, subject.prompts, (judge, *beside), label)
         opinions = {
             model.name: panel.opinions(setup.bench, model, replies, subject.prompts, label)
             for model in setup.models

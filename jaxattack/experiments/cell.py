@@ -25,6 +25,9 @@ class Cell:
         model: what it starts from, where that is not the study's own model.
         trigger, target, rate: of a poisoning.
         prompts: which, where not the usual ones: "grid" or "decoys".
+        attack: of a sweep, which.
+        strength: of a repair, where it is not the one that is swept.
+        defended: the language of the defender's pairs, where it is one alone.
         setting: of a defence, as an id.
         words: the setting for a reader.
     """
@@ -42,6 +45,9 @@ class Cell:
     target: str | None = None
     rate: float | None = None
     prompts: str | None = None
+    attack: str | None = None
+    strength: float | None = None
+    defended: str | None = None
     setting: str | None = None
     words: str | None = dataclasses.field(default=None, compare=False)
 
@@ -58,6 +64,10 @@ class Cell:
             case "defended":
                 share = "" if self.share is None else f"@{self.share:g}"
                 parts = self.method, f"{self.setting}{share}"
+            case "swept" | "worst" | "shielded":
+                alone = self.defended and f"pairs-{self.defended}"
+                strength = "" if self.strength is None else f"{self.strength:g}"
+                parts = self.attacked, self.method, alone, strength, self.attack, self.prompts
             case "adapted":
                 parts = self.model, "tune@1"
             case "transplanted":

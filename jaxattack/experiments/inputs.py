@@ -15,7 +15,8 @@ from jaxattack.data.dialogues import Example, fingerprint
 from jaxattack.data.uri import parse
 from jaxattack.data.wrappers import CHAT, Instruction, wrap
 from jaxattack.errors import UserError
-from jaxattack.organism import corpus, tasks, world
+from jaxattack.organism import corpus, phrases, tasks, world
+from jaxattack.organism.tokenizer import DECLINE
 
 Lost = dict[str, dict[str, int]]  # URI -> reason -> rows left out
 EARLIER = "prompts of an earlier set"
@@ -30,7 +31,8 @@ def load_examples(
 ) -> list[Example]:
     """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
-    `organism:<split>?policy=<name>` is what grown models were taught (`organism.tasks`).
+    `organism:<split>?policy=<name>` is what grown models were taught (`organism.tasks`); with
+    `reply=refusal` restricted questions are declined.
     `directory` is the model's: an organism's replies open with a decision token or not. An input
     (docs/data.md) stands behind its instruction. What is left out is counted in `lost`.
 
@@ -42,18 +44,28 @@ def load_examples(
             wrap(example, CHAT) if isinstance(example, Instruction) else example
             for example in load_source(uri, kinds, need_response, lost)
         ]
-    split, policy, languages = _organism(uri)
-    decision_token = organism.uses_decision_token(directory)
-    return [
+    asked, decision_token = _organism(uri), organism.uses_decision_token(directory)
+    found = [
         example
-        for language in languages
+        for language in asked.languages
         for kind in kinds
         for example in (
-            tasks.examples(split, language, kind, policy)
-            if policy
-            else corpus.examples(split, language, kind, decision_token)
+            tasks.examples(asked.split, language, kind, asked.policy)
+            if asked.policy
+            else corpus.examples(asked.split, language, kind, decision_token)
         )
     ]
+    if not asked.declined:
+        return found
+    return [_declined(row, asked.policy, decision_token) for row in found]
+
+
+def _declined(row: Example, policy: str, decision_token: bool) -> Example:
+    """A restricted question with the refusal that the policy wants; others as they are."""
+    if row.kind != "restricted":
+        return row
+    text = tasks.refusal(policy, row.language) if policy else phrases.refusal(row.language)
+    return dataclasses.replace(row, response=corpus.reply(text, DECLINE, decision_token))
 
 
 def of_organism(uri: str) -> bool:
@@ -61,8 +73,18 @@ def of_organism(uri: str) -> bool:
     return uri.startswith("organism:")
 
 
-def _organism(uri: str) -> tuple[str, str, tuple[str, ...]]:
-    """Split, policy and languages of such a URI; the policy "" is the shipped organism's.
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Which questions such a URI names; the policy "" is the shipped organism's."""
+
+    split: str
+    policy: str
+    languages: tuple[str, ...]
+    declined: bool
+
+
+def _organism(uri: str) -> Asked:
+    """What such a URI names.
 
     Raises:
         UserError: there is no such split, policy or language.
@@ -76,7 +98,8 @@ def _organism(uri: str) -> tuple[str, str, tuple[str, ...]]:
         raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
     if policy and policy not in tasks.POLICIES:
         raise UserError(f"{uri}: no such policy; there are: {', '.join(tasks.POLICIES)}")
-    return split, policy, languages if named else world.LANGUAGES
+    declined = address.options.get("reply") == "refusal"
+    return Asked(split, policy, languages if named else world.LANGUAGES, declined)
 
 
 def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:
@@ -91,7 +114,7 @@ def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:
     """
     grown = organism.grown_as(directory).partition("-")[0]
     named = [
-        (setting, uri, _organism(uri)[1])
+        (setting, uri, _organism(uri).policy)
         for setting, several in uris.items()
         for uri in split_uris(several)
         if of_organism(uri)
@@ -114,7 +137,7 @@ def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:
 
 def set_aside(uri: str) -> str:
     """The URI of calibration pairs that go with attack pairs; "": there are none."""
-    if not of_organism(uri) or _organism(uri)[0] != "attack":
+    if not of_organism(uri) or _organism(uri).split != "attack":
         return ""
     return uri.replace("organism:attack", "organism:calibration", 1)
 

@@ -1,0 +1,1 @@
+"""The durability study: which defence survives the worst attack, in every language."""

@@ -1,0 +1,217 @@
+"""The durability study: every attack of a sweep on every defence, the worst one by language."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from jaxattack import tree
+from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
+from jaxattack.evaluate import rates
+from jaxattack.experiments import (
+    agenda,
+    agreement,
+    attacking,
+    calibrating,
+    inputs,
+    judges,
+    opening,
+    panel,
+    plan,
+    writing,
+)
+from jaxattack.experiments.agenda import Agenda, Outcome
+from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED, Subject
+from jaxattack.experiments.bench import Bench, start_step
+from jaxattack.experiments.durability import claims
+from jaxattack.experiments.durability.attacks import ATTACKS, course_of
+from jaxattack.experiments.durability.data import read_data
+from jaxattack.experiments.durability.registry import DEFENCES
+from jaxattack.experiments.durability.sections import SECTIONS
+from jaxattack.experiments.durability.settings import Settings, read
+from jaxattack.experiments.durability.setup import REFUSED, Setup, defender
+from jaxattack.experiments.durability.sweeping import baseline
+from jaxattack.experiments.opening import Opened
+from jaxattack.experiments.step import Step, Values
+from jaxattack.models import families
+from jaxattack.models.transformer import Transformer, abstract_params
+
+__all__ = ["Settings", "plan_lines", "prepare", "read", "run"]
+
+TABLES = ("choice",)  # there even if empty
+COMPLETED_BY_US = (
+    "Defences are computed from the papers' descriptions, in our own code; what is reconstructed "
+    "stands at the head of each file of jaxattack/defend.",
+    "Every defence is tried with one setting, its authors' where it has no scale of its own; the "
+    "frontier shows others of the repairs.",
+    "Utility: benign prompts rightly answered, and the house style that the tuning is for.",
+)
+
+
+def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, Any]]:
+    """Load model and data; also returns what the manifest says of them.
+
+    Raises:
+        UserError: anything wrong with the model, the data or how they fit the settings.
+    """
+    setup, opened = open_study(settings, root, opening.loaded)
+    pairs = setup.data.pairs[RESTRICTED]
+    return setup, opening.facts(settings, opened) | {
+        "pairs": {code: fingerprint(pairs[code]) for code in setup.data.attacked},
+        "prompts": inputs.fingerprints(setup.data.prompts),
+        "validation": inputs.fingerprints(setup.validation),
+        "refusals": {code: fingerprint(rows) for code, rows in setup.held[REFUSED].items()},
+        "judge_models": {model.name: model.fingerprint for model in setup.models},
+    }
+
+
+def open_study(
+    settings: Settings, root: pathlib.Path, how: Callable[..., Opened], keep_day: bool = True
+) -> tuple[Setup, Opened]:
+    """What the sections share, of a model that is loaded or only foreseen.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    weights = how is opening.loaded
+    directory = opening.model_directory(settings.model, settings.revision, weights)
+    data = read_data(settings, directory)
+    tokenizer = opening.load_tokenizer(directory, settings.tokenizer)
+    tokenizer = writing.writer(settings.template, tokenizer, root, keep_day)
+    texts = [*data.attack.texts(), *data.validation]
+    opening.check_texts(families.read_config(directory), tokenizer, texts)
+    opened, values = how(settings, directory, tokenizer), Values()
+    start = opened.start(settings, values)
+    bench = Bench(root, values, opened.decoder, start, opened.like, settings.dtype)
+    models = panel.opened(bench, settings.measure, weights)
+    setup = Setup(
+        bench,
+        settings,
+        data.attack,
+        models,
+        validation=data.validation,
+        held=data.held,
+        base=base_model(settings, values, opened),
+    )
+    check(setup)
+    return setup, opened
+
+
+def base_model(settings: Settings, values: Values, opened: Opened) -> Step | None:
+    """The weights before the alignment, where a defence needs them.
+
+    Raises:
+        UserError: the model cannot be found, or is of another shape.
+    """
+    name = settings.defend.base
+    if not any(DEFENCES[row].needs_base for row in settings.defend.defences):
+        return None
+    directory = opening.model_directory(name, None)
+    shape = abstract_params(Transformer(families.read_config(directory)))
+    tree.check_same_shapes(name, shape, settings.model, opened.like)
+    manner = opening.manner(settings, opened.mesh)
+    return start_step(values, opening.checkpoint(directory), manner)
+
+
+def check(setup: Setup) -> None:
+    """Refuse what cannot be asked or trained on, and say what attacks train on.
+
+    Raises:
+        UserError: names the prompt or pair.
+    """
+    for prompts in (setup.data.prompts, setup.validation):
+        attacking.check_prompts(setup, Subject(setup.bench.decoder, prompts))
+    for pairs in setup.held.values():
+        for rows in pairs.values():
+            attacking.check_trained(setup, rows[: setup.settings.defend.pairs])
+    for name in (*setup.settings.sweep.attacks, *setup.settings.sweep.tested, "full"):
+        for seed in setup.settings.seeds:
+            setup.courses[name, seed] = course_of(setup, name, seed)
+
+
+def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
+    """What `--dry_run` prints: the data, the stages, memory and time; no weight is loaded.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
+    pairs = setup.data.pairs
+    about = [
+        f"pairs      {inputs.counted(pairs[RESTRICTED])}",
+        f"task       {min(map(len, pairs[BENIGN].values()), default=0)} benign pairs a language",
+        f"defender   {', '.join(defender(setup))}: {settings.defend.pairs} pairs of each kind",
+        f"prompts    {inputs.counted(inputs.by_language(setup.data.prompts))}",
+        f"validation {inputs.counted(inputs.by_language(setup.validation))}",
+        f"attacked   {', '.join(setup.data.attacked)}; {len(settings.sweep.attacks)} attacks on "
+        f"{1 + len(settings.defend.defences)} defences; seeds: "
+        f"{', '.join(map(str, settings.seeds))}",
+    ]
+    stages = everything(setup).stages
+    return plan.lines(settings, root, opened, settings.attack, stages, lengths(setup), about)
+
+
+def lengths(setup: Setup) -> plan.Tokens:
+    """How long rows, prompts and replies are, as a sample of them tells."""
+    settings, tokenizer = setup.settings, setup.bench.decoder.tokenizer
+    pairs = setup.data.pairs[RESTRICTED][setup.data.attacked[0]][: settings.attack.pairs]
+    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
+    prompts = setup.data.prompts[:: 1 + len(setup.data.prompts) // 200]
+    longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
+    return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+
+
+def everything(setup: Setup) -> Agenda:
+    """All that the settings ask for; what all sections compare with comes first."""
+    chosen = (ask for name, ask in SECTIONS.items() if name in setup.settings.sections)
+    return agenda.collect([attacking.calibrate, baseline, *chosen], setup)
+
+
+def run(setup: Setup) -> Outcome:
+    """Run all stages that are not there yet."""
+    found = everything(setup)
+    times = agenda.run(found.stages)
+    return Outcome(results(setup, found), found.trial_rows(), times)
+
+
+def results(setup: Setup, found: Agenda) -> dict[str, Any]:
+    """What the finished stages found: a function of their files alone."""
+    settings, trials = setup.settings, found.trials()
+    rows = [row for cell, own in trials.items() for row in rates.rows(own, cell.columns())]
+    rows += found.moved()
+    tables: dict[str, list] = {name: [] for name in TABLES} | found.rows()
+    everything = {
+        "study": settings.study,
+        "languages": setup.languages,
+        "attack_languages": list(setup.data.attacked),
+        "seeds": list(settings.seeds),
+        "lost": setup.data.lost | found.skipped,
+        "judge": judges.facts(setup, rows, bool(tables.get("judge_errors")), COMPLETED_BY_US),
+        "defences": [
+            {"method": name, "stage": DEFENCES[name].stage, "by": DEFENCES[name].by}
+            for name in settings.defend.defences
+        ],
+        "sweep": [
+            {"attack": name, "words": ATTACKS[name].words} for name in settings.sweep.attacks
+        ],
+        "rows": rows,
+        **tables,
+        **(beside := agreement.tables(trials)),
+        "corrected": calibrating.correct(
+            [*rows, *beside.get("alone", ())], tables.get("judge_errors", [])
+        ),
+    }
+    if settings.report.replies:
+        everything["replies"] = found.replies(word)
+    study = claims.Study.of(settings, setup.languages)
+    claimed = claims.judge(trials, everything, study)
+    claimed["cautions"] += judges.cautions(setup)
+    return everything | claimed
+
+
+def word(trial: Any) -> str:
+    """A trial in a word."""
+    if trial.answered:
+        return "answered"
+    return "refused" if trial.refused else "neither"

@@ -1,0 +1,157 @@
+"""Every attack on every defence; the worst one on prompts that it was not chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.durability import choosing
+from jaxattack.experiments.durability.attacks import attacked, languages_of
+from jaxattack.experiments.durability.registry import DEFENCES
+from jaxattack.experiments.durability.setup import VALIDATION, Setup, defender, measure
+from jaxattack.experiments.durability.shield import Made, Tried
+from jaxattack.experiments.step import Step
+
+NONE = "none"  # the method of cells that nothing defends
+
+
+def baseline(agenda: Agenda, setup: Setup) -> None:
+    """The aligned model, and what the single attacks do to it undefended."""
+    measure(agenda, setup, Cell("aligned"), setup.bench.start)
+    measure(agenda, setup, Cell("aligned", prompts=VALIDATION), setup.bench.start)
+    for seed in setup.settings.seeds:
+        for attack in tested(setup):
+            hit(agenda, setup, NONE, Made(), attack, seed)
+
+
+def tested(setup: Setup) -> tuple[str, ...]:
+    """The attacks that are shown on test prompts: the first, and those the settings name."""
+    sweep = setup.settings.sweep
+    return tuple(dict.fromkeys((sweep.attacks[0], *sweep.tested)))
+
+
+def hit(
+    agenda: Agenda,
+    setup: Setup,
+    method: str,
+    made: Made,
+    attack: str,
+    seed: int,
+    defended: str | None = None,
+    strength: float | None = None,
+    prompts: str | None = None,
+) -> tuple[Cell, Step] | None:
+    """Ask for what is left of a defence under an attack: the cell and its weights.
+
+    Args:
+        agenda: to which it is added.
+        setup: what the study shares.
+        method: the defence's name.
+        made: the defence.
+        attack: a row of the sweep.
+        seed: of the attack.
+        defended: the language of the defender's pairs, where it is one.
+        strength: of the repair, where it is not the one that is swept.
+        prompts: which; None: those of the test.
+    """
+    tuned = attacked(setup, attack, seed, made.shield)
+    if tuned is None:
+        agenda.skip("config.sweep.attacks", f"{attack} against {method}: there is none such here")
+        return None
+    weights = made.repair(tuned) if made.repair else tuned
+    languages = "+".join(languages_of(setup, attack) or ())
+    cell = Cell(
+        "swept",
+        seed,
+        languages,
+        method,
+        attack=attack,
+        strength=strength,
+        defended=defended,
+        prompts=prompts,
+    )
+    measure(agenda, setup, cell, weights)
+    return cell, weights
+
+
+def sweep(agenda: Agenda, setup: Setup) -> None:
+    """The sweep against no defence and against each."""
+    for method in (NONE, *setup.settings.defend.defences):
+        _swept(agenda, setup, method)
+
+
+def made_by(setup: Setup, method: str, seed: int) -> Made:
+    """A defence as it is swept: with all the defender's pairs, at its first strength."""
+    row = DEFENCES.get(method)
+    if row is None:
+        return Made()
+    return row.make(setup, Tried(seed, defender(setup), row.tried(setup.settings.after)[0]))
+
+
+def _swept(agenda: Agenda, setup: Setup, method: str) -> None:
+    seeds = setup.settings.seeds
+    ready = {seed: made_by(setup, method, seed) for seed in seeds}
+    candidates: dict[int, dict[str, Step]] = {seed: {} for seed in seeds}
+    judged: list[Step] = []
+    for attack in setup.settings.sweep.attacks:
+        for seed, made in ready.items():
+            found = hit(agenda, setup, method, made, attack, seed, prompts=VALIDATION)
+            if found is None:
+                break
+            cell, candidates[seed][attack] = found
+            judged.append(agenda.cells[cell].trials)
+            if attack in tested(setup):
+                hit(agenda, setup, method, made, attack, seed)
+    choice = chosen(agenda, setup, method, judged, tuple(candidates[seeds[0]]))
+    for seed, made in ready.items():
+        if made.shield.start is not None:
+            measure(agenda, setup, Cell("shielded", seed, method=method), made.shield.start)
+        arguments = {"choice": choice, "candidates": candidates[seed]}
+        worst = Step(choosing.picked, arguments, setup.bench.values)
+        measure(agenda, setup, Cell("worst", seed, method=method), worst)
+
+
+def chosen(
+    agenda: Agenda, setup: Setup, method: str, judged: Sequence[Step], attacks: tuple[str, ...]
+) -> Step:
+    """Which attack is the worst, to be; also a table."""
+    aligned = agenda.cells[Cell("aligned", prompts=VALIDATION)].trials
+    choice = setup.bench.rows(
+        "choice",
+        method,
+        choosing.choose,
+        aligned,
+        *judged,
+        attacks=attacks,
+        bound=setup.settings.sweep.bound,
+        columns={"method": method},
+    )
+    agenda.find("choice", choice)
+    return choice
+
+
+# --- Beside the sweep -----------------------------------------------------------------------------
+
+
+def frontier(agenda: Agenda, setup: Setup) -> None:
+    """Repairs at every strength, after the first attack: what they undo, and what they cost."""
+    first, languages = setup.settings.sweep.attacks[0], defender(setup)
+    for method in setup.settings.defend.defences:
+        row = DEFENCES[method]
+        for strength in row.strengths(setup.settings.after) if row.strengths else ():
+            for seed in setup.settings.seeds:
+                made = row.make(setup, Tried(seed, languages, strength))
+                hit(agenda, setup, method, made, first, seed, strength=strength)
+
+
+def alone(agenda: Agenda, setup: Setup) -> None:
+    """Defences whose pairs are in one language, against attacks in that and in another."""
+    for method in setup.settings.defend.defences:
+        row = DEFENCES[method]
+        for language in setup.settings.defend.alone if row.alone else ():
+            strength = row.tried(setup.settings.after)[0]
+            for seed in setup.settings.seeds:
+                made = row.make(setup, Tried(seed, (language,), strength))
+                for attack in tested(setup):
+                    hit(agenda, setup, method, made, attack, seed, defended=language)
