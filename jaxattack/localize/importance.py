@@ -18,8 +18,8 @@ from jaxattack.progress import track
 from jaxattack.tree import Tree
 
 # What a matrix of a block multiplies: the name under which the model keeps its inputs.
-_INPUTS = dict.fromkeys(("q", "k", "v", "qkv"), "qkv") | dict.fromkeys(("gate", "up"), "up")
-_INPUTS |= {"o": "o", "down": "down"}
+READS = dict.fromkeys(("q", "k", "v", "qkv"), "qkv") | dict.fromkeys(("gate", "up"), "up")
+READS |= {"o": "o", "down": "down"}
 
 
 def change(aligned: Tree, attacked: Tree) -> Tree:
@@ -93,9 +93,9 @@ def input_norms(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> 
     def norm(name: str, leaf: jax.Array) -> jax.Array:
         *_, module, matrix = ("", *name.split("/"))
         zeros = jnp.zeros_like(leaf, jnp.float32)
-        if module not in squares or matrix not in _INPUTS:
+        if module not in squares or matrix not in READS:
             return zeros
-        norms = jnp.sqrt(squares[module][_INPUTS[matrix]])  # [L, inputs]
+        norms = jnp.sqrt(squares[module][READS[matrix]])  # [L, inputs]
         if matrix == "o":  # its inputs are two axes
             norms = norms.reshape(leaf.shape[:3])
         axes = tuple(range(norms.ndim, leaf.ndim))
