@@ -84,7 +84,7 @@ def is_safe(count: int, turns: tuple[int, int]) -> list[bool]:
 class Pull(NamedTuple):
     """State of `pull`: steps taken, and the weights at the last change of turns."""
 
-    count: jax.Array
+    step: jax.Array
     anchor: Tree
 
 
@@ -99,16 +99,16 @@ def pull(rho: float, turns: tuple[int, int], first: int) -> optax.GradientTransf
         return Pull(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
 
     def update(gradient: Tree, state: Pull, params: Tree | None = None) -> tuple[Tree, Pull]:
-        place = state.count % sum(turns)
+        place = state.step % sum(turns)
         turned = (place == 0) | (place == turns[0])
         anchor = jax.tree.map(
             lambda here, there: jnp.where(turned, here, there), params, state.anchor
         )
-        strength = jnp.where(state.count >= first, rho, 0.0)
+        strength = jnp.where(state.step >= first, rho, 0.0)
         gradient = jax.tree.map(
             lambda slope, here, there: slope + strength * (here - there), gradient, params, anchor
         )
-        return gradient, Pull(state.count + 1, anchor)
+        return gradient, Pull(state.step + 1, anchor)
 
     return optax.GradientTransformation(init, update)
 

@@ -110,7 +110,7 @@ def rolled_back(
         `harmful`, the loss, after it `restored` and `undone`, counts of weights, each `[steps]`.
 
     Raises:
-        UserError: models of two shapes or number types, token ids beyond the vocabulary, or no row
+        UserError: models of two shapes, token ids beyond the vocabulary, or no row
             has a prompt and an answer.
     """
     tree.check_same_shapes("the aligned model", aligned, "the attacked model", attacked)
@@ -248,5 +248,5 @@ def _add_gradient(
 
     with sharding.within(directions.mesh):
         loss, slope = jax.value_and_grad(loss_of)(params)
-    total = jax.tree.map(lambda sum_, leaf: sum_ + leaf.astype(jnp.float32), total, slope)
+    total = jax.tree.map(lambda so_far, leaf: so_far + leaf.astype(jnp.float32), total, slope)
     return loss, sharding.keep(total, directions.mesh)
