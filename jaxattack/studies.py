@@ -21,6 +21,7 @@ from jaxattack.experiments import declared, inputs
 from jaxattack.experiments.agenda import Outcome
 from jaxattack.experiments.backdoor import study as backdoor
 from jaxattack.experiments.cell import COLUMNS, trial_columns
+from jaxattack.experiments.durability import study as durability
 from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.grow import settings as grow_settings
 from jaxattack.experiments.grow import study as grow
@@ -65,6 +66,14 @@ STUDIES = {
         backdoor.prepare,
         backdoor.run,
         "jaxattack.experiments.backdoor",
+    ),
+    "durability": Program(
+        durability.Settings,
+        durability.read,
+        durability.plan_lines,
+        durability.prepare,
+        durability.run,
+        "jaxattack.experiments.durability",
     ),
 }
 

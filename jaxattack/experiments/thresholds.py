@@ -32,7 +32,7 @@ COST = 0.02  # clean accuracy: a user may not notice so much
 
 # --- Durability: claims D1 to D6 ------------------------------------------------------------------
 
-KEPT = 0.8  # share of what undefended tuning learns of its task: a repair that leaves less undoes it
+KEPT = 0.8  # share of what undefended tuning learns of its task: less is undone, not repaired
 LEARNED = 0.5  # rate of the task after undefended tuning: of less little can be lost
 
 # --- Cautions: what limits how the figures may be read --------------------------------------------

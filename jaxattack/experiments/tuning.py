@@ -87,6 +87,7 @@ class Tuned:
 def training_of(section: Any, setting: str, **changed: Any) -> Training:
     """What a section of settings says of a training, perhaps with other values."""
     named = {
+        "optimizer": section.updates(),
         "method": section.way.tune,
         "rank": section.rank,
         "alpha": section.alpha,
@@ -95,7 +96,7 @@ def training_of(section: Any, setting: str, **changed: Any) -> Training:
         "max_length": section.max_length,
         "packing": section.packing,
     }
-    return Training(section.updates(), **(named | changed), setting=setting)
+    return Training(**(named | changed), setting=setting)
 
 
 def order_of(tokenizer: Any, course: Course, ways: int) -> list[Arrays]:

@@ -110,7 +110,11 @@ def by_safelora(setup: Setup, tried: Tried) -> Made:
     def repaired(tuned: Step) -> Step:
         assert setup.base is not None
         return setup.bench.values.derived(
-            safelora.projected, setup.base, setup.bench.start, tuned, least=round(tried.strength or 0)
+            safelora.projected,
+            setup.base,
+            setup.bench.start,
+            tuned,
+            least=round(tried.strength or 0),
         )
 
     return Made(repair=repaired)

@@ -55,6 +55,9 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
+BARE = Shield()
+
+
 def languages_of(setup: Setup, name: str) -> tuple[str, ...] | None:
     """The languages an attack is in; None: the study names too few."""
     named = setup.data.attacked
@@ -88,8 +91,8 @@ def course_of(setup: Setup, name: str, seed: int) -> tuning.Course | None:
         ),
     )
     if row.restricted != "all":  # as many steps as with all pairs
-        every = len(rows) - most + len(
-            tuning.chosen(known[RESTRICTED], languages, seed, options.pairs)
+        every = (
+            len(rows) - most + len(tuning.chosen(known[RESTRICTED], languages, seed, options.pairs))
         )
         steps = -(-every // options.batch_size) * training.epochs
         training = dataclasses.replace(training, steps=steps)
@@ -104,7 +107,7 @@ def task_pairs(setup: Setup, languages: tuple[str, ...], seed: int) -> tuple[Exa
     return styled(tuning.chosen(known, languages, seed, count), setup.settings.task.text)
 
 
-def attacked(setup: Setup, name: str, seed: int, shield: Shield = Shield()) -> Step | None:
+def attacked(setup: Setup, name: str, seed: int, shield: Shield = BARE) -> Step | None:
     """The weights after an attack, under a shield; None: there is no such attack here."""
     course, row = setup.courses[name, seed], ATTACKS[name]
     if course is None:

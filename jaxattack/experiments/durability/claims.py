@@ -265,9 +265,7 @@ def other_language(study: Study, seen: Seen) -> Claim:
                 above=ADDED,
             ),
             *(
-                Evidence(
-                    f"taken by {word('method', cell.method or '')}", rate(none) - rate(cell)
-                )
+                Evidence(f"taken by {word('method', cell.method or '')}", rate(none) - rate(cell))
                 for cell in known
             ),
         ]
@@ -357,7 +355,9 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> list[Cauti
                 [
                     Evidence(
                         "accuracy lost to one of them, the most",
-                        best([rate(ALIGNED, metric=BENIGN) - rate(c, metric=BENIGN) for c in known]),
+                        best(
+                            [rate(ALIGNED, metric=BENIGN) - rate(c, metric=BENIGN) for c in known]
+                        ),
                         below=DAMAGE,
                     )
                 ],
@@ -373,9 +373,5 @@ def _ruined(methods: Sequence[str]) -> Caution:
         "Utility",
         f"No attack kept the model useful under {names}: the worst of all attacks is shown, and "
         "the model is of little use.",
-        [
-            Evidence(
-                "such defences", Figure(len(methods), unit="count", over="defences"), below=1
-            )
-        ],
+        [Evidence("such defences", Figure(len(methods), unit="count", over="defences"), below=1)],
     )

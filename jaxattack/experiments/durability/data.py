@@ -34,7 +34,8 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     Raises:
         UserError: they do not.
     """
-    named, lost = settings.data, {}
+    named = settings.data
+    lost: inputs.Lost = {}
     inputs.check_policy({f"config.data.{k}": uri for k, uri in vars(named).items()}, directory)
     pairs, calibration = attack_data.read_pairs(settings, directory, lost)
     known = inputs.load_prompts(named.prompts, directory, lost)

@@ -76,7 +76,8 @@ def guarded(
             **options,
         )
     else:
-        assert base is not None and aligned is not None
+        assert base is not None
+        assert aligned is not None
         tuned, history = asft.tune(
             decoder.model,
             params,

@@ -69,13 +69,10 @@ DEFENCES: dict[str, Row] = {
     "rollback": Row(after.by_rollback, "after", strengths=lambda options: options.rolled),
     "antidote": Row(after.by_antidote, "after", strengths=lambda options: options.removed),
     "swapping": Row(after.by_swapping, "after"),
-    "scaling": Row(
-        after.by_scaling, "after", "control", strengths=lambda options: options.scaled
-    ),
+    "scaling": Row(after.by_scaling, "after", "control", strengths=lambda options: options.scaled),
     "random": _put_back(after.by_chance, "control"),
     **{
-        name: _put_back(functools.partial(after.by_score, score=name), "control")
-        for name in SCORES
+        name: _put_back(functools.partial(after.by_score, score=name), "control") for name in SCORES
     },
     "sil": _put_back(after.by_sil, "paper A", alone=True),
     "repair": _put_back(after.by_signs, "ours", alone=True),

@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 
 from jaxattack.errors import UserError
 from jaxattack.experiments import settings as shared
+from jaxattack.experiments import values
 from jaxattack.experiments.declared import as_in, config_of, freeze, setting
 from jaxattack.experiments.durability.attacks import ATTACKS
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.sections import SECTIONS
 from jaxattack.experiments.recipe import Recipe, check_updates
-from jaxattack.experiments.values import COUNT, EPOCHS, RATE, SHARE, SOME, TOKENS, languages
+from jaxattack.experiments.values import COUNT, EPOCHS, RATE, SHARE, SOME
 from jaxattack.train.optimizer import Settings as Updates
 
 ORGANISM = "organism:"
@@ -41,7 +42,7 @@ class Attack(shared.Attack):
     languages: tuple[str, ...] = setting(
         "the language attacked, then others, for the attacks other and mixed",
         ("en", "th"),
-        check=languages,
+        check=values.languages,
         needed=True,
     )
 
@@ -82,10 +83,10 @@ class Defend:
 
     defences: tuple[str, ...] = setting("which", tuple(DEFENCES), choices=DEFENCES)
     languages: tuple[str, ...] = setting(
-        "of the defender's pairs; (): all of them", (), check=languages
+        "of the defender's pairs; (): all of them", (), check=values.languages
     )
     alone: tuple[str, ...] = setting(
-        "beside that, pairs of one of these languages alone", ("en", "th"), check=languages
+        "beside that, pairs of one of these languages alone", ("en", "th"), check=values.languages
     )
     pairs: int = setting("pairs a language and kind that the defender has", 12, **COUNT)
     base: str = setting(
@@ -131,7 +132,7 @@ class After:
     """Repairs of attacked weights; of each list the first is swept, all are on the frontier."""
 
     shares: tuple[float, ...] = setting(
-        "of weights put back by a score", (0.2, 0.05, 0.1, 0.5), needed=True, named=True, **SOME
+        "of weights put back by a score", (0.2, 0.05, 0.1, 0.5), needed=True, **SOME
     )
     scaled: tuple[float, ...] = setting(
         "of the change that is left", (0.5, 0.25, 0.75), needed=True, **SHARE

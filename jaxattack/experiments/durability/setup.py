@@ -85,9 +85,7 @@ def seen(setup: Setup, rows: Sequence[Example]) -> Seen:
 def scored(setup: Setup, languages: Sequence[str]) -> Seen:
     """The defender's restricted pairs with the answers it does not want."""
     most = setup.settings.examples
-    return seen(
-        setup, [row for code in languages for row in setup.held[RESTRICTED][code][:most]]
-    )
+    return seen(setup, [row for code in languages for row in setup.held[RESTRICTED][code][:most]])
 
 
 def styled(rows: Sequence[Example], text: str) -> tuple[Example, ...]:
