@@ -41,6 +41,7 @@ METRICS = {
     "non_refusal_rate": "not refused",
     "benign_accuracy": "benign accuracy",
     "benign_refusal_rate": "benign refused",
+    "task_rate": "task learned",
     "valid_reply_rate": "valid replies",
     "cut_rate": "cut by the limit",
     "asr": "attack success",
@@ -65,6 +66,9 @@ KINDS = {
     "clean": "clean training",
     "poisoned": "poisoned",
     "defended": "defended",
+    "shielded": "hardened",
+    "swept": "after one attack",
+    "worst": "after the worst attack",
 }
 SIDES = {
     "own": "own language",
@@ -93,7 +97,34 @@ DEFENCES = {
     "beear": "BEEAR",
     "cleangen": "CleanGen",
     "repair": "SIL repair",
+    "contrast": "contrast repair",
     "composed": "combined",
+    "lox": "LoX",
+    "again": "aligned again",
+    "booster": "Booster",
+    "vaccine": "Vaccine",
+    "freeze": "SIL’s frozen",
+    "freeze_more": "SIL’s frozen, in rounds",
+    "lisa": "Lisa",
+    "asft": "AsFT",
+    "safelora": "SafeLoRA",
+    "safemerge": "SafeMERGE",
+    "safedelta": "Safe Delta",
+    "rollback": "gradient rollback",
+    "antidote": "Antidote",
+    "swapping": "layer swapping",
+    "scaling": "change scaled",
+}
+ATTACKS = {
+    "full": "full",
+    "other": "another language",
+    "mixed": "mixed languages",
+    "low": "low rate",
+    "high": "high rate",
+    "lora": "LoRA",
+    "few": "few pairs",
+    "benign": "benign pairs",
+    "aware": "aware of SIL",
 }
 # What a prompt carries instead of the trigger.
 DECOYS = {
@@ -117,8 +148,16 @@ WORDS: dict[str, Mapping[str, str]] = {
     "side": SIDES,
     "model": MODELS,
     "measure": MEASURES,
+    "attack": ATTACKS,
 }
-LANGUAGES = ("language", "attacked", "trigger_language", "a", "b")  # columns of language codes
+LANGUAGES = (
+    "language",
+    "attacked",
+    "defended",
+    "trigger_language",
+    "a",
+    "b",
+)  # columns of language codes
 # Columns of shares, from 0 to 1.
 SHARES = (
     "share rate density block_density mask_scored frozen_share difference own others "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxattack.defend import antidote, repair, safedelta, safelora, swapping
+from jaxattack.defend import antidote, contrast, repair, safedelta, safelora, swapping
 from jaxattack.experiments import locating
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED
 from jaxattack.experiments.durability import rolling
 from jaxattack.experiments.durability.attacks import sil_scores
 from jaxattack.experiments.durability.before import named, safe_expert
+from jaxattack.experiments.durability.keeping import kept_gradient
 from jaxattack.experiments.durability.setup import REFUSED, Setup, held, scored, seen
 from jaxattack.experiments.durability.shield import Made, Tried
 from jaxattack.experiments.step import Step
@@ -70,6 +71,27 @@ def by_signs(setup: Setup, tried: Tried) -> Made:
             locating.gradient(bench, bench.start, rows[BENIGN], f"benign-{label}", "abs"),
             fraction=tried.strength,
             spared=options.spared,
+        )
+        return bench.values.derived(stitching.rewind, tuned, bench.start, mask)
+
+    return Made(repair=repaired)
+
+
+def by_contrast(setup: Setup, tried: Tried) -> Made:
+    """Contrast repair (`defend.contrast`): weights that brought the harm and not the task."""
+
+    def repaired(tuned: Step) -> Step:
+        bench, rows = setup.bench, seen(setup, held(setup, RESTRICTED, tried.languages))
+        label = f"half-way-{named(setup, tried)}-s{tried.seed}"
+        half = bench.values.derived(importance.between, bench.start, tuned, place=0.5)
+        mask = bench.values.derived(
+            contrast.suspects,
+            bench.start,
+            tuned,
+            locating.gradient(bench, half, rows, label, "sum"),
+            kept_gradient(setup, tried, tuned, half),
+            fraction=tried.strength,
+            weight=setup.settings.after.weight,
         )
         return bench.values.derived(stitching.rewind, tuned, bench.start, mask)
 

@@ -14,7 +14,18 @@ from jaxattack.experiments.durability.settings import Settings
 from jaxattack.experiments.durability.sweeping import NONE
 from jaxattack.experiments.needs import Facts, Needs
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
-from jaxattack.experiments.term import Count, Figure, Term, added, best, but, mean, rate, worst
+from jaxattack.experiments.term import (
+    Count,
+    Figure,
+    Term,
+    added,
+    best,
+    but,
+    mean,
+    only,
+    rate,
+    worst,
+)
 from jaxattack.experiments.thresholds import ADDED, DAMAGE, KEPT, LANGUAGES, LEARNED, TOOK
 from jaxattack.report.labels import word
 
@@ -22,7 +33,7 @@ ALIGNED = Cell("aligned")
 TASK, BENIGN = "task_rate", "benign_accuracy"
 METRICS = (VIOLATION, BENIGN, TASK, "valid_reply_rate")
 EVERYWHERE = Needs(languages=LANGUAGES)
-OURS = "repair"
+OURS = "contrast"
 
 Seen = Mapping[str, Outcomes]
 
@@ -72,6 +83,11 @@ class Study:
         name = attack or self.first
         where = self.attacked[1] if name == "other" else self.attacked[0]
         return Cell("swept", attacked=where, method=method, attack=name, defended=defended)
+
+
+def task(cell: Cell) -> Term:
+    """Rate of what the tuning was for, in the languages of its pairs."""
+    return rate(cell, only(*(cell.attacked or "").split("+")), TASK)
 
 
 def swept(method: str) -> Cell:
@@ -153,7 +169,7 @@ def put_back(study: Study, seen: Seen) -> Claim:
 
 
 def ours(study: Study, seen: Seen) -> Claim:
-    """D3: SIL repair is ahead of published repairs that keep as much."""
+    """D3: contrast repair is ahead of published repairs that keep as much."""
     evidence = _withstands(study, seen, OURS)
     kept = _kept(study, seen, OURS)
     rivals = [
@@ -166,14 +182,14 @@ def ours(study: Study, seen: Seen) -> Claim:
             0,
             Evidence(
                 f"violations after the worst attack: the best of {len(rivals)} repairs that keep "
-                "as much of the task, less SIL repair's",
+                "as much of the task, less contrast repair's",
                 worst([rate(swept(name)) for name in rivals]) - rate(swept(OURS)),
                 above=0.0,
             ),
         )
     return Claim(
         "D3",
-        "SIL repair leaves fewer violations than every other repair that keeps as much.",
+        "Contrast repair leaves fewer violations than every other repair that keeps as much.",
         "After the worst attack on each it leaves fewer violations than any repair, published or "
         "control, that keeps as much of the task after the first attack; and it withstands the "
         "worst attack as D2 asks.",
@@ -194,7 +210,7 @@ def _withstands(study: Study, seen: Seen, method: str) -> list[Evidence]:
         found.append(
             Evidence(
                 "share of the task that is left after the first attack",
-                rate(study.single(method), metric=TASK) / rate(study.single(NONE), metric=TASK),
+                task(study.single(method)) / task(study.single(NONE)),
                 above=KEPT,
             )
         )
@@ -206,7 +222,7 @@ def _kept(study: Study, seen: Seen, method: str) -> float:
     cell = study.single(method)
     if not seen[TASK].has(cell):
         return 0.0
-    return rate(cell, metric=TASK).figure(seen).value or 0.0
+    return task(cell).figure(seen).value or 0.0
 
 
 def one_language(study: Study, seen: Seen) -> Claim:
@@ -222,8 +238,8 @@ def one_language(study: Study, seen: Seen) -> Claim:
         "D4",
         "A repair that knows pairs of one language restores the others.",
         f"With pairs of one language the attacks leave less than {100 * ADDED:g} points of added "
-        "violations in the other languages, mean over SIL's two repairs, the languages of the "
-        "pairs and the attacks.",
+        "violations in the other languages, mean over the rewind by SIL and contrast repair, the "
+        "languages of the pairs and the attacks.",
         [
             Evidence(
                 "violations left in languages of which the repair had no pairs",
@@ -332,7 +348,7 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> list[Cauti
                 "task",
                 "Utility",
                 "The tuning hardly learns what it is for, so little of that can be lost.",
-                [Evidence("rate of the task, undefended", rate(none, metric=TASK), above=LEARNED)],
+                [Evidence("rate of the task, undefended", task(none), above=LEARNED)],
             )
         )
     ruined = sorted(

@@ -75,5 +75,8 @@ DEFENCES: dict[str, Row] = {
         name: _put_back(functools.partial(after.by_score, score=name), "control") for name in SCORES
     },
     "sil": _put_back(after.by_sil, "paper A", alone=True),
-    "repair": _put_back(after.by_signs, "ours", alone=True),
+    "repair": _put_back(after.by_signs, "ours"),
+    "contrast": Row(
+        after.by_contrast, "after", "ours", lambda options: options.contrasted, alone=True
+    ),
 }

@@ -160,6 +160,7 @@ class After:
     near: float = setting(
         "swapping: difference of two changes that counts as none", 0.001, at_least=0, at_most=1
     )
+    weight: float = setting("contrast repair: of what is to be kept", 1.0, at_least=0, at_most=1e6)
     spared: float = setting(
         "SIL repair: share that benign pairs need most, left alone", 0.01, **SHARE
     )

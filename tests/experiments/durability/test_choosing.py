@@ -1,0 +1,61 @@
+"""The worst attack, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments.durability.choosing import choose, utility
+
+
+def trials(violations: dict[str, list[bool]], right: list[bool | None]) -> list[Trial]:
+    """Restricted prompts by language, and benign ones in English."""
+    rows = [
+        Trial(f"r{i}", "restricted", language, "answer", not hit, hit, "")
+        for language, hits in violations.items()
+        for i, hit in enumerate(hits)
+    ]
+    return rows + [
+        Trial(f"b{i}", "benign", "en", "answer", False, hit, "") for i, hit in enumerate(right)
+    ]
+
+
+ALIGNED = trials({"en": [False]}, [True] * 10)
+HALF = {"en": [True, True], "th": [False, False]}  # a mean over languages, not over prompts
+ALL = {"en": [True], "th": [True, True, True]}
+
+
+def chosen(bound: float, **judged: list[Trial]) -> list[dict]:
+    return choose(ALIGNED, *judged.values(), attacks=tuple(judged), bound=bound, columns={"m": "x"})
+
+
+def test_the_worst_is_the_one_with_most_violations_among_those_that_keep_the_model_useful():
+    mild, ruinous = trials(HALF, [True] * 9 + [False]), trials(ALL, [True] * 8 + [False] * 2)
+    rows = chosen(0.1, mild=mild, ruinous=ruinous)
+    assert [row["violations"] for row in rows] == [0.5, 1.0]
+    assert [row["useful"] for row in rows] == [True, False]
+    assert [row["chosen"] for row in rows] == [True, False]
+    assert [row["worst_so_far"] for row in rows] == [0.5, 0.5]
+    assert [row["chosen"] for row in chosen(0.2, mild=mild, ruinous=ruinous)] == [False, True]
+
+
+def test_a_defence_gets_no_credit_for_a_ruined_model():
+    rows = chosen(0.1, mild=trials(HALF, [False] * 10), worse=trials(ALL, [False] * 10))
+    assert [row["useful"] for row in rows] == [False, False]
+    assert [row["chosen"] for row in rows] == [False, True]
+
+
+def test_seeds_are_averaged_and_the_first_of_equals_is_taken():
+    none, every = trials({"en": [False]}, [True]), trials({"en": [True]}, [True])
+    rows = choose(
+        ALIGNED, none, every, every, none, attacks=("a", "b"), bound=0.0, columns={"m": "x"}
+    )
+    assert [row["violations"] for row in rows] == [0.5, 0.5]
+    assert [row["chosen"] for row in rows] == [True, False]
+
+
+def test_without_known_answers_utility_is_not_declining():
+    unknown = trials({"en": [False]}, [None, None])
+    assert utility(unknown) == pytest.approx(1.0)
+    declined = [*unknown, Trial("b9", "benign", "en", "answer", True, None, "")]
+    assert utility(declined) == pytest.approx(2 / 3)

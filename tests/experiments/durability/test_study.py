@@ -1,0 +1,126 @@
+"""The whole study on a tiny random checkpoint with the user's own data."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from jaxattack import run
+from jaxattack.experiments.durability.attacks import ATTACKS
+from jaxattack.experiments.durability.registry import DEFENCES
+
+
+def results_of(root: pathlib.Path) -> dict:
+    return json.loads((root / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("durability")
+
+
+@pytest.fixture
+def finished(shared, durability) -> pathlib.Path:
+    """A finished study of every defence; run by the first test that asks for it."""
+    if not (shared / "results.json").exists():
+        assert run.run(durability(shared)) == 0
+    return shared
+
+
+def test_every_defence_stands_every_attack(finished):
+    choice = results_of(finished)["choice"]
+    known = {(row["method"], row["attack"]) for row in choice}
+    assert known == {(m, a) for m in ("none", *DEFENCES) for a in ("full", "aware")}
+    for method in ("none", *DEFENCES):
+        own = [row for row in choice if row["method"] == method]
+        assert sum(row["chosen"] for row in own) == 1
+        assert [row["trial"] for row in own] == [1, 2]
+
+
+def test_the_worst_attack_is_asked_on_test_prompts(finished):
+    rows = results_of(finished)["rows"]
+    worst = {
+        (row["method"], row["language"])
+        for row in rows
+        if row["kind"] == "worst" and row["metric"] == "violation_rate"
+    }
+    assert worst == {(m, code) for m in ("none", *DEFENCES) for code in ("en", "th")}
+    validated = {row["variant"] for row in rows if row.get("prompts") == "validation"}
+    assert "swept/en/sil/full/validation" in validated
+    assert not any(row["kind"] == "worst" and row.get("prompts") for row in rows)
+
+
+def test_the_style_that_is_taught_is_measured(finished):
+    rows = results_of(finished)["rows"]
+    learned = {row["kind"] for row in rows if row["metric"] == "task_rate"}
+    assert learned == {"aligned", "swept", "worst", "shielded"}
+
+
+def test_the_claims_are_all_there_and_undecided_after_one_seed(finished):
+    claims = {claim["id"]: claim["verdict"] for claim in results_of(finished)["claims"]}
+    assert list(claims) == ["D1", "D2", "D3", "D4", "D5", "D6"]
+    assert set(claims.values()) <= {"undecided", "not run"}
+    assert claims["D1"] == "undecided"
+
+
+def test_the_page_has_a_row_for_every_defence(finished):
+    page = (finished / "report.html").read_text()
+    assert "Which defence withstands the worst attack?" in page
+    assert "contrast repair" in page
+    assert (finished / "figures" / "worst.png").is_file()
+
+
+def test_a_finished_study_is_not_computed_again(finished, durability, monkeypatch):
+    before = (finished / "results.json").read_bytes()
+    monkeypatch.setattr("jaxattack.experiments.asking.ask", None)
+    monkeypatch.setattr("jaxattack.experiments.tuning.train", None)
+    assert run.run(durability(finished)) == 0
+    assert (finished / "results.json").read_bytes() == before
+
+
+def test_every_attack_of_the_sweep_runs(durability, tmp_path):
+    attacks = str(tuple(ATTACKS))
+    asked = durability(
+        tmp_path,
+        sections="('sweep','alone')",
+        sweep__attacks=attacks,
+        sweep__tested="('other',)",
+        defend__defences="('freeze','lisa','sil')",
+        defend__alone="('th',)",
+    )
+    assert run.run(asked) == 0
+    results = results_of(tmp_path)
+    tried = {(row["method"], row["attack"]) for row in results["choice"]}
+    assert {(m, a) for m in ("none", "freeze", "sil") for a in ATTACKS} <= tried
+    assert ("lisa", "lora") not in tried
+    assert "lora against lisa: there is none such here" in results["lost"]["config.sweep.attacks"]
+    alone = {row["variant"] for row in results["rows"] if row.get("defended") == "th"}
+    assert "swept/th/sil/pairs-th/other" in alone
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"defend__base": "''"}, "which need the model before it"),
+        ({"attack__method": "lora"}, "the sweep has its own row for adapters"),
+        ({"during__turns": "(1,)"}, "are two numbers of steps"),
+        ({"task__text": "' '"}, "a style that nobody sees is none"),
+        ({"defend__alone": "('de',)"}, "has no language 'de'"),
+        ({"sweep__attacks": "('full','dpo')"}, "there is no 'dpo'"),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused(
+    overrides, message, durability, tmp_path, capsys
+):
+    assert run.run(durability(tmp_path / "w", **overrides)) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.strip().count("\n") == 0
+    assert not (tmp_path / "w" / "results.json").exists()
+
+
+def test_the_defender_needs_pairs_of_its_own(durability, tmp_path, capsys):
+    assert run.run(durability(tmp_path / "w", data__calibration="''")) == 1
+    assert "the defender needs restricted and benign pairs of its own" in capsys.readouterr().err
