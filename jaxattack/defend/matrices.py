@@ -67,10 +67,20 @@ def mapped(function: Callable[..., jax.Array], params: Tree, *others: Tree) -> T
     return put_back(params, found)
 
 
+def sizes(params: Tree) -> dict[str, np.ndarray]:
+    """The Frobenius norm of every matrix, float32 `[L]` by name."""
+    return {name: sharding.to_host(_size(matrix)) for name, matrix in views(params).items()}
+
+
 def changes(before: Tree, after: Tree) -> dict[str, np.ndarray]:
     """The Frobenius norm of every matrix's change, float32 `[L]` by name."""
     old = views(before)
     return {name: sharding.to_host(_change(new, old[name])) for name, new in views(after).items()}
+
+
+@jax.jit
+def _size(matrix: jax.Array) -> jax.Array:
+    return jnp.linalg.norm(matrix.astype(jnp.float32), axis=(1, 2))
 
 
 @jax.jit

@@ -35,8 +35,8 @@ def shares(aligned: Tree, expert: Tree) -> dict[str, np.ndarray]:
         UserError: trees of other shapes, or the expert has the aligned model's matrices.
     """
     tree.check_same_shapes("the expert", expert, "the aligned model", aligned)
-    squares = {part: np.float64(0.0) for part in PARTS}
-    sizes = matrices.changes(jax.tree.map(jnp.zeros_like, aligned), aligned)
+    squares: dict[str, np.ndarray] = dict.fromkeys(PARTS, np.zeros(1))
+    sizes = matrices.sizes(aligned)
     for name, change in matrices.changes(aligned, expert).items():
         size = sizes[name].astype(np.float64)
         relative = change / np.where(size > 0, size, 1.0)
@@ -75,12 +75,9 @@ def swapped(
         weights[part] = np.where(ahead > near, 1.0, np.where(ahead < -near, 0.0, blend))
 
     def take(name: str, leaf: jax.Array, safe: jax.Array, said: jax.Array) -> jax.Array:
-        part = _part(name)
-        if part:
-            weight = weights[part].reshape(-1, *[1] * (leaf.ndim - 1)).astype(np.float32)
-        else:
-            weight = np.float32(0.0 if name.startswith("layers/") else blend)
-        return _blend(weight, safe, said).astype(leaf.dtype)
+        outside = np.array([0.0 if name.startswith("layers/") else blend])
+        weight = weights.get(_part(name), outside).astype(np.float32)
+        return _blend(weight.reshape(-1, *[1] * (leaf.ndim - 1)), safe, said).astype(leaf.dtype)
 
     return tree.map_named(take, aligned, safety, language)
 
