@@ -145,7 +145,9 @@ def kept(
     after, named = matrices.views(attacked), tree.named_leaves(moments)
 
     def keep(name: str, before: jax.Array) -> jax.Array:
-        new, sound = _kept(before, after[name], named[name], budget, damping, last, correct)
+        size = before[0].size
+        ahead = size - math.floor(last * size)
+        new, sound = _kept(before, after[name], named[name], budget, damping, ahead, correct)
         if not bool(jnp.all(sound)):
             raise UserError(f"Safe Delta: the moments of {name} have no inverse; damp them more")
         return new
@@ -163,14 +165,14 @@ def _check_moments(moments: Tree, aligned: Tree) -> None:
     tree.check_same_shapes("the moments", moments, "the model", tree.unflatten(wanted))
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6))
+@functools.partial(jax.jit, static_argnums=6)
 def _kept(
     aligned: jax.Array,
     attacked: jax.Array,
     moments: jax.Array,
     budget: float,
     damping: float,
-    last: float,
+    ahead: int,
     correct: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """A matrix of all layers `[L, I, O]`, and of each whether its moments had an inverse."""
@@ -178,7 +180,7 @@ def _kept(
     def layer(three: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         before, after = (matrix.astype(jnp.float32) for matrix in three[:2])
         upper = _root_of_inverse(three[2], damping)
-        mask = _within_budget(after - before, jnp.diagonal(upper) ** -2.0, budget, last)
+        mask = _within_budget(after - before, jnp.diagonal(upper) ** -2.0, budget, ahead)
         others = _corrected(before, after, mask, upper) if correct else before
         sound = jnp.all(jnp.isfinite(upper))
         return jnp.where(mask, three[1], others.astype(attacked.dtype)), sound
@@ -198,8 +200,8 @@ def _root_of_inverse(moments: jax.Array, damping: float) -> jax.Array:
     return jax.scipy.linalg.solve_triangular(upper, jnp.eye(size), lower=False)
 
 
-def _within_budget(change: jax.Array, factor: jax.Array, budget: float, last: float) -> jax.Array:
-    """Which entries of a change `[I, O]` are kept, by their inputs' factors `1 / U_ii^2` `[I]`."""
+def _within_budget(change: jax.Array, factor: jax.Array, budget: float, ahead: int) -> jax.Array:
+    """Which entries of a change `[I, O]` are kept, of the first `ahead` by `1 / U_ii^2` `[I]`."""
     inputs, outputs = change.shape
     order = jnp.argsort(factor, stable=True)
     factor = factor / jnp.mean(factor)  # then the budget is one of squares of changes
@@ -208,7 +210,6 @@ def _within_budget(change: jax.Array, factor: jax.Array, budget: float, last: fl
     before = jnp.cumsum(by_input) - by_input
     spent = before[:, None] + jnp.cumsum(costs, axis=1)
     few = spent <= budget * inputs * outputs / WIDTH**2
-    ahead = inputs * outputs - math.floor(last * inputs * outputs)
     place = jnp.arange(inputs)[:, None] * outputs + jnp.arange(outputs)
     return jnp.zeros_like(few).at[order].set(few & (place < ahead))
 
