@@ -60,7 +60,7 @@ def test_the_loss_and_its_gradient_are_torchs(tiny, rows, ours_from_torch):
     gradients = dict(zip(tensors, torch.autograd.grad(loss, list(tensors.values())), strict=True))
     gradients["lm_head.weight"] = torch.zeros_like(reference.lm_head.weight)
     found, gradient = loss_and_gradient(tiny.model, tiny.params, with_last(rows[0]), aim)
-    assert float(found) == pytest.approx(loss.item(), rel=1e-5)
+    assert float(found) == pytest.approx(loss.item(), abs=1e-6)  # of a cosine
     for name, leaf in tree.named_leaves(ours_from_torch(gradients, tiny.model.config)).items():
         ours = np.asarray(tree.named_leaves(gradient)[name])
         np.testing.assert_allclose(ours, leaf, atol=1e-4 * np.abs(leaf).max(), err_msg=name)
@@ -183,7 +183,7 @@ def test_every_weight_has_the_bits_of_one_model(tiny, broken, rows, assert_trees
 
 
 def test_the_direction_comes_back_further_than_by_chance(tiny, broken, rows):
-    plan = dataclasses.replace(PLAN, steps=5, warmup=5, share=0.005)
+    plan = dataclasses.replace(PLAN, steps=4, warmup=4, share=0.005)
     found, history = rolled_back(tiny.model, broken, tiny.params, *rows, plan)
     assert (np.diff(history["harmful"]) < 0).all()
     eligible = low_layers(broken, plan.depth)
