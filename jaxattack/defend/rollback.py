@@ -54,7 +54,8 @@ class Plan:
     """How much goes back, and when.
 
     Attributes:
-        share: of all weights, put back by each step.
+        share: of all weights, put back by each step. A large one overshoots: the gradient says
+            what a weight does alone, and little of it.
         steps: how many.
         warmup: first steps after which nothing is undone.
         undone: share of what a step has put back that is undone after it.
@@ -126,11 +127,8 @@ def rolled_back(
     for step in track(range(plan.steps), label):
         loss, slope = directions.gradient(current, refusing)
         chosen = masks.top_fraction(_gain(slope, aligned, current, eligible), plan.share)
-        current, restored, undone = (
-            stitching.rewind(current, aligned, chosen),
-            masks.count(chosen),
-            0,
-        )
+        current = stitching.rewind(current, aligned, chosen)
+        restored, undone = masks.count(chosen), 0
         if step >= plan.warmup and plan.undone and restored:
             _, slope = directions.gradient(current, helping)
             share = plan.undone * restored / tree.size(current)

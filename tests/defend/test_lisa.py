@@ -54,7 +54,8 @@ def test_steps_with_the_pull_equal_a_float64_loop(turns, after):
         square = 0.999 * square + 0.001 * gradient**2
         at = step + 1
         weights -= 0.1 * mean / (1 - 0.9**at) / (np.sqrt(square / (1 - 0.999**at)) + 1e-8)
-    np.testing.assert_allclose(tuned["final_norm"], weights, rtol=1e-5, atol=1e-6)
+    # Adam in float32 has 1 - 0.999^t to four digits less.
+    np.testing.assert_allclose(tuned["final_norm"], weights, rtol=1e-4, atol=1e-6)
 
 
 def test_a_case_by_hand():
