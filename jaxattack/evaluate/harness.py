@@ -15,7 +15,6 @@ import jax
 
 from jaxattack import tree
 from jaxattack.data import templates
-from jaxattack.data.tokens import stop_ids
 from jaxattack.errors import UserError
 from jaxattack.evaluate.likelihood import log_likelihoods
 from jaxattack.models.generate import generate_tokens
@@ -43,7 +42,7 @@ class JaxLM(TemplateLM):
         model, params, tokenizer: as `load_pretrained` gives them.
         batch_size: sequences computed together, at most.
         max_length: tokens the model reads, at most.
-        max_gen_toks: length of a reply where the task does not say.
+        max_gen_toks: of a reply, where the task does not say.
     """
 
     backend = "causal"
@@ -87,8 +86,8 @@ class JaxLM(TemplateLM):
     # --- Texts and tokens -----------------------------------------------------------------------
 
     @property
-    def eot_token_id(self) -> int:
-        """The token that ends a text."""
+    def eot_token_id(self) -> int | None:
+        """The token that ends a text, if the tokenizer names one."""
         return self.tokenizer.eos_token_id
 
     @property
@@ -197,8 +196,7 @@ class JaxLM(TemplateLM):
                 f"a task wants replies of {most} tokens (max_gen_toks), and the model reads "
                 f"{self.max_length}, context included"
             )
-        end = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
-        return backends.handle_stop_sequences(asked["until"], end), most
+        return backends.handle_stop_sequences(asked["until"], self.tokenizer.eos_token), most
 
     def _contexts(self, texts: Sequence[str], most: int) -> list[list[int]]:
         """Tokens of contexts, cut on the left so that a reply has room."""
@@ -212,7 +210,7 @@ class JaxLM(TemplateLM):
 
     def _replies(self, contexts: Sequence[list[int]], stops: Sequence[str], most: int) -> list[str]:
         """Replies in rounds, each as long as all before: those with a stop text go no further."""
-        ends = stop_ids(self.tokenizer, self.model.config.stops)
+        ends = self._ends(stops)
         written: list[list[int]] = [[] for _ in contexts]
         going, length = list(range(len(contexts))), 0
         while going:
@@ -230,6 +228,16 @@ class JaxLM(TemplateLM):
                 if len(written[i]) == length < most and not _stopped(self._text(written[i]), stops)
             ]
         return [_cut(self._text(tokens), stops) for tokens in written]
+
+    def _ends(self, stops: Sequence[str]) -> tuple[int, ...]:
+        """Tokens that end a reply: its end, and special ones, which no text has, with a stop in."""
+        special = {
+            int(number): self.tokenizer.decode([number])
+            for number in self.tokenizer.all_special_ids
+        }
+        named = [number for number, text in special.items() if _stopped(text, stops)]
+        end = () if self.eot_token_id is None else (self.eot_token_id,)
+        return tuple(dict.fromkeys((*end, *self.model.config.stops, *named)))
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)

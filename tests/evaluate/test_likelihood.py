@@ -92,7 +92,7 @@ def test_options_of_one_context_are_read_once(tiny, monkeypatch):
     monkeypatch.setattr(
         likelihood, "_read", lambda m, p, some, shape: rows.extend(some) or read(m, p, some, shape)
     )
-    context, others = PAIRS[0]
+    context, _ = PAIRS[0]
     pairs = [*((context, [token]) for token in (5, 6, 7, 5)), (context[:-1], [context[-1], 9])]
     found = log_likelihoods(tiny.model, tiny.params, pairs)
     assert rows == [tuple(context)]
