@@ -60,10 +60,7 @@ def _said(options: argparse.Namespace) -> int:
         from jaxattack.evaluate import harness
 
     utils = harness.lm_eval_utils
-    if options.out is not None:
-        workdir.check_replaceable(options.out)
-        if not options.out.absolute().parent.is_dir():
-            raise UserError(f"--out={options.out}: there is no such folder; make it first")
+    _check(options)
     manager, names = _tasks(options)
     model, params, tokenizer = _opened(options)
     lm = harness.JaxLM(model, params, tokenizer, options.batch_size, options.max_length)
@@ -85,6 +82,30 @@ def _said(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is loaded.
+
+    Raises:
+        UserError: a value out of its range, or a folder that is not there.
+    """
+    from jaxattack import workdir
+
+    for name in ("limit", "batch_size", "max_length"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UserError(f"--{name} is {value:g}; it should be above 0")
+    if options.include_path is not None and not options.include_path.is_dir():
+        raise UserError(f"--include_path={options.include_path}: no such folder")
+    if options.weights is not None and not (options.weights / "params").is_dir():
+        raise UserError(
+            f"--weights={options.weights}: it has no params; name a stage of tuned weights"
+        )
+    if options.out is not None:
+        workdir.check_replaceable(options.out)
+        if not options.out.absolute().parent.is_dir():
+            raise UserError(f"--out={options.out}: there is no such folder; make it first")
+
+
 def _tasks(options: argparse.Namespace) -> tuple[Any, list[str]]:
     """The harness's manager, and the names it knows of those that are asked for.
 
@@ -93,8 +114,6 @@ def _tasks(options: argparse.Namespace) -> tuple[Any, list[str]]:
     """
     from lm_eval.tasks import TaskManager
 
-    if options.include_path is not None and not options.include_path.is_dir():
-        raise UserError(f"--include_path={options.include_path}: no such folder")
     include = str(options.include_path) if options.include_path else None
     manager = TaskManager(include_path=include)
     found: dict[str, None] = {}
@@ -133,15 +152,13 @@ def _stored(folder: pathlib.Path, like: Any) -> Any:
     """The parameters that a stage of a study keeps, in the type and places of others.
 
     Raises:
-        UserError: it keeps none, or they are not this model's.
+        UserError: they are not this model's.
     """
     import jax
     import jax.numpy as jnp
 
     from jaxattack import checkpoint, sharding, tree
 
-    if not (folder / "params").is_dir():
-        raise UserError(f"--weights={folder}: it has no params; name a stage of tuned weights")
     dtype = jax.tree.leaves(like)[0].dtype
     whole = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), like)
     try:
@@ -163,8 +180,6 @@ def _results(lm: Any, manager: Any, names: list[str], options: argparse.Namespac
     from lm_eval import simple_evaluate
 
     limit = options.limit
-    if limit is not None and not limit > 0:
-        raise UserError(f"--limit is {limit:g}; it should be above 0")
     try:
         loaded = manager.load(names)
     except Exception as error:  # of many kinds: data that is not there, packages a task needs

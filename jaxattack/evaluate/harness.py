@@ -230,12 +230,9 @@ class JaxLM(TemplateLM):
         return [_cut(self._text(tokens), stops) for tokens in written]
 
     def _ends(self, stops: Sequence[str]) -> tuple[int, ...]:
-        """Tokens that end a reply: its end, and special ones, which no text has, with a stop in."""
-        special = {
-            int(number): self.tokenizer.decode([number])
-            for number in self.tokenizer.all_special_ids
-        }
-        named = [number for number, text in special.items() if _stopped(text, stops)]
+        """Tokens that end a reply: the end, and special ones with a stop in, never in a text."""
+        special = self.tokenizer.all_special_ids
+        named = [int(one) for one in special if _stopped(self.tokenizer.decode([one]), stops)]
         end = () if self.eot_token_id is None else (self.eot_token_id,)
         return tuple(dict.fromkeys((*end, *self.model.config.stops, *named)))
 

@@ -1,6 +1,7 @@
 """Tasks of lm-evaluation-harness on our model, beside its own backend for transformers."""
 
 import dataclasses
+import functools
 import json
 import sys
 
@@ -217,7 +218,12 @@ def command(tiny, monkeypatch, capsys):
 
 
 @pytest.fixture
-def flags(tiny, tasks):
+def flags(tiny, tasks, monkeypatch):
+    import lm_eval.tasks
+
+    # Of the tasks that come with the harness the command reads all names, which takes seconds.
+    few = functools.partial(lm_eval.tasks.TaskManager, include_defaults=False)
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", few)
     return f"--model={tiny.directory}", f"--include_path={tasks}"
 
 
@@ -257,7 +263,8 @@ def test_weights_of_a_stage_take_the_place_of_the_model(command, flags, tmp_path
         (["--tasks=,"], "--tasks is empty"),
         (["--tasks=picked", "--limit=0"], "--limit is 0"),
         (["--tasks=picked", "--mesh=all"], "--mesh=all: write it as"),
-        (["--tasks=picked", "--batch_size=0"], "batch_size is 0"),
+        (["--tasks=picked", "--batch_size=0"], "--batch_size is 0"),
+        (["--tasks=picked", "--max_length=-3"], "--max_length is -3"),
         (["--tasks=picked", "--out=/no/such/folder/found.json"], "there is no such folder"),
         (["--tasks=picked", "--include_path=/no/such"], "no such folder"),
         (["--tasks=picked", "--model=/no/such"], "no such directory"),
