@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from jaxattack.evaluate.opinions import MODERATORS
+from jaxattack.experiments import served
 from jaxattack.experiments.declared import spelled
 
 DTYPES = ("float32", "bfloat16")
@@ -52,15 +53,15 @@ def languages_or_mixtures(named: tuple[str, ...]) -> str:
 
 def moderators(named: tuple[str, ...]) -> str:
     """Refuses what is no `sort=checkpoint`, a sort that is not known, or one named twice."""
-    sorts = [name.partition("=")[0] for name in named]
-    for name, sort in zip(named, sorts, strict=True):
-        if not name.partition("=")[2]:
+    for name in named:
+        sort, _, path = name.partition("=")
+        if not path:
             return f"{name!r} is no judge model; write it as 'qwen3guard=owner/name'"
-        if sort not in MODERATORS:
-            return f"there is no sort {sort!r}; there are: {', '.join(MODERATORS)}"
-        if sorts.count(sort) > 1:
-            return f"{sort} is named twice; name each sort once"
-    return ""
+        if sort not in (*MODERATORS, served.SORT):
+            return f"there is no sort {sort!r}; there are: {', '.join((*MODERATORS, served.SORT))}"
+    known = [served.judge_name(name) for name in named]
+    twice = next((name for name in known if known.count(name) > 1), "")
+    return f"{twice} is named twice; name each once" if twice else ""
 
 
 def expression(text: str) -> str:
