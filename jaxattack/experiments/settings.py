@@ -361,7 +361,7 @@ def check(settings: Settings) -> Settings:
     if endpoints and not settings.measure.send_replies:
         raise UserError(
             f"config.measure.moderators: prompts and replies would be sent to "
-            f"{endpoints[0].address}; allow it, --config.measure.send_replies=True, or leave "
+            f"{endpoints[0].address}; allow it by config.measure.send_replies=True, or leave "
             f"{served.SORT} out"
         )
     check_replies(settings.replies, settings.report)

@@ -144,8 +144,7 @@ def test_an_endpoint_that_fails_midway_loses_nothing(study, tmp_path, capsys):
     assert not [one for one in again if one in answered]
     with serve(strict) as other:
         assert run.run(study(tmp_path / "other", **sent(other))) == 0
-    rows = [row for row in results(tmp_path)["alone"]]
-    assert rows == results(tmp_path / "other")["alone"]
+    assert results(tmp_path)["alone"] == results(tmp_path / "other")["alone"]
 
 
 def test_a_model_that_writes_no_verdicts_is_no_judge(study, tmp_path, capsys):
@@ -214,14 +213,13 @@ def test_the_key_goes_where_it_is_named_for_and_nowhere_else(study, tmp_path, mo
 
     with serve(echoing) as server:
         settings = sent(server, key="JUDGE_KEY") | {"measure__unparsed": "1.0"}
-        assert run.run(study(tmp_path, **settings)) == 0
+        assert run.run(study(tmp_path / "run", **settings)) == 0
         assert {one.headers["Authorization"] for one in server.asked} == {f"Bearer {KEY}"}
         assert run.run(study(tmp_path / "none", **sent(server))) == 2  # no verdicts
-    without = [one for one in server.asked if "Authorization" not in one.headers]
-    assert without
+    assert [one for one in server.asked if "Authorization" not in one.headers]
     out, err = capfd.readouterr()
     assert KEY not in out + err
-    for path in tmp_path.rglob("*"):
+    for path in (tmp_path / "run").rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes()
 
 
@@ -294,5 +292,5 @@ def test_an_endpoint_that_does_not_answer_names_the_judge(tmp_path):
     endpoint = served.parse("http://localhost:1/v1#m?timeout=1")
     endpoint = dataclasses.replace(endpoint, retries=0)
     judge = Server(endpoint.address, "m", "rules", 64, endpoint, tmp_path, 0.05)
-    with pytest.raises(UserError, match="^rubric:m: localhost:1: no answer"):
+    with pytest.raises(UserError, match=r"^rubric:m: localhost:1: no answer"):
         served.verdicts(judge, lambda: ["Blue."], [Example("1", "en", "What?")], "all")

@@ -37,6 +37,7 @@ from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
 from jaxattack.models import families
+from jaxattack.workdir import Stage
 
 TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
 
@@ -112,6 +113,16 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     ]
     lengths = token_lengths(setup)
     return plan.lines(settings, root, opened, settings.attack, stages, lengths, about)
+
+
+def stages(settings: Settings, root: pathlib.Path) -> list[Stage]:
+    """All that a study computes, by the names on disk; no weight is loaded.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    setup, _ = open_study(settings, root, opening.foreseen, keep_day=False)
+    return sections(setup).stages
 
 
 def token_lengths(setup: Setup) -> plan.Tokens:
