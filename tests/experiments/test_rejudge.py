@@ -1,4 +1,4 @@
-"""Other judges for a finished run: nothing but judgements is computed, or a line says what would be."""
+"""Other judges for a finished run: only judgements are computed, or a line says what would be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chat_server import completion, failure, serve
 
 from jaxattack import provenance, rejudge, run
 from jaxattack.evaluate import registry
-from jaxattack.experiments import asking, moderating, opening, runs, tuning
+from jaxattack.experiments import asking, moderating, opening, runs
 from jaxattack.models import pretrained
 
 SECTIONS = {"sections": "('transfer',)", "attack__languages": "('en',)", "transfer__doses": "()"}
@@ -45,9 +45,8 @@ def finished(study, original, tmp_path):
 
 @pytest.fixture
 def nobody_is_asked(monkeypatch):
-    """The study's model is neither asked nor trained."""
+    """Asking the study's model is an error."""
     monkeypatch.setattr(asking, "generate_tokens", None)
-    monkeypatch.setattr(tuning, "tune", None, raising=False)
 
 
 @pytest.fixture
@@ -108,13 +107,13 @@ def test_a_judge_behind_an_endpoint_is_added(finished, nobody_is_asked, capsys):
             *("refusal rule", "rubric:guard")
         }
         # A second one comes beside it, which is not asked again.
-        other = (f"--moderators=rubric={server.url}#other", "--send_replies", "--combine=any")
+        other = (f"--moderators=rubric={server.url}#other", "--send_replies", "--combine=all")
         assert judge(finished, *other) == 0
         assert len(server.asked) == 2 * calls
     config = json.loads((finished / "config.json").read_text())["measure"]
     assert config["moderators"] == [f"rubric={server.url}#{name}" for name in ("guard", "other")]
     assert results(finished)["rows"] != before["rows"]
-    assert runs.read(finished).judge["by"] == "any"
+    assert runs.read(finished).judge["by"] == "all"
 
 
 def test_a_judge_model_that_is_here_is_added(finished, tiny, nobody_is_asked, monkeypatch):
@@ -193,8 +192,11 @@ def test_judging_that_was_killed_goes_on(finished):
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
-        ("experiments/asking.py", "4 ask, because of"),
-        ("models/transformer.py", "because of ask aligned"),
+        ("experiments/asking.py", "but 2 ask, because of ask aligned: "),
+        (
+            "models/transformer.py",
+            "but 2 ask, 1 attack, because of ask aligned: ",
+        ),
     ],
 )
 def test_what_else_would_be_computed_is_said(finished, no_weights, code, capsys, file, changed):
@@ -203,6 +205,7 @@ def test_what_else_would_be_computed_is_said(finished, no_weights, code, capsys,
     assert judge(finished, "--judge=refusal rule") == 2
     error = capsys.readouterr().err
     assert "not only judgements would be computed" in error
+    assert changed in error
     assert "inputs.code" in error
     assert "--recompute" in error
     assert before == {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
