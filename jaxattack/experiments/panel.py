@@ -38,7 +38,7 @@ class Judge:
     """A judge model: here, or behind an endpoint.
 
     Attributes:
-        name: its sort, a key of `MODERATORS`; behind an endpoint `served.judge_name`.
+        name: its sort, a key of `MODERATORS`; behind an endpoint `moderators.judge_name`.
         reader: what reads replies.
         weights: of the reader, to be; None behind an endpoint.
     """

@@ -19,6 +19,7 @@ from jaxattack import distributed, provenance, sums, workdir
 from jaxattack.errors import UserError
 from jaxattack.experiments import moderating, overrides, runs, served
 from jaxattack.experiments.declared import config_of
+from jaxattack.experiments.moderators import judge_name
 from jaxattack.report.page import flat
 from jaxattack.workdir import Stage
 
@@ -62,8 +63,8 @@ def config_of_run(
         overrides.override(config, kind, f"measure.{name}", text)
     if "moderators" in given:
         added = tuple(config.measure.moderators)
-        names = {served.judge_name(named) for named in added}
-        kept = tuple(named for named in before if served.judge_name(named) not in names)
+        names = {judge_name(named) for named in added}
+        kept = tuple(named for named in before if judge_name(named) not in names)
         with config.measure.unlocked():
             config.measure.moderators = (*kept, *added)
             if served.endpoints(added) and "send_replies" not in given:

@@ -117,16 +117,6 @@ def endpoints(moderators: Sequence[str]) -> list[Endpoint]:
         raise UserError(f"config.measure.moderators: {SORT}: {error}") from None
 
 
-def judge_name(named: str) -> str:
-    """What a judge model is called in results, of its entry in `config.measure.moderators`.
-
-    Its sort; of those behind an endpoint there may be several, so it is the model's name too.
-    """
-    sort, _, path = named.partition("=")
-    model = path.partition("#")[2].partition("?")[0]
-    return f"{SORT}:{model}" if sort == SORT else sort
-
-
 def verdicts(server: Server, said: Input, prompts: Sequence[Example], label: str) -> list[Opinion]:
     """Ask a judge model behind an endpoint about every reply.
 

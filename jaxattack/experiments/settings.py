@@ -16,7 +16,7 @@ from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
 from jaxattack.evaluate import combine
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import served, values
+from jaxattack.experiments import moderators, served, values
 from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.fragility.controls import CONTROLS, WAYS
 from jaxattack.experiments.fragility.sections import SECTIONS
@@ -250,7 +250,7 @@ class MeasureJudged(Measure):
         "judge models beside it, as 'qwen3guard=Qwen/Qwen3Guard-Gen-0.6B', a revision behind @; "
         "behind an endpoint 'rubric=http://localhost:8000/v1#model'",
         (),
-        check=values.moderators,
+        check=moderators.wrong,
     )
     moderator_system: str = setting("file with the system message that some of them need", "")
     rubric: str = setting("file that those behind an endpoint judge by; '': one of ours", "")

@@ -7,8 +7,6 @@ import json
 import re
 from typing import Any
 
-from jaxattack.evaluate.opinions import MODERATORS
-from jaxattack.experiments import served
 from jaxattack.experiments.declared import spelled
 
 DTYPES = ("float32", "bfloat16")
@@ -49,19 +47,6 @@ def languages_or_mixtures(named: tuple[str, ...]) -> str:
     return languages(tuple(name for name in named if "+" not in name)) or mixtures(
         tuple(name for name in named if "+" in name)
     )
-
-
-def moderators(named: tuple[str, ...]) -> str:
-    """Refuses what is no `sort=checkpoint`, a sort that is not known, or one named twice."""
-    for name in named:
-        sort, _, path = name.partition("=")
-        if not path:
-            return f"{name!r} is no judge model; write it as 'qwen3guard=owner/name'"
-        if sort not in (*MODERATORS, served.SORT):
-            return f"there is no sort {sort!r}; there are: {', '.join((*MODERATORS, served.SORT))}"
-    known = [served.judge_name(name) for name in named]
-    twice = next((name for name in known if known.count(name) > 1), "")
-    return f"{twice} is named twice; name each once" if twice else ""
 
 
 def expression(text: str) -> str:
