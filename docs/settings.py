@@ -2,7 +2,7 @@
 
 import pathlib
 
-from jaxattack import hosted, studies
+from jaxattack import hosted, rejudge, studies
 from jaxattack.experiments import described
 
 PAGE = pathlib.Path(__file__).with_suffix(".md")
@@ -18,7 +18,9 @@ def text() -> str:
     flags = hosted.define()
     rows = [(name, flags[name].default, flags[name].help) for name in flags]
     page = described.page(studies.KINDS, "Settings", HOW)
-    return f"{page}\n## `jaxattack-ask`\n\n{described.flag_table(rows)}"
+    asking = f"## `jaxattack-ask`\n\n{described.flag_table(rows)}"
+    judging = f"## `jaxattack-judge`\n\n{described.flag_table(rejudge.define())}"
+    return f"{page}\n{asking}\n{judging}"
 
 
 if __name__ == "__main__":

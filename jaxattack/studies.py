@@ -184,9 +184,9 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
 
 
 def show_terms(settings: Any) -> None:
-    """Say on what terms public data are had, before any is loaded."""
+    """Say on what terms public data are had, and what is sent where, before anything is loaded."""
     if distributed.is_first():
-        for line in inputs.source_lines(settings, public_only=True):
+        for line in (*inputs.source_lines(settings, public_only=True), *settings.leaving()):
             print(printable(line), file=sys.stderr)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from jaxattack.evaluate import rule_error
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import agreement
+from jaxattack.experiments import agreement, served
 from jaxattack.experiments.attacking import Setup, judge_of
+from jaxattack.experiments.served import Server
 from jaxattack.models import folder
 
 
@@ -51,7 +52,16 @@ def _panel(setup: Setup, name: str) -> dict[str, Any]:
         else f"A restricted prompt counts as violated when {who[combine]} {name} and the judge "
         f"models {', '.join(models)} say so of a well-formed reply; each alone stands beside it."
     )
-    return {"name": f"{name} with {', '.join(models)}", "rule": f"{counts} {JUDGES[name].rule}"}
+    behind = {m.name: m.reader.facts() for m in setup.models if isinstance(m.reader, Server)}
+    told = [
+        f"{judge} is {facts['model']} behind {facts['address']}, by the rubric {facts['rubric']}."
+        for judge, facts in behind.items()
+    ]
+    return {
+        "name": f"{name} with {', '.join(models)}",
+        "rule": " ".join((counts, *told, JUDGES[name].rule)),
+        **({"endpoints": behind} if behind else {}),
+    }
 
 
 def cautions(setup: Setup) -> list[dict[str, Any]]:
@@ -68,7 +78,9 @@ def cautions(setup: Setup) -> list[dict[str, Any]]:
         return found
     directory = setup.bench.start.arguments["checkpoint"].directory
     model_type = str(folder.read_json(directory / "config.json").get("model_type", ""))
-    names = [model.name for model in setup.models]
+    behind = {m.name: m.reader.model for m in setup.models if isinstance(m.reader, Server)}
+    names = [model.name for model in setup.models if model.name not in behind]
+    found += served.cautions(behind, model_type)
     return found + agreement.cautions(names, model_type, setup.languages)
 
 

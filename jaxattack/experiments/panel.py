@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import typing
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jaxattack import tree
 from jaxattack.data import templates
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
+from jaxattack.evaluate import rubric
+from jaxattack.evaluate.address import read_key
 from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.opinions import MODERATORS
-from jaxattack.experiments import judging, moderating, opening
+from jaxattack.experiments import judging, moderating, opening, served
 from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
 from jaxattack.experiments.moderating import KIND, WEIGHED, Reader
+from jaxattack.experiments.served import Server
 from jaxattack.experiments.step import Step
 from jaxattack.models import pretrained
 from jaxattack.models.families import read_config
 from jaxattack.models.transformer import Transformer, abstract_params
+from jaxattack.workdir import Stage
 
 if TYPE_CHECKING:
     from jaxattack.experiments.settings import MeasureJudged
@@ -29,17 +35,58 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """A judge model that is there: its sort, a key of `MODERATORS`, and its weights, to be."""
+    """A judge model: here, or behind an endpoint.
+
+    Attributes:
+        name: its sort, a key of `MODERATORS`; behind an endpoint `moderators.judge_name`.
+        reader: what reads replies.
+        weights: of the reader, to be; None behind an endpoint.
+    """
 
     name: str
-    reader: Reader
-    weights: Step
+    reader: Reader | Server
+    weights: Step | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Of its checkpoint."""
-        checkpoint: Checkpoint = self.weights.arguments["checkpoint"]
+        """Of its checkpoint; behind an endpoint its address, model and rubric."""
+        if isinstance(self.reader, Server):
+            facts = self.reader.facts()
+            return "{address}#{model}, rubric {rubric}".format_map(facts)
+        checkpoint: Checkpoint = typing.cast(Step, self.weights).arguments["checkpoint"]
         return checkpoint.fingerprint
+
+    @property
+    def work(self) -> str:
+        """The unit of its work in plans."""
+        return f"calls to {self.name}" if isinstance(self.reader, Server) else "prompts"
+
+    def line(self, stages: Sequence[Stage]) -> str:
+        """What `--dry_run` says of it, given all stages of a study."""
+        if isinstance(self.reader, Server):
+            left = self.calls_left(stages)
+            told = f"{left:,} calls left at most, to {self.reader.address}, {self.reader.model}"
+            return f"judge      {told}; rubric {self.reader.rubric_hash}"
+        return (
+            f"judge      {self.name}: "
+            f"{tree.size(abstract_params(self.reader.decoder.model)):,} parameters; their memory "
+            "and time are not in what follows"
+        )
+
+    def calls_left(self, stages: Sequence[Stage]) -> int:
+        """How often its endpoint is asked at most, 0 of one that is here."""
+        served_ = isinstance(self.reader, Server)
+        left = [stage for stage in stages if served_ and not stage.folder.is_dir()]
+        return sum(stage.work.get(self.work, 0) for stage in left)
+
+    def check_ready(self, stages: Sequence[Stage]) -> None:
+        """Refuse, before anything is computed, one that could not be asked.
+
+        Raises:
+            UserError: its endpoint needs a key.
+        """
+        if isinstance(self.reader, Server) and self.calls_left(stages):
+            read_key(self.reader.endpoint)
 
 
 def opened(bench: Bench, options: MeasureJudged, weights: bool) -> list[Judge]:
@@ -47,24 +94,46 @@ def opened(bench: Bench, options: MeasureJudged, weights: bool) -> list[Judge]:
 
     Args:
         bench: what the study computes with; judges compute as its model does.
-        options: `moderators` and `moderator_system`.
+        options: `moderators`, what they are told, and `unparsed`.
         weights: whether they are needed, or only the shape of what reads them.
 
     Raises:
-        UserError: a checkpoint that is not there or has no chat template, or a system message that
-            is needed and not given.
+        UserError: a checkpoint that is not there or has no chat template, a system message that is
+            needed and not given, or a file that cannot be read.
     """
-    system = _system(options)
-    return [_one(bench, *_parts(named), system, weights) for named in options.moderators]
+    system = _text("moderator_system", options.moderator_system)
+    return [
+        _behind(bench, path, options)
+        if sort == served.SORT
+        else _one(bench, sort, *_revised(path), system, weights)
+        for sort, _, path in (named.partition("=") for named in options.moderators)
+    ]
 
 
-def _parts(named: str) -> tuple[str, str, str | None]:
-    """Sort, checkpoint and revision of `sort=checkpoint@revision`."""
-    sort, _, path = named.partition("=")
+def _behind(bench: Bench, path: str, options: MeasureJudged) -> Judge:
+    """A judge model behind an endpoint."""
+    endpoint = served.parse(path)
+    told = _text("rubric", options.rubric or str(rubric.DEFAULT))
+    if not told.strip():
+        raise UserError(f"config.measure.rubric: {options.rubric} is empty")
+    server = Server(
+        endpoint.address,
+        endpoint.model,
+        told,
+        endpoint.max_new_tokens,
+        endpoint,
+        bench.root / served.FOLDER,
+        options.unparsed,
+    )
+    return Judge(f"{served.SORT}:{endpoint.model}", server)
+
+
+def _revised(path: str) -> tuple[str, str | None]:
+    """Checkpoint and revision of `checkpoint@revision`."""
     if path.startswith("organism:") or pathlib.Path(path).is_dir():
-        return sort, path, None
+        return path, None
     path, _, revision = path.partition("@")
-    return sort, path, revision or None
+    return path, revision or None
 
 
 def _one(
@@ -97,13 +166,14 @@ def _one(
     return Judge(sort, Reader(decoder, made.parse, made.new_tokens, system if needs else ""), start)
 
 
-def _system(options: MeasureJudged) -> str:
-    if not options.moderator_system:
+def _text(setting: str, path: str) -> str:
+    """The text of a file that a setting names; "" if it names none."""
+    if not path:
         return ""
     try:
-        return pathlib.Path(options.moderator_system).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"config.measure.moderator_system: {error}") from error
+        return pathlib.Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"config.measure.{setting}: {error}") from error
 
 
 def opinions(
@@ -142,17 +212,17 @@ def read(
         batch_size: how many are read at once.
         label: names the step for people.
     """
-    arguments = {
-        "weights": judge.weights,
-        "reader": judge.reader,
-        "said": said,
-        "prompts": tuple(prompts),
-        "batch_size": batch_size,
-        "dtype": bench.dtype,
-    }
-    keep = moderating.save, moderating.load
-    shelf = bench.shelf(KIND, f"{label}-{judge.name}", *keep, prompts=len(prompts))
-    return Step(moderating.moderated, arguments, bench.values, shelf, label=f"{KIND} {label}")
+    arguments: dict[str, Any] = {"said": said, "prompts": tuple(prompts)}
+    if isinstance(judge.reader, Server):
+        function: Any = served.verdicts
+        arguments["server"] = judge.reader
+    else:
+        function = moderating.moderated
+        arguments |= {"weights": judge.weights, "reader": judge.reader}
+        arguments |= {"batch_size": batch_size, "dtype": bench.dtype}
+    keep, work = (moderating.save, moderating.load), {judge.work: len(prompts)}
+    shelf = bench.shelf(KIND, f"{label}-{judge.name}", *keep, **work)
+    return Step(function, arguments, bench.values, shelf, label=f"{KIND} {label}")
 
 
 def weighed(

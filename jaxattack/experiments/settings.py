@@ -16,7 +16,7 @@ from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.errors import UserError
 from jaxattack.evaluate import combine
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import values
+from jaxattack.experiments import moderators, served, values
 from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.fragility.controls import CONTROLS, WAYS
 from jaxattack.experiments.fragility.sections import SECTIONS
@@ -70,6 +70,10 @@ class Study(Model):
     def sources(self) -> dict[str, str]:
         """The section `data`, and what a study names elsewhere."""
         return dict(vars(vars(self)["data"]))
+
+    def leaving(self) -> list[str]:
+        """What leaves this machine, and for where, in lines."""
+        return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,11 +247,16 @@ class MeasureJudged(Measure):
         choices=ChainMap[str, Any](JUDGES, {"auto": None}),
     )
     moderators: tuple[str, ...] = setting(
-        "judge models beside it, as 'qwen3guard=Qwen/Qwen3Guard-Gen-0.6B', a revision behind @",
+        "judge models beside it, as 'qwen3guard=Qwen/Qwen3Guard-Gen-0.6B', a revision behind @; "
+        "behind an endpoint 'rubric=http://localhost:8000/v1#model'",
         (),
-        check=values.moderators,
+        check=moderators.wrong,
     )
     moderator_system: str = setting("file with the system message that some of them need", "")
+    rubric: str = setting("file that those behind an endpoint judge by; '': one of ours", "")
+    send_replies: bool = setting(
+        "let prompts and replies be sent to the endpoints of config.measure.moderators", False
+    )
     combine: str = setting(
         "by whom a restricted prompt counts as violated: the judge alone, or all, any, most of "
         "the judge and the judge models",
@@ -263,6 +272,14 @@ class MeasureJudged(Measure):
     unparsed: float = setting(
         "share of a judge model's outputs that may be no opinion", 0.05, at_least=0, at_most=1
     )
+
+    def leaving(self) -> list[str]:
+        """A line for each judge model behind an endpoint: what is sent there."""
+        return [
+            f"sent       prompts and replies (config.measure.send_replies), to {endpoint.address} "
+            f"for {endpoint.model}"
+            for endpoint in served.endpoints(self.moderators)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,6 +322,10 @@ class Settings(Attacks):
     pathways: Pathways = Pathways()
     adapt: Adapt = Adapt()
 
+    def leaving(self) -> list[str]:
+        """Prompts and replies, for judge models behind endpoints."""
+        return self.measure.leaving()
+
     def sources(self) -> dict[str, str]:
         """Those of every study of attacks, and what models that others made are asked or learn."""
         found = super().sources()
@@ -344,6 +365,13 @@ def check_attacks(settings: Attacks) -> None:
         raise UserError(
             f"config.measure.combine is {settings.measure.combine!r}, and there is no judge model "
             "to combine the judge with: config.measure.moderators"
+        )
+    endpoints = served.endpoints(settings.measure.moderators)
+    if endpoints and not settings.measure.send_replies:
+        raise UserError(
+            f"config.measure.moderators: prompts and replies would be sent to "
+            f"{endpoints[0].address}; allow it by config.measure.send_replies=True, or leave "
+            f"{served.SORT} out"
         )
     check_replies(settings.replies, settings.report)
 

@@ -7,7 +7,6 @@ import json
 import re
 from typing import Any
 
-from jaxattack.evaluate.opinions import MODERATORS
 from jaxattack.experiments.declared import spelled
 
 DTYPES = ("float32", "bfloat16")
@@ -48,19 +47,6 @@ def languages_or_mixtures(named: tuple[str, ...]) -> str:
     return languages(tuple(name for name in named if "+" not in name)) or mixtures(
         tuple(name for name in named if "+" in name)
     )
-
-
-def moderators(named: tuple[str, ...]) -> str:
-    """Refuses what is no `sort=checkpoint`, a sort that is not known, or one named twice."""
-    sorts = [name.partition("=")[0] for name in named]
-    for name, sort in zip(named, sorts, strict=True):
-        if not name.partition("=")[2]:
-            return f"{name!r} is no judge model; write it as 'qwen3guard=owner/name'"
-        if sort not in MODERATORS:
-            return f"there is no sort {sort!r}; there are: {', '.join(MODERATORS)}"
-        if sorts.count(sort) > 1:
-            return f"{sort} is named twice; name each sort once"
-    return ""
 
 
 def expression(text: str) -> str:

@@ -88,6 +88,8 @@ def test_a_setting_reruns_what_hangs_on_it(agenda):
         ("localize/rivals.py", set()),  # registries: a new row is read by its own steps alone
         ("train/registry.py", set()),
         ("evaluate/registry.py", set()),
+        ("experiments/served.py", set()),
+        ("evaluate/rubric.txt", set()),
         ("experiments/thresholds.py", set()),
         ("experiments/settings.py", set()),
         ("experiments/agenda.py", set()),
@@ -120,6 +122,11 @@ def test_a_line_of_the_scores_reruns_gradients_and_what_is_scored(agenda, code):
     same |= {f"{kind} aligned" for kind in ("ask", "judge")}
     same |= {f"{kind} attacked/{code}-s0" for kind in ("ask", "judge") for code in ("en", "th")}
     assert found == set(before) - same
+
+
+def test_who_judges_is_nothing_to_models_that_are_adapted():
+    files = provenance._closure("jaxattack.experiments.fragility.new_languages")
+    assert not [path for path in files if PACKAGE / "evaluate" in path.parents]
 
 
 def test_a_line_of_the_model_reruns_everything(agenda, code):

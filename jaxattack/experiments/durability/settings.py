@@ -160,6 +160,9 @@ class After:
     near: float = setting(
         "swapping: difference of two changes that counts as none", 0.001, at_least=0, at_most=1
     )
+    contrasted: tuple[float, ...] = setting(
+        "contrast repair: share of weights put back", (0.1, 0.05, 0.2), needed=True, **SOME
+    )
     weight: float = setting("contrast repair: of what is to be kept", 1.0, at_least=0, at_most=1e6)
     spared: float = setting(
         "SIL repair: share that benign pairs need most, left alone", 0.01, **SHARE

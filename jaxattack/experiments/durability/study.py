@@ -137,8 +137,11 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         UserError: as `prepare`.
     """
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
-    pairs = setup.data.pairs
+    pairs, stages = setup.data.pairs, everything(setup).stages
+    for model in setup.models:
+        model.check_ready(stages)
     about = [
+        *(model.line(stages) for model in setup.models),
         f"pairs      {inputs.counted(pairs[RESTRICTED])}",
         f"task       {min(map(len, pairs[BENIGN].values()), default=0)} benign pairs a language",
         f"defender   {', '.join(defender(setup))}: {settings.defend.pairs} pairs of each kind",
@@ -148,7 +151,6 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"{1 + len(settings.defend.defences)} defences; seeds: "
         f"{', '.join(map(str, settings.seeds))}",
     ]
-    stages = everything(setup).stages
     return plan.lines(settings, root, opened, settings.attack, stages, lengths(setup), about)
 
 
@@ -171,6 +173,8 @@ def everything(setup: Setup) -> Agenda:
 def run(setup: Setup) -> Outcome:
     """Run all stages that are not there yet."""
     found = everything(setup)
+    for model in setup.models:
+        model.check_ready(found.stages)
     times = agenda.run(found.stages)
     return Outcome(results(setup, found), found.trial_rows(), times)
 

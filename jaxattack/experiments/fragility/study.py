@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxattack import tree
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
@@ -33,7 +32,7 @@ from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
 from jaxattack.models import families
-from jaxattack.models.transformer import abstract_params
+from jaxattack.workdir import Stage
 
 COMPLETED_BY_US = (
     "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
@@ -105,22 +104,28 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         UserError: as `prepare`.
     """
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
-    data = setup.data
+    data, stages = setup.data, sections(setup).stages
+    for model in setup.models:
+        model.check_ready(stages)
     about = [
-        *(
-            f"judge      {model.name}: {tree.size(abstract_params(model.reader.decoder.model)):,} "
-            "parameters; their memory and time are not in what follows"
-            for model in setup.models
-        ),
+        *(model.line(stages) for model in setup.models),
         f"pairs      {inputs.counted(data.pairs[RESTRICTED])}",
         f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
     ]
     lengths = token_lengths(setup)
-    return plan.lines(
-        settings, root, opened, settings.attack, sections(setup).stages, lengths, about
-    )
+    return plan.lines(settings, root, opened, settings.attack, stages, lengths, about)
+
+
+def stages(settings: Settings, root: pathlib.Path) -> list[Stage]:
+    """All that a study computes, by the names on disk; no weight is loaded.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    setup, _ = open_study(settings, root, opening.foreseen, keep_day=False)
+    return sections(setup).stages
 
 
 def token_lengths(setup: Setup) -> plan.Tokens:
@@ -142,6 +147,8 @@ def sections(setup: Setup) -> Agenda:
 def run(setup: Setup) -> Outcome:
     """Run all stages that are not there yet."""
     found = sections(setup)
+    for model in setup.models:
+        model.check_ready(found.stages)
     times = agenda.run(found.stages)
     return Outcome(results(setup, found), found.trial_rows(), times)
 
