@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxattack import tree
+from jaxattack import sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.localize import masks
 from jaxattack.tree import Tree
@@ -43,6 +43,39 @@ def module(like: Tree) -> Tree:
 PLACES: dict[str, Pool] = {"random": blocks, "layer": layer, "module": module}
 
 
+def of_blocks(named: Tree) -> Tree:
+    """The part of a tree that is the layers'."""
+    return tree.unflatten(
+        {name: leaf for name, leaf in tree.named_leaves(named).items() if name.startswith(BLOCKS)}
+    )
+
+
+def of_all(like: Tree, share: float) -> float:
+    """A share of the layers' weights as one of all weights."""
+    return share * tree.size(of_blocks(like)) / tree.size(like)
+
+
+def top_of_blocks(scores: Tree, share: float) -> Tree:
+    """The weights of highest score, so many as are `share` of the layers' weights, all in these."""
+    return masks.top_fraction(scores, of_all(scores, share), exclude=f"^(?!{BLOCKS})")
+
+
+def check_place(like: Tree, place: str, share: float) -> None:
+    """Refuse a place that cannot hold so many weights.
+
+    Raises:
+        UserError: no such place, or it has fewer than `share` of the layers' weights.
+    """
+    if place not in PLACES:
+        raise UserError(f"place is {place!r}; give one of {', '.join(PLACES)}")
+    there, of = masks.count(PLACES[place](like)), tree.size(of_blocks(like))
+    if round(share * of) > there:
+        raise UserError(
+            f"{100 * share:g} % of the layers' weights do not fit into {place!r}, which holds "
+            f"{100 * there / of:.3g} % of them"
+        )
+
+
 def planted(like: Tree, place: str, share: float, seed: int) -> Tree:
     """A mask of so many weights as are `share` of the layers' weights, at random within a place.
 
@@ -55,12 +88,7 @@ def planted(like: Tree, place: str, share: float, seed: int) -> Tree:
     Raises:
         UserError: no such place, or it has fewer weights.
     """
-    if place not in PLACES:
-        raise UserError(f"place is {place!r}; give one of {', '.join(PLACES)}")
-    pool, of = PLACES[place](like), masks.count(blocks(like))
-    if share * of > masks.count(pool):
-        raise UserError(
-            f"{100 * share:g} % of the layers' weights do not fit into {place!r}, which holds "
-            f"{100 * masks.count(pool) / of:.3g} % of them"
-        )
-    return masks.random_within(pool, share * of / tree.size(like), seed, f"planted {place}")
+    check_place(like, place, share)
+    pool = PLACES[place](like)
+    found = masks.random_within(pool, of_all(like, share), seed, f"planted {place}")
+    return sharding.place(found, sharding.mesh_of(like))

@@ -162,3 +162,10 @@ def aligned_anew(teaching: Teaching, beside: object, trainable: Input | None = N
     movable = None if movable is None else sharding.place(movable, mesh)
     start, steps = teaching.begin(params), range(teaching.steps)
     return teach(Decoder(model, tokenizer), teaching, start, steps, movable)["params"]
+
+
+def base_beside(beside: Input) -> Tree:
+    """The shipped base organism's weights, on the mesh of others."""
+    mesh = sharding.mesh_of(beside())
+    _, params, _ = pretrained.load_pretrained(organism.checkpoint("base"), mesh=mesh)
+    return params
