@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
@@ -18,8 +19,7 @@ from jaxattack.experiments.fragility import claims, planted
 from jaxattack.experiments.organism.legs import teach
 from jaxattack.localize import masks, planting, stitching
 
-from .conftest import CONFIG
-
+CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "quickstart.py"
 PLACES, SEEDS, LANGUAGES = ("random", "layer"), (0, 1, 2), ("en", "th")
 
 
@@ -167,8 +167,10 @@ def test_what_was_made_to_hold_holds():
     assert "the best of 2 others (magnitude)" in second["what"]
     known = {each["what"]: each["value"] for each in claim["evidence"]}
     assert known["by chance"] == 0.1
-    assert known["share of the attack that the planted weights alone carry"] == pytest.approx(0.9)
-    assert known["share of the attack that as many of SIL's alone carry"] == pytest.approx(0.5)
+    # Of 40 prompts 32 and 29 are violations: 0.72 of them are 28.8.
+    carried = {"the planted weights": 29 / 32, "as many of SIL's": 0.5}
+    for what, share in carried.items():
+        assert known[f"share of the attack that {what} alone carry"] == pytest.approx(share)
     assert known["the same by SIL, |mean gradient|"] == pytest.approx(0.99)
 
 

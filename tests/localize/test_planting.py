@@ -49,7 +49,9 @@ def test_a_place_can_be_taken_whole_and_no_more(place):
 
 def test_each_weight_of_a_pool_is_as_likely():
     pool = {"final_norm": np.arange(10) < 6}
-    drawn = sum(masks.random_within(pool, 0.3, seed)["final_norm"].astype(int) for seed in range(400))
+    drawn = sum(
+        masks.random_within(pool, 0.3, seed)["final_norm"].astype(int) for seed in range(400)
+    )
     assert drawn[6:].sum() == 0
     assert drawn.sum() == 400 * 3
     # 200 times each on average, with a standard deviation of 10.
