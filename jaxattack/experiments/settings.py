@@ -240,7 +240,7 @@ class Planted:
     steps: int = setting("updates of the alignment", 200, unit="steps", **COUNT)
     learning_rate: float = setting(
         "of the alignment, above the shipped one's 0.001 as fewer weights move",
-        3e-3,
+        1e-2,
         above=0,
         at_most=1,
     )

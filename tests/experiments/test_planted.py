@@ -25,7 +25,7 @@ PLACES, SEEDS, LANGUAGES = ("random", "layer"), (0, 1, 2), ("en", "th")
 
 def test_only_planted_weights_move_and_they_do():
     model, base, tokenizer = load_pretrained(organism.checkpoint("base"))
-    lesson = dataclasses.replace(planted.lesson(2, 3e-3, 1), rows=4, length=32)
+    lesson = dataclasses.replace(planted.lesson(2, 1e-2, 1), rows=4, length=32)
     mask = planting.planted(base, "module", 0.1, 0)
     decoder = Decoder(model, tokenizer)
     after = teach(decoder, lesson, lesson.begin(base), range(2), mask)["params"]
