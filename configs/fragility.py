@@ -47,7 +47,6 @@ def organism(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.transfer.mixed = ("en+th", "en+ko+th+zh")
     config.transfer.sharing = (0.0, 0.03, 0.1, 0.3)
     config.sections = (*config.sections, "planted")
-    config.planted.places = ("random", "layer")
     return config
 
 

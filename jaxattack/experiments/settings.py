@@ -226,7 +226,7 @@ class Planted:
     """A2 on the organism, aligned anew while only weights of a known mask may move."""
 
     places: tuple[str, ...] = setting(
-        "where in the layers these weights are drawn", tuple(PLACES), choices=PLACES, needed=True
+        "where in the layers these weights are drawn", ("random",), choices=PLACES, needed=True
     )
     share: float = setting("how many, as a share of the layers' weights", 0.1, **SOME)
     languages: tuple[str, ...] = setting(
