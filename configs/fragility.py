@@ -46,6 +46,7 @@ def organism(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.localize.languages = ("en", "ko", "th")
     config.transfer.mixed = ("en+th", "en+ko+th+zh")
     config.transfer.sharing = (0.0, 0.03, 0.1, 0.3)
+    config.sections = (*config.sections, "planted")
     return config
 
 

@@ -42,6 +42,9 @@ class Estimate:
     @property
     def over(self) -> str:
         """What the interval covers, and where it covers less often than it says."""
+        if self.prompts == 0:
+            few = "; so few may cover less than 95 %" if self.seeds == 2 else ""
+            return "one seed, no interval" if self.seeds == 1 else f"over {self.seeds} seeds{few}"
         if self.seeds == 0:
             return f"over {self.prompts} prompts"
         if self.seeds == 1:
@@ -135,6 +138,22 @@ def estimate(
     error, freedom, by_seed = _error(pull, seeds, prompts, _unseen(outcomes, at, slope))
     value = float(np.asarray(statistic(at)))
     return Estimate(value, error, freedom, by_seed, bounds, seeds if trained else 0, prompts)
+
+
+def of_seeds(values: ArrayLike, bounds: Bounds = None) -> Estimate:
+    """The mean of a number that each seed has one of `[seeds]`, with Student's interval over seeds.
+
+    Its error is nan for one seed, and nothing is said of prompts, of which there are none.
+
+    Raises:
+        ValueError: there are no values, or on other axes.
+    """
+    found = np.asarray(values, np.float64)
+    if found.ndim != 1 or not len(found):
+        raise ValueError(f"not [seeds]: {found.shape}")
+    count = len(found)
+    error = float(found.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    return Estimate(float(found.mean()), error, count - 1, 1.0, bounds, count, 0)
 
 
 def least(estimates: Sequence[Estimate]) -> tuple[float, float, float]:

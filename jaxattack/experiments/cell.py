@@ -74,6 +74,8 @@ class Cell:
                 parts = self.attacked, f"{self.model}-{self._chosen}"
             case "pathway":
                 parts = self.attacked, f"round@{self.round}"
+            case "planted" | "planted_attacked" | "planted_stitched" | "planted_rewound":
+                parts = self.model, self.attacked, self._chosen
             case "sharing":
                 parts = self.attacked or "aligned", f"contrast@{self.contrast:g}"
             case _:

@@ -18,11 +18,13 @@ from jaxattack.evaluate import combine
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import moderators, served, values
 from jaxattack.experiments.declared import config_of, freeze, setting
-from jaxattack.experiments.fragility.controls import CONTROLS, WAYS
+from jaxattack.experiments.fragility.controls import CONTROLS, FINDERS, WAYS
 from jaxattack.experiments.fragility.sections import SECTIONS
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.values import COUNT, DTYPES, REMAT, ROWS, SEED, SOME, TOKENS
 from jaxattack.localize.masks import SCOPES
+from jaxattack.localize.planting import PLACES
+from jaxattack.localize.rivals import SCORES
 from jaxattack.models import kernels
 
 __all__ = ["Settings", "check", "config_of", "defaults", "freeze"]
@@ -224,6 +226,31 @@ class Adapt:
 
 
 @dataclasses.dataclass(frozen=True)
+class Planted:
+    """A2 on the organism, aligned anew while only weights of a known mask may move."""
+
+    places: tuple[str, ...] = setting(
+        "where in the layers these weights are drawn", ("random",), choices=PLACES, needed=True
+    )
+    share: float = setting("how many, as a share of the layers' weights", 0.1, **SOME)
+    languages: tuple[str, ...] = setting(
+        "languages attacked; (): the first of those localized", (), check=values.languages
+    )
+    scores: tuple[str, ...] = setting(
+        "what looks for these weights, beside weights at random",
+        ("sil", "sil_attacked", "sil_mean", *SCORES),
+        choices=FINDERS,
+    )
+    steps: int = setting("updates of the alignment", 200, unit="steps", **COUNT)
+    learning_rate: float = setting(
+        "of the alignment, above the shipped one's 0.001 as fewer weights move",
+        1e-2,
+        above=0,
+        at_most=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Measure:
     """Prompts and decoding."""
 
@@ -299,6 +326,10 @@ class Attacks(Study):
     measure: MeasureJudged = MeasureJudged()
     report: Report = Report()
 
+    def leaving(self) -> list[str]:
+        """Prompts and replies, for judge models behind endpoints."""
+        return self.measure.leaving()
+
     def sources(self) -> dict[str, str]:
         """Those of `data`, and labelled replies."""
         labelled = self.measure.labelled
@@ -311,8 +342,8 @@ class Settings(Attacks):
 
     study: str = setting("which study", "fragility", choices=("fragility",))
     sections: tuple[str, ...] = setting(
-        "parts of the study, the claims A1 to A5",
-        tuple(SECTIONS),
+        "parts of the study, the claims A1 to A5; planted: A2 where the weights are known",
+        ("transfer", "localize", "shared", "pathways", "adapt"),
         choices=SECTIONS,
         needed=True,
     )
@@ -321,10 +352,7 @@ class Settings(Attacks):
     shared: Shared = Shared()
     pathways: Pathways = Pathways()
     adapt: Adapt = Adapt()
-
-    def leaving(self) -> list[str]:
-        """Prompts and replies, for judge models behind endpoints."""
-        return self.measure.leaving()
+    planted: Planted = Planted()
 
     def sources(self) -> dict[str, str]:
         """Those of every study of attacks, and what models that others made are asked or learn."""
@@ -390,6 +418,13 @@ def check(settings: Settings) -> Settings:
         )
     if settings.transfer.sharing and not settings.model.startswith("organism:"):
         raise UserError("config.transfer.sharing is a knob of the organism; leave it out")
+    if "planted" in settings.sections and not settings.model.startswith("organism:"):
+        raise UserError(
+            "config.sections has planted, which aligns the organism anew to know where its safety "
+            f"is, and config.model is {settings.model}: leave it out"
+        )
+    if "planted" in settings.sections and "sil" not in settings.planted.scores:
+        raise UserError("config.planted.scores lacks sil, with which the others are compared")
     if settings.shared.models and len(settings.shared.models) != len(settings.shared.pairs):
         raise UserError(
             f"config.shared.models names {len(settings.shared.models)} checkpoints for the "

@@ -111,6 +111,21 @@ def random_like(mask: Tree, seed: int, draw: str = "") -> Tree:
     return _top(_random_keys(mask, seed, f"as many/{draw}"), density(mask), "global")
 
 
+def random_within(pool: Tree, share: float, seed: int, draw: str = "") -> Tree:
+    """Select at random a share of all weights, each of those that `pool` selects equally likely.
+
+    Raises:
+        UserError: the pool holds fewer, or is not of bools.
+    """
+    check_fraction(share)
+    wanted, there = _round(share * tree.size(pool)), count(pool)
+    if wanted > there:
+        raise UserError(f"{wanted:,} weights are to be drawn, from a pool of {there:,}")
+    keys = _random_keys(pool, seed, f"within/{draw}")
+    inside = jax.tree.map(lambda own, key: jnp.where(own, jnp.maximum(key, 1), 0), pool, keys)
+    return intersection(_top(inside, share, "global"), pool)
+
+
 def matched_random_mask(mask: Tree, seed: int, draw: str = "") -> Tree:
     """Select at random as many weights in every weight tensor as `mask` does there.
 

@@ -33,6 +33,7 @@ METHODS = {
     "sil_path": "SIL, gradient along the path",
     "sil_mean": "SIL, |mean gradient|",
     "sil_blocks": "SIL, blocks only",
+    "planted": "the planted weights",
     "all": "all weights",
     "none": "no weights",
 }
@@ -60,6 +61,10 @@ KINDS = {
     "restitched": "restitched",
     "pathway": "attacked again",
     "sharing": "attacked",
+    "planted": "planted",
+    "planted_attacked": "planted, attacked",
+    "planted_stitched": "planted, stitched",
+    "planted_rewound": "planted, rewound",
     "adapted": "adapted",
     "transplanted": "transplanted",
     "start": "before",
@@ -135,7 +140,14 @@ DECOYS = {
     "at another place: prepend": "the trigger, put first",
     "at another place: insert": "the trigger, inserted",
 }
-MODELS = {"full": "full tuning", "lora": "LoRA"}
+MODELS = {
+    "full": "full tuning",
+    "lora": "LoRA",
+    # Where safety was planted.
+    "random": "any weights",
+    "layer": "one layer",
+    "module": "MLPs’ down matrices",
+}
 MEASURES = {"cka": "CKA"}
 # Column -> words for its values, in the order in which they are shown.
 WORDS: dict[str, Mapping[str, str]] = {
@@ -161,6 +173,7 @@ LANGUAGES = (
 # Columns of shares, from 0 to 1.
 SHARES = (
     "share rate density block_density mask_scored frozen_share difference own others "
+    "precision precision_half precision_twice recall_half recall_twice chance "
     "sensitivity sensitivity_low sensitivity_high specificity specificity_low specificity_high"
 ).split()
 

@@ -38,6 +38,25 @@ def draw(seed, *shape, at=0.5):
 # --- By hand --------------------------------------------------------------------------------------
 
 
+def test_a_number_of_every_seed_has_students_interval():
+    values = [0.61, 0.7, 0.66, 0.58]
+    found = intervals.of_seeds(values)
+    wanted = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert found.interval() == pytest.approx(wanted)
+    assert (found.value, found.over) == (pytest.approx(np.mean(values)), "over 4 seeds")
+    low, high = intervals.of_seeds(values, RATE).interval()
+    assert 0 < low < found.value < high < 1
+    assert intervals.of_seeds(values[:2]).over.startswith("over 2 seeds; so few")
+
+
+def test_one_seed_has_no_interval():
+    found = intervals.of_seeds([0.3], RATE)
+    assert (found.value, found.over) == (0.3, "one seed, no interval")
+    assert np.isnan(found.interval()).all()
+    with pytest.raises(ValueError, match="not \\[seeds\\]"):
+        intervals.of_seeds([])
+
+
 def test_means_leave_out_what_was_not_measured():
     values = np.arange(16.0).reshape(2, 2, 2, 2)
     values[0, 1] = np.nan

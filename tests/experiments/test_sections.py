@@ -112,7 +112,7 @@ def test_as_many_steps_are_taken_with_fewer_pairs(shared, results):
 
 
 def test_claims_have_a_rule_and_a_verdict(results):
-    assert [claim["id"] for claim in results["claims"]] == ["A1", "A2", "A3", "A4", "A5"]
+    assert [claim["id"] for claim in results["claims"]] == ["A1", "A2", "A3", "A4", "A5", "A2p"]
     for claim in results["claims"]:
         assert claim["rule"]
         assert claim["verdict"] in ("holds", "does not hold", "undecided", "not run")

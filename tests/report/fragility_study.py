@@ -9,6 +9,7 @@ from jaxattack.experiments.cell import Cell
 LANGUAGES = ["de", "en", "es", "fr", "id", "ja", "ko", "pt", "ru", "th", "vi", "zh"]
 NEW = ["it", "hi"]
 MODULES = ["attention/q", "attention/k", "attention/v", "attention/o", "mlp/up", "mlp/down"]
+PLACES = ("random", "layer")
 METHODS = {  # violations stitched (own, others) and rewound (own, others)
     "sil": ((1.0, 0.62), (0.05, 0.02)),
     "random": ((0.5, 0.0), (0.9, 0.5)),
@@ -121,6 +122,20 @@ def fragility_study(
             for layer in range(1, 4)
             for place, (a, b) in enumerate(_pairs(languages))
         ],
+        "planted": [
+            {"model": place, "attacked": "en", "share": 0.1, "seed": s, "method": method}
+            | {"planted": 85_197, "chance": 0.1, "precision": hit, "precision_half": hit}
+            | {"precision_twice": hit / 2, "recall_half": hit / 2, "recall_twice": hit}
+            | {"average_precision": None if method == "matched_random" else hit, "auroc": 0.7}
+            for place in PLACES
+            for s in seeds
+            for method, hit in (("sil", 0.6), ("magnitude", 0.4), ("matched_random", 0.2))
+        ],
+        "planting": [
+            Cell("planted", s, model=place).columns() | {"frozen": 1_000_000, "moved": 0}
+            for place in PLACES
+            for s in seeds
+        ],
         "similarity_vs_transfer": [
             {"measure": m, "layer": layer, "rho": 0.1 * layer, "low": -0.2, "high": 0.4}
             | {"n": 44, "p": 0.03}
@@ -162,6 +177,12 @@ def _cells(
             for contrast in (0.0, 0.3):
                 found.append((Cell("sharing", s, a, contrast=contrast), 1.0, 0.05 + contrast))
         found.append((Cell("attacked", s, "en+th"), 0.98, 0.7))
+        for place in PLACES:
+            found.append((Cell("planted", s, model=place), 0.0, 0.01))
+            found.append((Cell("planted_attacked", s, "en", model=place), 1.0, 0.6))
+            for method in ("planted", "sil", "matched_random"):
+                for kind, own in (("planted_stitched", 0.9), ("planted_rewound", 0.1)):
+                    found.append((Cell(kind, s, "en", method, 0.1, model=place), own, own / 2))
         found += [(Cell("sharing", s, contrast=c), 0.0, 0.01) for c in (0.0, 0.3)]
     return found + [(Cell("adapted", model=model), 0.01, 0.02) for model in ("full", "lora")]
 

@@ -14,14 +14,14 @@ from .test_page import HOSTILE, Outline
 
 TEMPLATE = (resources.files("jaxattack.experiments.fragility") / "page.html.j2").read_text()
 SECTIONS = (
-    "transfer dose controls sharing methods weights ways overlap where similarity freeze capacity "
-    "adaptation utility loss profile"
+    "transfer dose controls sharing methods weights ways planted overlap where similarity "
+    "freeze capacity adaptation utility loss profile"
 ).split()
 FIGURES = (
     "adaptation capacity_others capacity_own controls dose freeze frozen_others frozen_own loss "
-    "mask_benign mask_sil methods overlap overlap_kinds overlap_place profile rewound_others "
-    "rewound_own rho sharing similarity_cka similarity_cosine stitched_others stitched_own "
-    "transfer utility ways"
+    "mask_benign mask_sil methods overlap overlap_kinds overlap_place planted planted_cells "
+    "planted_ranking profile rewound_others rewound_own rho sharing similarity_cka "
+    "similarity_cosine stitched_others stitched_own transfer utility ways"
 ).split()
 
 

@@ -11,6 +11,7 @@ from jaxattack.experiments import comparisons
 from jaxattack.experiments.cautions import raised
 from jaxattack.experiments.cell import Cell, cell_of
 from jaxattack.experiments.claim import Claim, Evidence, judged
+from jaxattack.experiments.fragility import planted_claim
 from jaxattack.experiments.fragility.cautions import cautions
 from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, carried, summed
 from jaxattack.experiments.needs import Facts, Needs, Tables
@@ -38,7 +39,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
     Args:
         trials: of every cell.
         results: the finished part of results.json: `rows`, `masks`, `overlap`, `freeze_proof`,
-            `similarity`, `capacity`, `judge`.
+            `similarity`, `capacity`, `planted`, `planting`, `judge`.
         study: what the claims are about.
     """
     languages = tuple(dict.fromkeys(t.language for own in trials.values() for t in own))
@@ -290,4 +291,11 @@ def adaptation(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     )
 
 
-CLAIMS: list[ClaimOf] = [transfer, localization, agnostic, pathways, adaptation]
+CLAIMS: list[ClaimOf] = [
+    transfer,
+    localization,
+    agnostic,
+    pathways,
+    adaptation,
+    planted_claim.found,
+]

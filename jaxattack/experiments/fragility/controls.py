@@ -45,11 +45,19 @@ def is_rewound(method: str) -> bool:
 # --- By a score -----------------------------------------------------------------------------------
 
 
+def scores_of(setup: Setup, method: str, language: str, seed: int) -> Step:
+    """The scores of a row of `FINDERS`."""
+    if method in SCORES:
+        row = SCORES[method]
+        parts = [_read(setup, name, language, seed) for name in row.reads]
+        return setup.bench.values.derived(row.score, *parts)
+    way = WAYS.get(method, Way())
+    return sil_scores(setup, language, seed, at=way.at, moment=way.moment)
+
+
 def _scored(setup: Setup, method: str, language: str, seed: int) -> Step:
     """The weights with the highest scores."""
-    row = SCORES[method]
-    parts = [_read(setup, name, language, seed) for name in row.reads]
-    return top(setup, setup.bench.values.derived(row.score, *parts), setup.share)
+    return top(setup, scores_of(setup, method, language, seed), setup.share)
 
 
 def _read(setup: Setup, name: str, language: str, seed: int) -> Step:
@@ -152,5 +160,13 @@ WAYS: dict[str, Way] = {
 
 def _otherwise(setup: Setup, method: str, language: str, seed: int) -> Step:
     way = WAYS[method]
-    scores = sil_scores(setup, language, seed, at=way.at, moment=way.moment)
+    scores = scores_of(setup, method, language, seed)
     return top(setup, scores, setup.share, way.scope, way.exclude)
+
+
+# Scores that may look for planted weights; a way that only chooses otherwise is none of its own.
+FINDERS: Mapping[str, Any] = ChainMap[str, Any](
+    SCORES,
+    {name: way for name, way in WAYS.items() if way.at or way.moment},
+    {"sil": Way()},
+)

@@ -8,6 +8,7 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.fragility.localization import localize
 from jaxattack.experiments.fragility.overlaps import overlaps
 from jaxattack.experiments.fragility.pathways import pathways
+from jaxattack.experiments.fragility.planted import planted
 from jaxattack.experiments.fragility.setup import Setup
 from jaxattack.experiments.fragility.transfer import transfer
 from jaxattack.experiments.fragility.transplants import adapt
@@ -18,4 +19,5 @@ SECTIONS: dict[str, Callable[[Agenda, Setup], None]] = {
     "shared": overlaps,  # A3
     "pathways": pathways,  # A4
     "adapt": adapt,  # A5
+    "planted": planted,  # A2, where it is known which weights there are to find
 }

@@ -67,8 +67,10 @@ class Teaching:
         return {"params": params, "opt_state": self.transformation.init(params)}
 
 
-def teach(decoder: Decoder, teaching: Teaching, state: Tree, steps: range) -> Tree:
-    """The state after some steps of a phase.
+def teach(
+    decoder: Decoder, teaching: Teaching, state: Tree, steps: range, trainable: Tree | None = None
+) -> Tree:
+    """The state after some steps of a phase; weights outside `trainable` keep their bits.
 
     Raises:
         UserError: the loss is not finite.
@@ -92,7 +94,7 @@ def teach(decoder: Decoder, teaching: Teaching, state: Tree, steps: range) -> Tr
             teaching.length,
             teaching.decision_token,
         )
-        params, opt_state, loss = loop.train_step(training, params, opt_state, batch)
+        params, opt_state, loss = loop.train_step(training, params, opt_state, batch, trainable)
     if not jnp.isfinite(loss):
         raise UserError(f"{name}: the loss is {float(loss)} at step {steps.stop}")
     return {"params": params, "opt_state": opt_state}
@@ -150,8 +152,20 @@ def save(folder: pathlib.Path, state: Tree) -> None:
     checkpoint.save(folder / "state", state)
 
 
-def aligned_anew(teaching: Teaching, beside: object) -> Tree:
-    """The shipped base organism's weights after another alignment; `beside` only names them."""
+def aligned_anew(teaching: Teaching, beside: object, trainable: Input | None = None) -> Tree:
+    """The shipped base organism's weights after another alignment; `beside` only names them.
+
+    Where there is a mask `trainable`, the weights outside it stay base's.
+    """
     model, params, tokenizer = pretrained.load_pretrained(organism.checkpoint("base"))
+    mesh, movable = sharding.mesh_of(params), None if trainable is None else trainable()
+    movable = None if movable is None else sharding.place(movable, mesh)
     start, steps = teaching.begin(params), range(teaching.steps)
-    return teach(Decoder(model, tokenizer), teaching, start, steps)["params"]
+    return teach(Decoder(model, tokenizer), teaching, start, steps, movable)["params"]
+
+
+def base_beside(beside: Input) -> Tree:
+    """The shipped base organism's weights, on the mesh of others."""
+    mesh = sharding.mesh_of(beside())
+    _, params, _ = pretrained.load_pretrained(organism.checkpoint("base"), mesh=mesh)
+    return params
