@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -195,6 +196,24 @@ def _split_rows(batch: Tree, mesh: Mesh, count: int) -> Tree:
         return jax.tree.map(split, batch)
 
 
+@dataclasses.dataclass(frozen=True)
+class Updater:
+    """An optax transformation of your own, with `weights` and `accumulate` as in `Settings`."""
+
+    tx: optax.GradientTransformation
+    weights: str = "float32"
+    accumulate: int = 1
+
+
+class Options(TypedDict, total=False):
+    """Arguments of `finetune` that a function which trains by it hands on; see there."""
+
+    trainable: Tree | None
+    label: str
+    dtype: str | None
+    key: jax.Array | None
+
+
 def init_state(tx: optax.GradientTransformation, params: Tree, mesh: Mesh) -> Tree:
     """The optimiser's first state, its moments in float32 and placed like the parameters."""
 
@@ -208,8 +227,8 @@ def init_state(tx: optax.GradientTransformation, params: Tree, mesh: Mesh) -> Tr
 def finetune(
     model: Transformer,
     params: Tree,
-    batches: Sequence[Arrays],
-    settings: Settings | optax.GradientTransformation,
+    batches: Sequence[Arrays] | Sequence[dict[str, Arrays]],
+    settings: Settings | Updater | optax.GradientTransformation,
     trainable: Tree | None = None,
     loss_fn: LossFn = losses.answer_loss,
     label: str = "fine-tuning",
@@ -222,7 +241,8 @@ def finetune(
     Args:
         model: the decoder.
         params: where to start; left as they are.
-        batches: dicts with `tokens`, `loss_mask`, `segment_ids`, each `[B, T]`.
+        batches: dicts with `tokens`, `loss_mask`, `segment_ids`, each `[B, T]`; or, for a loss of
+            several kinds of rows, dicts of such dicts.
         settings: optimiser and schedule, or an optax transformation of your own.
         trainable: bool tree like `params`; False entries stay bit-equal. None trains all.
         loss_fn: loss of a batch: a mean over its answer tokens.
@@ -267,20 +287,37 @@ def finetune(
 
 
 def _check(
-    model: Transformer, params: Tree, batches: Sequence[Arrays], trainable: Tree | None, label: str
+    model: Transformer, params: Tree, batches: Sequence[Any], trainable: Tree | None, label: str
 ) -> None:
     if not batches:
         raise UserError(f"{label}: no batches, the data is empty")
     if isinstance(model, Transformer):  # a loss of one's own may be of something else
-        check_tokens(model.config, (batch["tokens"] for batch in batches), f"{label}: batch")
+        check_tokens(model.config, _tokens(batches), f"{label}: batch")
     if trainable is not None:
         tree.check_same_shapes("the mask", trainable, "the model", params)
+
+
+def _tokens(batches: Sequence[Any]) -> Iterator[np.ndarray]:
+    """The tokens of all batches, of every kind of rows in them."""
+    for batch in batches:
+        for rows in [batch] if "tokens" in batch else batch.values():
+            yield rows["tokens"]
+
+
+def check_whole(settings: Settings | optax.GradientTransformation, label: str) -> None:
+    """Refuse to work off a batch in parts, for a loss that is no mean over its answer tokens.
+
+    Raises:
+        UserError: `settings.accumulate` is not 1.
+    """
+    if isinstance(settings, Settings) and settings.accumulate != 1:
+        raise UserError(f"{label}: its batches are not split; leave `accumulate` at 1")
 
 
 def _steps(
     training: Training,
     state: dict[str, Tree],
-    batches: Sequence[Arrays],
+    batches: Sequence[Any],
     context: dict[str, Tree | None],
     rounding: Rounding,
     label: str,
@@ -314,9 +351,11 @@ class Rounding:
 
 
 def _parts_of(
-    settings: Settings | optax.GradientTransformation, steps: int
+    settings: Settings | Updater | optax.GradientTransformation, steps: int
 ) -> tuple[optax.GradientTransformation, str, int]:
     """Optimiser, type of the weights, parts of a batch."""
+    if isinstance(settings, Updater):
+        return settings.tx, settings.weights, settings.accumulate
     if not isinstance(settings, Settings):
         return settings, "float32", 1
     return make_optimizer(settings, steps), settings.weights, settings.accumulate
