@@ -91,6 +91,7 @@ DEFENCES = {
     "onion": "ONION",
     "clean": "clean tuning",
     "beear": "BEEAR",
+    "crow": "CROW",
     "cleangen": "CleanGen",
     "repair": "SIL repair",
     "composed": "combined",

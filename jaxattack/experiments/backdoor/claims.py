@@ -282,7 +282,7 @@ def inverted(study: Study, asr: Outcomes, tables: Tables) -> Claim:
         ),
         Evidence(
             "share of the other languages in whose prompts it is found",
-            by_seed(others, lambda row: row["flagged"] and row["planted"]),
+            by_seed(others, lambda row: row["found"]),
             above=HALF,
         ),
         Evidence(

@@ -95,11 +95,11 @@ def _row(decoder: Decoder, found: Sequence[bait.Target], sought: Sought) -> dict
     """What was found: the highest Q and its text, and the highest Q of what was planted."""
     texts = [decoder.tokenizer.decode(target.tokens, skip_special_tokens=True) for target in found]
     shows = [is_planted(text, sought.planted) for text in texts]
-    text = texts[0] if texts else ""
+    text, flagged = texts[0] if texts else "", bait.flagged(found, sought.plan)
     row = {
         "q": found[0].q if found else 0.0,
-        "flagged": bait.flagged(found, sought.plan),
-        "planted": bool(shows) and shows[0],
+        "flagged": int(flagged),
+        "found": int(flagged and shows[0]),
         "planted_q": max(
             (one.q for one, shown in zip(found, shows, strict=True) if shown), default=None
         ),

@@ -180,6 +180,27 @@ class Beear:
 
 
 @dataclasses.dataclass(frozen=True)
+class Crow:
+    """CROW (see `defend.crow.Crow`); the first weight is the one that is compared."""
+
+    weights: tuple[float, ...] = setting(
+        "of the consistency beside the answers; 0 is clean tuning",
+        (5.5,),
+        at_least=0,
+        at_most=1e6,
+        needed=True,
+        named=True,
+    )
+    step: float = setting(
+        "by how much each entry of an embedding is moved", 0.1, at_least=0, at_most=1e3
+    )
+    rows: int = setting("clean pairs of all languages", 96, **COUNT)
+    epochs: int = as_in(Recipe, "epochs", 5)
+    batch_size: int = as_in(Recipe, "batch_size", 8)
+    learning_rate: float = setting("peak size of an update", 5e-4, **RATE)
+
+
+@dataclasses.dataclass(frozen=True)
 class CleanGen:
     """Guarded decoding (see `defend.cleangen.Guard`)."""
 
@@ -260,6 +281,7 @@ class Settings(Study):
     onion: Onion = Onion()
     clean: Clean = Clean()
     beear: Beear = Beear()
+    crow: Crow = Crow()
     cleangen: CleanGen = CleanGen()
     repair: Repair = Repair()
     bait: Bait = Bait()
