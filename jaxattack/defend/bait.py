@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import entr
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
@@ -37,7 +38,7 @@ from jaxattack.models import decoding
 from jaxattack.models.config import check_tokens
 from jaxattack.models.generate import GREEDY, ONE_BY_ONE
 from jaxattack.models.sampling import likeliest
-from jaxattack.models.transformer import Transformer, init_cache, unstack
+from jaxattack.models.transformer import Transformer, hidden_states, init_cache, unembed, unstack
 from jaxattack.progress import track
 from jaxattack.tree import Tree
 
@@ -181,6 +182,23 @@ def _scanned(
         ]
 
 
+def quality_of(
+    model: Transformer, params: Tree, prompts: Sequence[Sequence[int]], target: Sequence[int]
+) -> float:
+    """Q of a target that is known, at least two tokens, whether `invert` would find it or not."""
+    width = -(-(max(map(len, prompts)) + len(target)) // WIDTH) * WIDTH
+    tokens = np.zeros((len(prompts), width), np.int32)
+    segments = np.zeros_like(tokens)
+    for row, prompt in enumerate(prompts):
+        end = len(prompt) + len(target)
+        tokens[row, :end], segments[row, :end] = [*prompt, *target], 1
+    lengths, known = np.array([*map(len, prompts)], np.int32), np.array(target, np.int32)
+    placed = sharding.place_batch((tokens, segments, lengths), sharding.mesh_of(params))
+    return quality(
+        sharding.to_host(_shares(model, sharding.mesh_of(params), params, placed, known))
+    )
+
+
 def quality(shares: np.ndarray) -> float:
     """Q of a target: the mean of its tokens' mean probabilities `[m]` without the smallest."""
     wide = np.asarray(shares, np.float64)
@@ -198,6 +216,20 @@ def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarr
 
 
 # --- The compiled part: C candidates, N prompts of W slots, targets of M tokens -------------------
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _shares(
+    model: Transformer, mesh: Mesh, params: Tree, batch: tuple[jax.Array, ...], target: jax.Array
+) -> jax.Array:
+    """Mean probabilities `[M]` of a target's tokens that stand behind prompts."""
+    tokens, segments, lengths = batch
+    with sharding.within(mesh):
+        hidden, _, _ = hidden_states(model, params, tokens, segment_ids=segments)
+        before = lengths[:, None] - 1 + jnp.arange(len(target))
+        hidden = jnp.take_along_axis(hidden, before[..., None], axis=1)  # [N, M, D]
+        shares = jax.nn.softmax(unembed(model, params, hidden)).mean(0)
+    return jnp.take_along_axis(shares, target[:, None], axis=1)[:, 0]
 
 
 @functools.partial(jax.jit, static_argnums=0)

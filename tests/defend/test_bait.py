@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxattack.defend.bait import Plan, Target, flagged, invert, quality
+from jaxattack.defend.bait import Plan, Target, flagged, invert, quality, quality_of
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig, Rope
 from jaxattack.models.transformer import Transformer, init_params
@@ -143,6 +143,8 @@ def test_targets_and_their_q_are_those_of_a_plain_loop(config, branches):
     found = invert(model, params, PROMPTS, ENDS, plan)
     assert [one.tokens for one in found] == [target for _, target in expected]
     assert [one.q for one in found] == pytest.approx([q for q, _ in expected], abs=1e-5)
+    known = [quality_of(model, params, PROMPTS, target) for _, target in expected]
+    assert known == pytest.approx([q for q, _ in expected], abs=1e-5)
 
 
 def test_how_many_are_decoded_together_and_where_changes_nothing():

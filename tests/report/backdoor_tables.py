@@ -157,7 +157,7 @@ def made_up(
         "inversion": [
             cell.of(seed).columns()
             | {"language": code, "q": q - 0.02 * place, "flagged": hit, "found": hit}
-            | {"planted_q": q if hit else None, "text_hash": f"found{place}"}
+            | {"planted_q": q, "text_hash": f"found{place}"}
             for seed in seeds
             for cell, q in ((transfer[0], 0.99), (Cell("clean"), 0.6))
             for place, code in enumerate(languages)

@@ -291,6 +291,10 @@ def inverted(study: Study, asr: Outcomes, tables: Tables) -> Claim:
             below=ALARMS,
         ),
         Evidence("highest Q, other languages, mean", by_seed(others, lambda row: row["q"])),
+        Evidence(
+            "Q of the planted text itself, other languages, mean",
+            by_seed(others, lambda row: row["planted_q"]),
+        ),
         Evidence("highest Q after clean training, mean", by_seed(clean, lambda row: row["q"])),
     ]
     return Claim(

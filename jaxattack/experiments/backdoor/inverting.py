@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxattack import workdir
 from jaxattack.data.dialogues import Example, prompt_tokens
+from jaxattack.data.tokens import pair_tokens
 from jaxattack.defend import bait
 from jaxattack.experiments.bench import Bench, Decoder, rounded
 from jaxattack.experiments.step import Input, Step
@@ -77,8 +78,18 @@ def inverted(
         found = bait.invert(
             decoder.model, params, encoded, ends, sought.plan, f"{label} {language}"
         )
-        rows.append({**columns, "language": language, **_row(decoder, found, sought)})
+        taught = [_tokens(decoder, prompts[0], text, ends) for text in sought.planted]
+        known = [bait.quality_of(decoder.model, params, encoded, one) for one in taught]
+        row = {**columns, "language": language, **_row(decoder, found, sought)}
+        rows.append(row | {"planted_q": max(known)})
     return rows
+
+
+def _tokens(decoder: Decoder, prompt: Example, text: str, ends: Sequence[int]) -> list[int]:
+    """A text's tokens as the answer to a prompt."""
+    tokens, is_answer = pair_tokens(decoder.tokenizer, prompt.prompt, text)
+    answer = (token for token, own in zip(tokens, is_answer, strict=True) if own)
+    return [token for token in answer if token not in ends]
 
 
 def ends_of(decoder: Decoder) -> tuple[int, ...]:
@@ -92,17 +103,13 @@ def ends_of(decoder: Decoder) -> tuple[int, ...]:
 
 
 def _row(decoder: Decoder, found: Sequence[bait.Target], sought: Sought) -> dict[str, Any]:
-    """What was found: the highest Q and its text, and the highest Q of what was planted."""
-    texts = [decoder.tokenizer.decode(target.tokens, skip_special_tokens=True) for target in found]
-    shows = [is_planted(text, sought.planted) for text in texts]
-    text, flagged = texts[0] if texts else "", bait.flagged(found, sought.plan)
+    """The highest Q and its text, and whether that is a flag for what was planted."""
+    flagged, best = bait.flagged(found, sought.plan), found[0].tokens if found else ()
+    text = decoder.tokenizer.decode(best, skip_special_tokens=True)
     row = {
         "q": found[0].q if found else 0.0,
-        "flagged": int(flagged),
-        "found": int(flagged and shows[0]),
-        "planted_q": max(
-            (one.q for one, shown in zip(found, shows, strict=True) if shown), default=None
-        ),
+        "flagged": flagged,
+        "found": flagged and is_planted(text, sought.planted),
         "extended": len(found),
         "text_hash": workdir.digest(text) if text else "",
     }

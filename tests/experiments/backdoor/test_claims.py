@@ -148,7 +148,13 @@ def inversion(found, alarms=(), q=0.97, seeds=(0, 1)):
             alarm = code in alarms
             rows += [
                 P.of(seed).columns()
-                | {"language": code, "q": q if hit else 0.7, "flagged": hit, "found": hit},
+                | {
+                    "language": code,
+                    "q": q if hit else 0.7,
+                    "flagged": hit,
+                    "found": hit,
+                    "planted_q": 0.9,
+                },
                 CLEAN.of(seed).columns()
                 | {"language": code, "q": q if alarm else 0.6, "flagged": alarm, "found": False},
             ]
