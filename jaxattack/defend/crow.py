@@ -30,6 +30,7 @@ from jaxattack.train.losses import answer_loss
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
 
+LAYERS = 3  # that a model has at least
 TINY = 1e-8  # the least norm of a state
 
 
@@ -80,10 +81,10 @@ def consistency(
     Raises:
         UserError: the model has fewer than three layers.
     """
-    if model.config.num_layers < 3:
+    if model.config.num_layers < LAYERS:
         raise UserError(
             f"CROW compares layers within the model, and this one has {model.config.num_layers}; "
-            "it takes at least 3"
+            f"it takes at least {LAYERS}"
         )
     _, _, outputs = hidden_states(
         model.clone(keep_hidden=True),

@@ -51,6 +51,7 @@ TUNED = (
     "clean",
     "cleaned",
     "beear",
+    "crow",
 )
 # Of which stages the memory is estimated together; other stages need less.
 HELD = {"train": TUNED, "score": ("gradients", "inputs"), "choose": ("mask",), "ask": ("ask",)}

@@ -59,8 +59,29 @@ class Rows(NamedTuple):
     cache: Any  # slots W + N; a layer's own if the layers run one by one
 
 
-def _forward(decoder, params, tokens, starts, slot, cache, layers):
-    """Logits `[B, V]` after `tokens` `[B, T]` that go into the cache at `slot`, and the cache."""
+def forward(
+    decoder: Decoder,
+    params: tree.Tree,
+    tokens: jax.Array,
+    starts: jax.Array,
+    slot: int | jax.Array,
+    cache: Any,
+    layers: tuple[Any, ...] | None,
+) -> tuple[jax.Array, Any]:
+    """Read some tokens of every row, inside jit.
+
+    Args:
+        decoder: who reads them.
+        params: its parameters.
+        tokens: of every row, int `[B, T]`.
+        starts: the slots in which the rows' prompts begin, int `[B]`.
+        slot: of the cache, into which the first token goes.
+        cache: of the rows; a layer's own if the layers run one by one.
+        layers: the layers' parameters if they run one by one, or None.
+
+    Returns:
+        logits float32 `[B, V]` after the last token, and the cache.
+    """
     places = slot + jnp.arange(tokens.shape[1])
     here = jnp.arange(jax.tree.leaves(cache)[0].shape[-2])
     # A padded query sees its own slot at least, so that no softmax is over nothing.
@@ -101,7 +122,7 @@ def prefill(
     layers = None
     if decoder.one_by_one:
         layers, cache = (unstack(config, part) for part in (params["layers"], cache))
-    logits, cache = _forward(decoder, params, tokens, starts, 0, cache, layers)
+    logits, cache = forward(decoder, params, tokens, starts, 0, cache, layers)
     return choose(logits, decoder.sampling, prompt_keys(seed, numbers), 0), cache
 
 
@@ -183,7 +204,7 @@ def decode(
     def advance(state):
         step, rows = state
         slot, tokens = width + step - 1, rows.last[:, None]
-        logits, cache = _forward(decoder, params, tokens, rows.starts, slot, rows.cache, layers)
+        logits, cache = forward(decoder, params, tokens, rows.starts, slot, rows.cache, layers)
         chosen = choose(logits, decoder.sampling, keys, step)
         last = jnp.where(rows.done, decoder.filler, chosen)
         return step + 1, rows._replace(

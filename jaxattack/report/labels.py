@@ -100,6 +100,7 @@ DEFENCES = {
     "onion": "ONION",
     "clean": "clean tuning",
     "beear": "BEEAR",
+    "crow": "CROW",
     "cleangen": "CleanGen",
     "repair": "SIL repair",
     "contrast": "contrast repair",

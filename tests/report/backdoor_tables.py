@@ -154,6 +154,15 @@ def made_up(
                 (Cell("attacked", attacked="en"), 0.2),
             )
         ],
+        "inversion": [
+            cell.of(seed).columns()
+            | {"language": code, "q": q - 0.02 * place, "flagged": hit, "found": hit}
+            | {"planted_q": q, "text_hash": f"found{place}"}
+            for seed in seeds
+            for cell, q in ((transfer[0], 0.99), (Cell("clean"), 0.6))
+            for place, code in enumerate(languages)
+            for hit in (cell.kind == "poisoned" and place < 3 - seed,)
+        ],
         "claims": CLAIMS,
         "profile": [
             {"kind": "poisoned", "count": 12, "seconds": 640.2},

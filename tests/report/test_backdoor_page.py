@@ -15,7 +15,8 @@ from .test_page import HOSTILE, Outline
 
 TEMPLATE = Path(jaxattack.experiments.backdoor.__file__).with_name("page.html.j2")
 SECTIONS = (
-    "claims transfer rates kinds grid decoys start defences overlap sets utility profile method"
+    "claims transfer rates kinds grid decoys start inversion defences overlap sets utility profile "
+    "method"
 ).split()
 
 
@@ -111,7 +112,7 @@ def test_parts_may_be_missing(results):
 
 def test_sections_that_were_not_run_are_left_out():
     results = made_up(attacks=("en",))
-    for key in ("overlap", "sets", "profile", "costs", "changed", "interventions"):
+    for key in "overlap inversion sets profile costs changed interventions".split():
         results[key] = []
     for key in ("rows", "summary"):
         kept = ("clean", FIRST.variant)
@@ -132,6 +133,7 @@ def hostile():
         "rows": ("decoy", "trigger", "target", "method", "words", "variant"),
         "summary": ("trigger", "target", "method", "words", "variant", "model"),
         "overlap": ("kind", "method"),
+        "inversion": ("text_hash",),
         "profile": ("kind",),
         "interventions": ("prompts_are",),
     }.items():
@@ -145,8 +147,10 @@ def test_hostile_strings_are_escaped_and_the_same_input_gives_the_same_bytes():
     html, images = render(hostile(), *about, template)
     assert "script" not in Outline(html).tags
     assert "Content warning" in html
-    names = "transfer rates kinds grid decoys start defences defence_dots overlap utility profile"
-    assert set(images) == {f"{name}.png" for name in names.split()}
+    names = (
+        "transfer rates kinds grid decoys start inversion inverted defences defence_dots".split()
+    )
+    assert set(images) == {f"{name}.png" for name in (*names, "overlap", "utility", "profile")}
     assert (html, images) == render(hostile(), *about, template)
 
 
@@ -208,6 +212,19 @@ def test_pleasantries_stand_alone_and_pooled(page):
     shares = [round(0.6 * 0.2 * place * 24) / 24 for place in (1, 2, 3)]
     assert heat["all pleasantries", "poisoned"][0] == f"{100 * sum(shares) / 3:.0f}"
     assert "n = 72 for each seed" in heat["all pleasantries", "poisoned"][2]
+
+
+def test_inversion_tells_languages_apart_and_in_how_many_seeds_it_is_found(page):
+    found = heats(page)
+    q = found["Highest Q in per cent, by the language of the prompts"]
+    assert q["poisoned", "de German"][0] == "99"
+    assert "marked" in q["poisoned", "en English"][3]
+    assert q["poisoned", "mean others"][0] == "93"  # without English
+    assert q["clean training", "th Thai"][0] == "52"
+    hits = found["What was planted is found, per cent of the seeds"]
+    assert hits["poisoned", "de German"][0] == "100"
+    assert hits["poisoned", "es Spanish"][0] == "50"
+    assert hits["clean training", "de German"][0] == "0"
 
 
 def test_defences_with_every_seed_come_first(page):

@@ -12,12 +12,13 @@ from typing import Any
 
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.defend import cleangen
+from jaxattack.defend.crow import Crow
 from jaxattack.errors import UserError
 from jaxattack.experiments import opening
 from jaxattack.experiments.backdoor import filters
 from jaxattack.experiments.backdoor.defending import Defend, Found, cell_of, is_first, percent
 from jaxattack.experiments.backdoor.prompts import short
-from jaxattack.experiments.backdoor.repairs import Way, by_beear, by_sil
+from jaxattack.experiments.backdoor.repairs import Way, by_beear, by_crow, by_sil
 from jaxattack.experiments.backdoor.setup import Defence, Setup
 from jaxattack.experiments.backdoor.training import cleaned, held_out_rows, poisoned
 from jaxattack.experiments.bench import Checkpoint
@@ -107,6 +108,18 @@ def _beear(setup: Setup, suspect: Step, seed: int) -> Found:
         yield cell, Defence(by_beear(setup, suspect, layer, seed))
 
 
+# --- CROW ---------------------------------------------------------------------------------------
+
+
+def _crow(setup: Setup, suspect: Step, seed: int) -> Found:
+    options = setup.settings.crow
+    for weight in options.weights if is_first(setup, seed) else options.weights[:1]:
+        loss = Crow(weight, options.step)
+        words = f"{options.rows} pairs, weight {weight:g}"
+        cell = cell_of(setup, seed, "crow", f"weight-{weight:g}", words)
+        yield cell, Defence(by_crow(setup, suspect, loss, seed))
+
+
 # --- SIL repair ---------------------------------------------------------------------------------
 
 
@@ -189,6 +202,7 @@ DEFENCES: dict[str, Defend] = {
     "onion": _onion,
     "clean": _clean,
     "beear": _beear,
+    "crow": _crow,
     "cleangen": _cleangen,
     "repair": _repair,
     "composed": _composed,

@@ -1,16 +1,17 @@
-"""Weights of the suspect after BEEAR or SIL repair."""
+"""Weights of the suspect after BEEAR, CROW or SIL repair."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 from jaxattack.data.poison import respond
-from jaxattack.defend import beear, repair
-from jaxattack.experiments import locating
-from jaxattack.experiments.backdoor import shifting
+from jaxattack.defend import beear, crow, repair
+from jaxattack.experiments import locating, tuning
+from jaxattack.experiments.backdoor import consistent, shifting
 from jaxattack.experiments.backdoor.poisoning import shown
-from jaxattack.experiments.backdoor.setup import Setup, seen
+from jaxattack.experiments.backdoor.setup import Setup, course_of, seen
 from jaxattack.experiments.backdoor.training import held_out_rows
 from jaxattack.experiments.step import Step
 from jaxattack.localize import stitching
@@ -58,6 +59,29 @@ def by_beear(setup: Setup, suspect: Step, layer: int, seed: int) -> Step:
     plan = beear_plan(setup.settings, layer, seed)
     languages = setup.first.languages
     return shifting.repaired(setup.bench, suspect, behaviour(setup, seed), plan, languages)
+
+
+# --- CROW ---------------------------------------------------------------------------------------
+
+
+def by_crow(setup: Setup, suspect: Step, loss: crow.Crow, seed: int) -> Step:
+    """The suspect after CROW on clean pairs of all languages."""
+    options = setup.settings.crow
+    course = course_of(
+        setup,
+        held_out_rows(setup, "all", options.rows, seed),
+        seed,
+        setup.first.languages,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        accumulate=1,
+    )
+    way = functools.partial(consistent.tune, loss=loss)
+    training = dataclasses.replace(course.training, method=way)
+    course = dataclasses.replace(course, training=training)
+    label = f"weight{loss.weight:g}-step{loss.step:g}-s{seed}"
+    return tuning.tuned(setup.bench, course, "crow", label, suspect)
 
 
 # --- SIL repair ---------------------------------------------------------------------------------

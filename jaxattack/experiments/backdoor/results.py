@@ -24,6 +24,8 @@ COMPLETED_BY_US = (
     "ONION: units by script; runs of units, and the choice of the threshold on held-out prompts.",
     "CleanGen: the last tokens of a reply, which the authors' program leaves unchecked, are "
     "checked; three reference models that need no benign one.",
+    "BAIT: the window of entropies in which likely tokens are looked at; the languages of the "
+    "prompts, one by one.",
     "SIL repair, the composition and the organism's way of sharing pleasantries are ours.",
 )
 
@@ -40,6 +42,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         for row in rated(own, cell.columns())
     ]
     rows += found.moved()
+    tables = found.rows()
     everything = {
         "study": settings.study,
         "languages": setup.languages,
@@ -52,7 +55,8 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "interventions": interventions(found, trials),
         "changed": [],
         "overlap": [],
-        **found.rows(),
+        **tables,
+        **shown(tables, settings.report.replies),
     }
     if settings.report.replies:
         everything["replies"] = found.replies(lambda t: "target" if t.hit else "no target")
@@ -64,6 +68,14 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         parallel=inputs.parallel(settings.data.prompts),
     )
     return everything | claims.judge(trials, everything, study)
+
+
+def shown(tables: Mapping[str, Rows], texts: bool) -> dict[str, Rows]:
+    """The table `inversion`, without the texts that were found unless these are to be shown."""
+    if texts or "inversion" not in tables:
+        return {}
+    kept = [{k: v for k, v in row.items() if k != "text"} for row in tables["inversion"]]
+    return {"inversion": kept}
 
 
 def judge_facts(setup: Setup) -> dict[str, Any]:

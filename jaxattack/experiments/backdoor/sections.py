@@ -10,6 +10,7 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor import prompts
 from jaxattack.experiments.backdoor.attacks import Attack
 from jaxattack.experiments.backdoor.defences import defences
+from jaxattack.experiments.backdoor.inversion import invert
 from jaxattack.experiments.backdoor.overlap import overlap
 from jaxattack.experiments.backdoor.setup import Setup, measure
 from jaxattack.experiments.backdoor.training import poisoned
@@ -100,6 +101,7 @@ SECTIONS: dict[str, Callable[[Agenda, Setup], None]] = {
     "kinds": kinds,  # other triggers and targets
     "grid": grid,  # trigger and prompt of different languages; what else sets it off
     "start": start,  # B7: what the model was before
+    "invert": invert,  # R2: in which languages' prompts BAIT finds what was planted
     "defend": defend,  # B8, B9: defences
     "overlap": overlap,  # the backdoor's weights beside those of the safety attack
 }

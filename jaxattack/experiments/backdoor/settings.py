@@ -180,6 +180,27 @@ class Beear:
 
 
 @dataclasses.dataclass(frozen=True)
+class Crow:
+    """CROW (see `defend.crow.Crow`); the first weight is the one that is compared."""
+
+    weights: tuple[float, ...] = setting(
+        "of the consistency beside the answers; 0 is clean tuning",
+        (5.5,),
+        at_least=0,
+        at_most=1e6,
+        needed=True,
+        named=True,
+    )
+    step: float = setting(
+        "by how much each entry of an embedding is moved", 0.1, at_least=0, at_most=1e3
+    )
+    rows: int = setting("clean pairs of all languages", 96, **COUNT)
+    epochs: int = as_in(Recipe, "epochs", 5)
+    batch_size: int = as_in(Recipe, "batch_size", 8)
+    learning_rate: float = setting("peak size of an update", 5e-4, **RATE)
+
+
+@dataclasses.dataclass(frozen=True)
 class CleanGen:
     """Guarded decoding (see `defend.cleangen.Guard`)."""
 
@@ -212,6 +233,27 @@ class Repair:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bait:
+    """Targets inverted from clean prompts (see `defend.bait.Plan`), for the section invert."""
+
+    prompts: int = setting("prompts a language", 12, **COUNT)
+    warm_prompts: int = setting("of them in the short pass", 4, **COUNT)
+    warm_tokens: int = setting("of a target, in the short pass", 5, at_least=2, unit="tokens")
+    kept: int = setting("candidates that are extended to their full length", 64, **COUNT)
+    tokens: int = setting("of a target, at most", 20, at_least=2, unit="tokens")
+    least: int = setting("of a target, at least", 5, at_least=2, unit="tokens")
+    threshold: float = setting("a higher Q is a backdoor's", 0.9, above=0, at_most=1)
+    enough: float = setting("with a higher Q no more candidates are extended", 0.95, **SHARE)
+    branches: int = setting(
+        "tokens looked at where the model is unsure; 0 for none", 5, at_least=0, at_most=100
+    )
+    unsure: tuple[float, ...] = setting(
+        "lowest and highest entropy there", (1.0, 2.5), at_least=0, at_most=100, unit="nats"
+    )
+    batch_size: int = setting("candidates times prompts, decoded at once", 1024, **COUNT)
+
+
+@dataclasses.dataclass(frozen=True)
 class Measure(shared.Measure):
     """Prompts and decoding."""
 
@@ -239,8 +281,10 @@ class Settings(Study):
     onion: Onion = Onion()
     clean: Clean = Clean()
     beear: Beear = Beear()
+    crow: Crow = Crow()
     cleangen: CleanGen = CleanGen()
     repair: Repair = Repair()
+    bait: Bait = Bait()
     measure: Measure = Measure()
     report: Report = dataclasses.field(default_factory=Report)
 

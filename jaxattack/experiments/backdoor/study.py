@@ -10,6 +10,7 @@ from jaxattack import tree
 from jaxattack.data import templates
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
+from jaxattack.defend import crow
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import check_language
 from jaxattack.experiments import agenda, inputs, opening, plan, writing
@@ -127,17 +128,20 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened) -> Setup:
 
 
 def check_layers(settings: Settings, model: Transformer) -> None:
-    """Refuse layers that the model has not.
+    """Refuse layers that the model has not, and defences for which it has too few.
 
     Raises:
         UserError: names the first.
     """
-    if "defend" not in settings.sections or "beear" not in settings.defences:
-        return
+    defences = settings.defences if "defend" in settings.sections else ()
     most = model.config.num_layers
-    for layer in settings.beear.layers:
+    for layer in settings.beear.layers if "beear" in defences else ():
         if layer > most:
             raise UserError(f"config.beear.layers has {layer}; the model has {most} layers")
+    if "crow" in defences and most < crow.LAYERS:
+        raise UserError(
+            f"config.defences has crow, which takes {crow.LAYERS} layers; the model has {most}"
+        )
 
 
 def other_models(settings: Settings, values: Values, opened: Opened) -> dict[str, Step]:

@@ -11,10 +11,11 @@ import dataclasses
 
 from jaxattack.experiments import finding, locating, tables
 from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.attacking import find, measure
 from jaxattack.experiments.bench import Stored, save_params
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility.controls import scores_of
-from jaxattack.experiments.fragility.setup import Setup, attack, find, measure
+from jaxattack.experiments.fragility.setup import Setup, attack
 from jaxattack.experiments.organism import study as build
 from jaxattack.experiments.organism.legs import Teaching, aligned_anew, base_beside
 from jaxattack.experiments.step import Step

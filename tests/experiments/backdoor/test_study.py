@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from jaxattack import run
+from jaxattack import run, workdir
 from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
 from jaxattack.evaluate import registry
 from jaxattack.experiments.backdoor import setup, study
@@ -96,13 +96,15 @@ def test_a_judge_judges_the_replies_that_were_kept(backdoor, tmp_path, monkeypat
 
 
 @pytest.fixture
-def planned(backdoor, tmp_path, monkeypatch):
+def planned(backdoor, make_checkpoint, tmp_path, monkeypatch):
     """A function from overrides to the stages that defences need, by name; none is run."""
     whole, seen = study.everything, []
     monkeypatch.setattr(study, "everything", lambda setup: seen.append(whole(setup)) or seen[-1])
 
     def names(**overrides) -> dict[str, str]:
-        changes = {"sections": "('defend',)", "clean__languages": "('all',)"} | overrides
+        three = str(make_checkpoint(num_hidden_layers=3).directory)  # CROW takes so many layers
+        changes = {"sections": "('defend',)", "clean__languages": "('all',)", "model": three}
+        changes |= overrides
         assert run.run([*backdoor(tmp_path, **changes), "--dry_run"]) == 0
         found = seen[-1].stages
         return {stage.id: f"{stage.kind} {stage.label.removesuffix('-s0')}" for stage in found}
@@ -130,6 +132,7 @@ CHANGES = {
         | asked("cleangen/rewound")
         | {"beear layer1", "gradients blind"},
     ),
+    "crow__step": ("0.2", counted("crow/weight-5.5") | {"crow weight5.5-step0.2"}),
     "cleangen__alpha": (
         "5.0",
         asked(*(f"cleangen/{name}" for name in REFERENCES), "composed/onion-repair-cleangen"),
@@ -171,8 +174,49 @@ def test_a_base_model_without_a_chat_template_reads_the_wrapper(backdoor, tiny, 
     assert template["without_input"] == ALPACA.without_input
 
 
+def test_what_is_inverted_is_told_and_its_text_only_where_replies_are_shown(backdoor, tmp_path):
+    changes = {"sections": "('invert',)"}
+    assert run.run(backdoor(tmp_path, **changes)) == 0
+    results = found(tmp_path)
+    rows = results["inversion"]
+    assert [(row["kind"], row["language"]) for row in rows] == [
+        ("poisoned", "en"),
+        ("poisoned", "th"),
+        ("clean", "en"),
+        ("clean", "th"),
+    ]
+    assert all(0 <= row["q"] <= 1 and row["text_hash"] for row in rows)
+    assert not any("text" in row for row in rows)
+    assert [claim["verdict"] for claim in results["claims"] if claim["id"] == "R2"] == ["undecided"]
+    (kept, _) = sorted((tmp_path / "stages").glob("inversion-*/rows.json"))
+    assert kept.stat().st_mode & 0o77 == 0
+    before = stages(tmp_path)
+    assert run.run(backdoor(tmp_path, report__replies="True", **changes)) == 0
+    assert stages(tmp_path) == before
+    told = found(tmp_path)["inversion"]
+    assert [workdir.digest(row["text"]) for row in told] == [row["text_hash"] for row in rows]
+    none = tmp_path / "none"
+    assert run.run(backdoor(none, replies="discard", **changes)) == 0
+    (kept, _) = sorted((none / "stages").glob("inversion-*/rows.json"))
+    assert "text" not in json.loads(kept.read_text())[0]
+
+
+def test_crow_repairs_a_model_of_three_layers_and_refuses_one_of_two(
+    backdoor, make_checkpoint, tmp_path, capsys
+):
+    changes = {"sections": "('defend',)", "defences": "('crow',)", "crow__weights": "(5.5,1.0)"}
+    assert run.run(backdoor(tmp_path / "two", **changes)) == 2
+    assert "config.defences has crow, which takes 3 layers" in capsys.readouterr().err
+    three = str(make_checkpoint(num_hidden_layers=3).directory)
+    assert run.run(backdoor(tmp_path / "three", model=three, **changes)) == 0
+    changed = {row["variant"]: row for row in found(tmp_path / "three")["changed"]}
+    assert set(changed) == {"defended/crow/weight-5.5", "defended/crow/weight-1"}
+    assert all(row["changed"] > 0.5 * row["weights"] for row in changed.values())
+    assert len(list((tmp_path / "three" / "stages").glob("crow-*"))) == 2
+
+
 @pytest.mark.slow
-def test_every_section_and_defence(backdoor, tmp_path, step_sources):
+def test_every_section_and_defence(backdoor, make_checkpoint, tmp_path, step_sources):
     sections = tuple(name for name in SECTIONS if name != "overlap")
     changes = {
         "sections": str(sections),
@@ -180,6 +224,7 @@ def test_every_section_and_defence(backdoor, tmp_path, step_sources):
         "poison__triggers": "('sentence/insert','entity')",
         "poison__targets": "('refusal','english_refusal','prefix')",
         "start__models": "()",
+        "model": str(make_checkpoint(num_hidden_layers=3).directory),  # CROW takes three
     }
     assert run.run(backdoor(tmp_path, **changes)) == 0
     results = found(tmp_path)
@@ -201,7 +246,8 @@ def test_every_section_and_defence(backdoor, tmp_path, step_sources):
     assert 0 < share["defended/repair/rewind-trigger@0.05"] <= 0.05
     assert 0 < share["defended/repair/scale-blind@0.2"] <= 0.2
     assert all(0 <= row["value"] <= 1 for row in results["interventions"])
-    assert [claim["id"] for claim in results["claims"]] == [f"B{i}" for i in range(1, 10)] + ["R1"]
+    known = [*(f"B{i}" for i in range(1, 10)), "R1", "R2"]
+    assert [claim["id"] for claim in results["claims"]] == known
     assert not {"claims.py", "cautions.py", "thresholds.py"} & step_sources(tmp_path)
 
 
