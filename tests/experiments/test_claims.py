@@ -119,6 +119,7 @@ def test_what_was_made_to_hold_holds():
         "A3": "holds",
         "A4": "holds",
         "A5": "not run",
+        "A2p": "not run",
     }
     # Others: 0.8 after every attack. SIL: 0.9 of it; random: 0.1.
     by_what = {e["what"]: e for claim in found.values() for e in claim["evidence"]}

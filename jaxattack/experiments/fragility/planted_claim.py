@@ -55,8 +55,8 @@ def _evidence(
         for one in others
     ]
     ahead = [dataclasses.replace(each, bounds=(-1.0, 1.0)) for each in ahead]
-    value, low, high = intervals.least(ahead)
-    lowest = Figure(finite(value), finite(low), finite(high), ahead[0].over, "rate")
+    value, low, high = map(finite, intervals.least(ahead))
+    lowest = Figure(value, low, high, ahead[0].over, "rate")
     best = max(others, key=lambda one: fmean(precisions[one]))
     ranks = {one: by_seed(rows, one, "average_precision") for one in ("sil", best)}
     places = list(dict.fromkeys(row["model"] for row in rows))
