@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxattack.defend import antidote, contrast, repair, safedelta, safelora, swapping
+from jaxattack.defend import antidote, repair, safedelta, safelora, swapping
 from jaxattack.experiments import locating
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED
-from jaxattack.experiments.durability import rolling
+from jaxattack.experiments.durability import mending
 from jaxattack.experiments.durability.attacks import sil_scores
 from jaxattack.experiments.durability.before import named, safe_expert
-from jaxattack.experiments.durability.keeping import kept_gradient
 from jaxattack.experiments.durability.setup import REFUSED, Setup, held, scored, seen
 from jaxattack.experiments.durability.shield import Made, Tried
 from jaxattack.experiments.step import Step
@@ -81,19 +80,7 @@ def by_contrast(setup: Setup, tried: Tried) -> Made:
     """Contrast repair (`defend.contrast`): weights that brought the harm and not the task."""
 
     def repaired(tuned: Step) -> Step:
-        bench, rows = setup.bench, seen(setup, held(setup, RESTRICTED, tried.languages))
-        label = f"half-way-{named(setup, tried)}-s{tried.seed}"
-        half = bench.values.derived(importance.between, bench.start, tuned, place=0.5)
-        mask = bench.values.derived(
-            contrast.suspects,
-            bench.start,
-            tuned,
-            locating.gradient(bench, half, rows, label, "sum"),
-            kept_gradient(setup, tried, tuned, half),
-            fraction=tried.strength,
-            weight=setup.settings.after.weight,
-        )
-        return bench.values.derived(stitching.rewind, tuned, bench.start, mask)
+        return mending.by_contrast(setup, tried, tuned)
 
     return Made(repair=repaired)
 
@@ -190,7 +177,7 @@ def by_safedelta(setup: Setup, tried: Tried) -> Made:
 
     def repaired(tuned: Step) -> Step:
         bench, rows = setup.bench, seen(setup, held(setup, REFUSED, tried.languages))
-        moments = rolling.moments(bench, rows, named(setup, tried))
+        moments = mending.moments(bench, rows, named(setup, tried))
         return bench.values.derived(
             safedelta.kept, bench.start, tuned, moments, budget=tried.strength
         )
@@ -202,7 +189,7 @@ def by_rollback(setup: Setup, tried: Tried) -> Made:
     """Gradient rollback: weights of low layers go back while states of refusals come back."""
 
     def repaired(tuned: Step) -> Step:
-        return rolling.rolled_back(setup, tried, tuned)
+        return mending.rolled_back(setup, tried, tuned)
 
     return Made(repair=repaired)
 

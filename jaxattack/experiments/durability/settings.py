@@ -163,6 +163,7 @@ class After:
     contrasted: tuple[float, ...] = setting(
         "contrast repair: share of weights put back", (0.1, 0.05, 0.2), needed=True, **SOME
     )
+    rounds: int = setting("contrast repair: rounds", 5, at_least=1, at_most=1000)
     weight: float = setting("contrast repair: of what is to be kept", 1.0, at_least=0, at_most=1e6)
     spared: float = setting(
         "SIL repair: share that benign pairs need most, left alone", 0.01, **SHARE

@@ -10,6 +10,7 @@ import pytest
 from jaxattack import run
 from jaxattack.experiments.durability.attacks import ATTACKS
 from jaxattack.experiments.durability.registry import DEFENCES
+from jaxattack.train import loop
 
 
 def results_of(root: pathlib.Path) -> dict:
@@ -73,11 +74,12 @@ def test_the_page_has_a_row_for_every_defence(finished):
 
 
 def test_a_finished_study_is_not_computed_again(finished, durability, monkeypatch):
-    before = (finished / "results.json").read_bytes()
-    monkeypatch.setattr("jaxattack.experiments.asking.ask", None)
-    monkeypatch.setattr("jaxattack.experiments.tuning.train", None)
+    before = {path.name: path.stat().st_mtime_ns for path in (finished / "stages").iterdir()}
+    results = (finished / "results.json").read_bytes()
+    monkeypatch.setattr(loop, "finetune", lambda *a, **k: pytest.fail("trained again"))
     assert run.run(durability(finished)) == 0
-    assert (finished / "results.json").read_bytes() == before
+    assert {p.name: p.stat().st_mtime_ns for p in (finished / "stages").iterdir()} == before
+    assert (finished / "results.json").read_bytes() == results
 
 
 def test_every_attack_of_the_sweep_runs(durability, tmp_path):
@@ -114,7 +116,7 @@ def test_every_attack_of_the_sweep_runs(durability, tmp_path):
 def test_settings_that_cannot_be_right_are_refused(
     overrides, message, durability, tmp_path, capsys
 ):
-    assert run.run(durability(tmp_path / "w", **overrides)) == 1
+    assert run.run(durability(tmp_path / "w", **overrides)) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.strip().count("\n") == 0
@@ -122,5 +124,5 @@ def test_settings_that_cannot_be_right_are_refused(
 
 
 def test_the_defender_needs_pairs_of_its_own(durability, tmp_path, capsys):
-    assert run.run(durability(tmp_path / "w", data__calibration="''")) == 1
+    assert run.run(durability(tmp_path / "w", data__calibration="''")) == 2
     assert "the defender needs restricted and benign pairs of its own" in capsys.readouterr().err
