@@ -135,12 +135,15 @@ def chosen(
 
 
 def frontier(agenda: Agenda, setup: Setup) -> None:
-    """Repairs at every strength, after the first attack: what they undo, and what they cost."""
+    """Repairs at every strength, after the first attack: what they undo, and what they cost.
+
+    The strength that is swept with every seed, the others with the first.
+    """
     first, languages = setup.settings.sweep.attacks[0], defender(setup)
     for method in setup.settings.defend.defences:
-        row = DEFENCES[method]
-        for strength in row.strengths(setup.settings.after) if row.strengths else ():
-            for seed in setup.settings.seeds:
+        row, seeds = DEFENCES[method], setup.settings.seeds
+        for i, strength in enumerate(row.tried(setup.settings.after) if row.strengths else ()):
+            for seed in seeds[:1] if i else seeds:
                 made = row.make(setup, Tried(seed, languages, strength))
                 hit(agenda, setup, method, made, first, seed, strength=strength)
 

@@ -110,7 +110,7 @@ def test_every_attack_of_the_sweep_runs(durability, tmp_path):
         ({"during__turns": "(1,)"}, "are two numbers of steps"),
         ({"task__text": "' '"}, "a style that nobody sees is none"),
         ({"defend__alone": "('de',)"}, "has no language 'de'"),
-        ({"sweep__attacks": "('full','dpo')"}, "there is no 'dpo'"),
+        ({"sweep__attacks": "('full','dpo')"}, "config.sweep.attacks is 'dpo'"),
     ],
 )
 def test_settings_that_cannot_be_right_are_refused(
