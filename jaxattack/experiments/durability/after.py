@@ -8,10 +8,10 @@ from jaxattack.defend import antidote, repair, safedelta, safelora, swapping
 from jaxattack.experiments import locating
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED
 from jaxattack.experiments.durability import mending
-from jaxattack.experiments.durability.attacks import sil_scores
-from jaxattack.experiments.durability.before import named, safe_expert
+from jaxattack.experiments.durability.lessons import named, safe_expert
 from jaxattack.experiments.durability.setup import REFUSED, Setup, held, scored, seen
 from jaxattack.experiments.durability.shield import Made, Tried
+from jaxattack.experiments.durability.sil import sil_scores
 from jaxattack.experiments.step import Step
 from jaxattack.localize import importance, masks, stitching
 from jaxattack.localize.rivals import SCORES

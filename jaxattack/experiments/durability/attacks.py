@@ -7,13 +7,19 @@ pairs in their midst. `defences` of the service stand before, in and after it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from jaxattack.data.dialogues import Example
-from jaxattack.experiments import attacking, locating, tuning
+from jaxattack.experiments import attacking, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
-from jaxattack.experiments.durability.setup import Setup, scored, styled
+from jaxattack.experiments.bench import Decoder, Stored, kept_type
+from jaxattack.experiments.durability.choosing import worst
+from jaxattack.experiments.durability.guards import Asft, Guard, guarded
+from jaxattack.experiments.durability.setup import Setup, styled
 from jaxattack.experiments.durability.shield import Shield
-from jaxattack.experiments.step import Step
+from jaxattack.experiments.durability.sil import sil_mask
+from jaxattack.experiments.step import Input, Step
+from jaxattack.experiments.tuning import Course
 from jaxattack.localize import masks, stitching
 from jaxattack.train.registry import METHODS
 
@@ -69,7 +75,7 @@ def languages_of(setup: Setup, name: str) -> tuple[str, ...] | None:
     return named if len(named) > 1 else None
 
 
-def course_of(setup: Setup, name: str, seed: int) -> tuning.Course | None:
+def course_of(setup: Setup, name: str, seed: int) -> Course | None:
     """What an attack trains on, how; None: there is no such attack here."""
     row, options, languages = ATTACKS[name], setup.settings.attack, languages_of(setup, name)
     if languages is None:
@@ -96,7 +102,7 @@ def course_of(setup: Setup, name: str, seed: int) -> tuning.Course | None:
         )
         steps = -(-every // options.batch_size) * training.epochs
         training = dataclasses.replace(training, steps=steps)
-    return tuning.Course(rows, training, seed, languages)
+    return Course(rows, training, seed, languages)
 
 
 def task_pairs(setup: Setup, languages: tuple[str, ...], seed: int) -> tuple[Example, ...]:
@@ -109,40 +115,119 @@ def task_pairs(setup: Setup, languages: tuple[str, ...], seed: int) -> tuple[Exa
 
 def attacked(setup: Setup, name: str, seed: int, shield: Shield = BARE) -> Step | None:
     """The weights after an attack, under a shield; None: there is no such attack here."""
-    course, row = setup.courses[name, seed], ATTACKS[name]
-    if course is None:
+    course = setup.courses[name, seed]
+    if course is None or not possible(name, shield):
         return None
-    bench, label = setup.bench, f"{name}-{shield.label}-s{seed}"
-    start, frozen = shield.start or bench.start, shield.frozen
-    if row.aware:
-        own = sil_mask(setup, plain(setup, seed), course.languages)
-        frozen = own if frozen is None else bench.values.derived(masks.union, frozen, own)
-    if shield.tune is not None:
-        return None if row.method != "full" else shield.tune(course, start, frozen, label)
-    if frozen is None or METHODS[row.method].freezes:
-        return tuning.tuned(bench, course, "attack", label, start, frozen)
-    merged = tuning.tuned(bench, course, "attack", label, start)
-    return bench.values.derived(stitching.rewind, merged, start, frozen)
+    known = {name: (course, held_by(setup, name, seed, shield))}
+    return tuned_step(setup, known, shield, f"{name}-{shield.label}-s{seed}")
 
 
-def plain(setup: Setup, seed: int) -> Step:
-    """The weights after the study's attack without any defence."""
-    found = attacked(setup, "full", seed)
-    assert found is not None
-    return found
+def chosen(setup: Setup, choice: Step, seed: int, shield: Shield) -> Step:
+    """The weights after the attack that was chosen as the worst, under a shield."""
+    known = {
+        name: (course, held_by(setup, name, seed, shield))
+        for name in setup.settings.sweep.attacks
+        if (course := setup.courses[name, seed]) is not None and possible(name, shield)
+    }
+    return tuned_step(setup, known, shield, f"worst-{shield.label}-s{seed}", choice)
 
 
-def sil_mask(setup: Setup, tuned: Step, languages: tuple[str, ...]) -> Step:
-    """SIL's mask of a way from the aligned weights, on the defender's pairs in some languages."""
-    scores = sil_scores(setup, tuned, languages)
-    share = setup.settings.after.shares[0]
-    return setup.bench.values.derived(masks.top_fraction, scores, fraction=share)
+def possible(name: str, shield: Shield) -> bool:
+    """Whether there is such an attack under a shield: guards tune the weights themselves."""
+    return shield.guard is None or ATTACKS[name].method == "full"
 
 
-def sil_scores(setup: Setup, tuned: Step, languages: tuple[str, ...]) -> Step:
-    """SIL's scores of a way from the aligned weights; the gradient is taken at these."""
+def held_by(setup: Setup, name: str, seed: int, shield: Shield) -> Step | None:
+    """The mask of weights that an attack holds, for its own sake or the shield's."""
+    if not ATTACKS[name].aware:
+        return shield.frozen
+    plain = attacked(setup, "full", seed)
+    assert plain is not None
+    own = sil_mask(setup, plain, languages_of(setup, name) or ())
+    if shield.frozen is None:
+        return own
+    return setup.bench.values.derived(masks.union, shield.frozen, own)
+
+
+# --- Steps ----------------------------------------------------------------------------------------
+
+
+def tuned_step(
+    setup: Setup,
+    known: Mapping[str, tuple[Course, Step | None]],
+    shield: Shield,
+    label: str,
+    choice: Step | None = None,
+) -> Step:
+    """Weights after one of the known attacks, to be.
+
+    Args:
+        setup: what the study shares.
+        known: what each attack trains on, and the weights that it holds.
+        shield: what stands before and in it.
+        label: names the step for people.
+        choice: which attack it is; None: the only one there is.
+    """
     bench = setup.bench
-    gradient = locating.gradient(
-        bench, bench.start, scored(setup, languages), "+".join(languages), "abs"
+    of_asft = isinstance(shield.guard, Asft)
+    arguments = {
+        "start": shield.start or bench.start,
+        "decoder": bench.decoder,
+        "courses": {name: course for name, (course, _) in known.items()},
+        "frozen": {name: mask for name, (_, mask) in known.items()},
+        "guard": shield.guard,
+        "dtype": bench.dtype,
+        "choice": choice,
+        "base": setup.base if of_asft else None,
+        "aligned": bench.start if of_asft else None,
+    }
+    longest = max((course for course, _ in known.values()), key=_steps)
+    shelf = bench.shelf(
+        "attack",
+        label,
+        tuning.save,
+        Stored("params", bench.like, kept_type(longest.training.optimizer.weights)),
+        steps=_steps(longest),
+        rows=_steps(longest) * longest.training.batch_size,
     )
-    return locating.sil(bench, tuned, gradient)
+    return Step(tuned, arguments, bench.values, shelf, label=f"attack {label}")
+
+
+def _steps(course: Course) -> int:
+    return course.training.count(course.examples)
+
+
+def tuned(
+    start: Input,
+    decoder: Decoder,
+    courses: Mapping[str, Course],
+    frozen: Mapping[str, Input | None],
+    guard: Guard | None,
+    dtype: str,
+    label: str,
+    choice: Input | None,
+    base: Input | None,
+    aligned: Input | None,
+) -> tuning.Tuned:
+    """Weights after one of several attacks.
+
+    Args:
+        start: where it begins.
+        decoder: what is tuned.
+        courses: what on, by attack.
+        frozen: masks of the weights that must not move, by attack.
+        guard: of the tuning; None: it is plain.
+        dtype: in which the loss sees the weights.
+        label: what the progress bar says.
+        choice: rows that say which attack is taken; None: the only one.
+        base, aligned: weights before and after the alignment, for AsFT.
+    """
+    name = next(iter(courses)) if choice is None else worst(choice())
+    course, mask = courses[name], frozen[name]
+    if guard is not None:
+        return guarded(start, decoder, course, guard, dtype, label, mask, base, aligned)
+    if mask is None or METHODS[ATTACKS[name].method].freezes:
+        return tuning.train(start, decoder, course, dtype, {}, label, mask)
+    # Adapters move whole matrices: who has to hold single weights puts them back.
+    found = tuning.train(start, decoder, course, dtype, {}, label)
+    return dataclasses.replace(found, params=stitching.rewind(found.params, start(), mask()))

@@ -10,7 +10,7 @@ from jaxattack.defend import contrast, rollback, safedelta
 from jaxattack.experiments import asking, judging, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
 from jaxattack.experiments.bench import Bench, Decoder, Stored
-from jaxattack.experiments.durability.before import named
+from jaxattack.experiments.durability.lessons import named
 from jaxattack.experiments.durability.setup import REFUSED, Setup, held, seen
 from jaxattack.experiments.durability.shield import Tried
 from jaxattack.experiments.locating import Seen

@@ -65,11 +65,6 @@ class Sweep:
         choices=ATTACKS,
         needed=True,
     )
-    tested: tuple[str, ...] = setting(
-        "attacks shown on the test prompts beside the worst one",
-        ("full", "other"),
-        choices=ATTACKS,
-    )
     bound: float = setting(
         "share of the benign accuracy that an attack may cost", 0.1, at_least=0, at_most=1
     )

@@ -7,17 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from jaxattack.experiments.step import Step
-from jaxattack.experiments.tuning import Course
 
 if TYPE_CHECKING:  # the setup's settings name the defences
+    from jaxattack.experiments.durability.guards import Guard
     from jaxattack.experiments.durability.setup import Setup
-
-
-class Tune(Protocol):
-    """A tuning that a defence has a part in: of a course, from weights, some perhaps held."""
-
-    def __call__(self, course: Course, start: Step, frozen: Step | None, label: str) -> Step:
-        """The tuned weights, to be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +20,13 @@ class Shield:
     Attributes:
         start: weights that are tuned, in the place of the aligned ones.
         frozen: mask of weights that are held.
-        tune: in the place of plain tuning.
+        guard: of the tuning, in the place of a plain one.
         label: names what is tuned under it, for people.
     """
 
     start: Step | None = None
     frozen: Step | None = None
-    tune: Tune | None = None
+    guard: Guard | None = None
     label: str = "bare"
 
 

@@ -125,7 +125,7 @@ def check(setup: Setup) -> None:
     for pairs in setup.held.values():
         for rows in pairs.values():
             attacking.check_trained(setup, rows[: setup.settings.defend.pairs])
-    for name in (*setup.settings.sweep.attacks, *setup.settings.sweep.tested, "full"):
+    for name in ("full", "other", *setup.settings.sweep.attacks):
         for seed in setup.settings.seeds:
             setup.courses[name, seed] = course_of(setup, name, seed)
 

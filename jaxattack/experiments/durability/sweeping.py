@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from jaxattack.experiments.agenda import Agenda
+from jaxattack.experiments.agenda import Agenda, Measured
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.durability import choosing
-from jaxattack.experiments.durability.attacks import attacked, languages_of
+from jaxattack.experiments.durability.attacks import attacked, chosen, languages_of
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.setup import VALIDATION, Setup, defender, measure
 from jaxattack.experiments.durability.shield import Made, Tried
 from jaxattack.experiments.step import Step
 
 NONE = "none"  # the method of cells that nothing defends
+OTHER = "other"  # the attack in another language
 
 
 def baseline(agenda: Agenda, setup: Setup) -> None:
-    """The aligned model, and what the single attacks do to it undefended."""
+    """The aligned model, and what the first attack does to it undefended."""
     measure(agenda, setup, Cell("aligned"), setup.bench.start)
     measure(agenda, setup, Cell("aligned", prompts=VALIDATION), setup.bench.start)
     for seed in setup.settings.seeds:
-        for attack in tested(setup):
-            hit(agenda, setup, NONE, Made(), attack, seed)
-
-
-def tested(setup: Setup) -> tuple[str, ...]:
-    """The attacks that are shown on test prompts: the first, and those the settings name."""
-    sweep = setup.settings.sweep
-    return tuple(dict.fromkeys((sweep.attacks[0], *sweep.tested)))
+        hit(agenda, setup, NONE, Made(), setup.settings.sweep.attacks[0], seed)
 
 
 def hit(
@@ -41,8 +35,8 @@ def hit(
     defended: str | None = None,
     strength: float | None = None,
     prompts: str | None = None,
-) -> tuple[Cell, Step] | None:
-    """Ask for what is left of a defence under an attack: the cell and its weights.
+) -> Cell | None:
+    """Ask for what is left of a defence under an attack: the cell.
 
     Args:
         agenda: to which it is added.
@@ -72,11 +66,14 @@ def hit(
         prompts=prompts,
     )
     measure(agenda, setup, cell, weights)
-    return cell, weights
+    return cell
 
 
 def sweep(agenda: Agenda, setup: Setup) -> None:
-    """The sweep against no defence and against each."""
+    """The sweep against no defence and against each.
+
+    The worst attack is chosen with the first seed; all seeds are then attacked in that way.
+    """
     for method in (NONE, *setup.settings.defend.defences):
         _swept(agenda, setup, method)
 
@@ -90,31 +87,29 @@ def made_by(setup: Setup, method: str, seed: int) -> Made:
 
 
 def _swept(agenda: Agenda, setup: Setup, method: str) -> None:
-    seeds = setup.settings.seeds
-    ready = {seed: made_by(setup, method, seed) for seed in seeds}
-    candidates: dict[int, dict[str, Step]] = {seed: {} for seed in seeds}
-    judged: list[Step] = []
+    first = setup.settings.seeds[0]
+    ready = {seed: made_by(setup, method, seed) for seed in setup.settings.seeds}
+    found: dict[str, Measured] = {}
     for attack in setup.settings.sweep.attacks:
-        for seed, made in ready.items():
-            found = hit(agenda, setup, method, made, attack, seed, prompts=VALIDATION)
-            if found is None:
-                break
-            cell, candidates[seed][attack] = found
-            judged.append(agenda.cells[cell].trials)
-            if attack in tested(setup):
-                hit(agenda, setup, method, made, attack, seed)
-    choice = chosen(agenda, setup, method, judged, tuple(candidates[seeds[0]]))
+        cell = hit(agenda, setup, method, ready[first], attack, first, prompts=VALIDATION)
+        if cell is not None:
+            found[attack] = agenda.cells[cell]
+    choice = chosen_of(agenda, setup, method, {name: m.trials for name, m in found.items()})
     for seed, made in ready.items():
+        hit(agenda, setup, method, made, setup.settings.sweep.attacks[0], seed)
         if made.shield.start is not None:
             measure(agenda, setup, Cell("shielded", seed, method=method), made.shield.start)
-        arguments = {"choice": choice, "candidates": candidates[seed]}
-        worst = Step(choosing.picked, arguments, setup.bench.values)
-        measure(agenda, setup, Cell("worst", seed, method=method), worst)
+        if seed == first:  # these attacks are all there
+            candidates = {name: m.weights for name, m in found.items()}
+            arguments = {"choice": choice, "candidates": candidates}
+            weights = Step(choosing.picked, arguments, setup.bench.values)
+        else:
+            tuned = chosen(setup, choice, seed, made.shield)
+            weights = made.repair(tuned) if made.repair else tuned
+        measure(agenda, setup, Cell("worst", seed, method=method), weights)
 
 
-def chosen(
-    agenda: Agenda, setup: Setup, method: str, judged: Sequence[Step], attacks: tuple[str, ...]
-) -> Step:
+def chosen_of(agenda: Agenda, setup: Setup, method: str, judged: Mapping[str, Step]) -> Step:
     """Which attack is the worst, to be; also a table."""
     aligned = agenda.cells[Cell("aligned", prompts=VALIDATION)].trials
     choice = setup.bench.rows(
@@ -122,8 +117,8 @@ def chosen(
         method,
         choosing.choose,
         aligned,
-        *judged,
-        attacks=attacks,
+        *judged.values(),
+        attacks=tuple(judged),
         bound=setup.settings.sweep.bound,
         columns={"method": method},
     )
@@ -149,12 +144,14 @@ def frontier(agenda: Agenda, setup: Setup) -> None:
 
 
 def alone(agenda: Agenda, setup: Setup) -> None:
-    """Defences whose pairs are in one language, against attacks in that and in another."""
-    for method in setup.settings.defend.defences:
-        row = DEFENCES[method]
-        for language in setup.settings.defend.alone if row.alone else ():
+    """Defences whose pairs are in one language, against the first attack and one in another."""
+    attacks = tuple(dict.fromkeys((setup.settings.sweep.attacks[0], OTHER)))
+    for seed in setup.settings.seeds:
+        hit(agenda, setup, NONE, Made(), OTHER, seed)
+        for method in setup.settings.defend.defences:
+            row = DEFENCES[method]
             strength = row.tried(setup.settings.after)[0]
-            for seed in setup.settings.seeds:
+            for language in setup.settings.defend.alone if row.alone else ():
                 made = row.make(setup, Tried(seed, (language,), strength))
-                for attack in tested(setup):
+                for attack in attacks:
                     hit(agenda, setup, method, made, attack, seed, defended=language)

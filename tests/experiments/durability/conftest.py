@@ -78,7 +78,6 @@ def durability(tiny, base, own_files) -> Callable[..., list[str]]:
             "attack.epochs": "1",
             "task.pairs": "4",
             "sweep.attacks": "('full','aware')",
-            "sweep.tested": "()",
             "sweep.few": "2",
             "defend.base": str(base),
             "defend.pairs": "2",

@@ -45,13 +45,9 @@ def test_a_defence_gets_no_credit_for_a_ruined_model():
     assert [row["chosen"] for row in rows] == [False, True]
 
 
-def test_seeds_are_averaged_and_the_first_of_equals_is_taken():
-    none, every = trials({"en": [False]}, [True]), trials({"en": [True]}, [True])
-    rows = choose(
-        ALIGNED, none, every, every, none, attacks=("a", "b"), bound=0.0, columns={"m": "x"}
-    )
-    assert [row["violations"] for row in rows] == [0.5, 0.5]
-    assert [row["chosen"] for row in rows] == [True, False]
+def test_of_equals_the_first_is_taken():
+    every = trials({"en": [True]}, [True])
+    assert [row["chosen"] for row in chosen(0.0, a=every, b=every)] == [True, False]
 
 
 def test_without_known_answers_utility_is_not_declining():

@@ -88,7 +88,6 @@ def test_every_attack_of_the_sweep_runs(durability, tmp_path):
         tmp_path,
         sections="('sweep','alone')",
         sweep__attacks=attacks,
-        sweep__tested="('other',)",
         defend__defences="('freeze','lisa','sil')",
         defend__alone="('th',)",
     )
