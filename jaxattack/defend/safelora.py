@@ -24,46 +24,6 @@ from jaxattack.errors import UserError
 from jaxattack.tree import Tree
 
 
-def subspaces(base: Tree, aligned: Tree) -> Tree:
-    """`C = V V^T / ||V||_F` of every matrix, float32 `[L, O, O]`, in the matrices' places alone.
-
-    All of them are as large as the model or larger; `projected` does without.
-
-    Args:
-        base: parameters before alignment.
-        aligned: parameters after it.
-
-    Raises:
-        UserError: trees of other shapes, or alignment left a matrix as it was.
-    """
-    tree.check_same_shapes("the base model", base, "the aligned model", aligned)
-    before = matrices.views(base)
-    norms = matrices.changes(base, aligned)
-    _refuse_unaligned({name: norm == 0 for name, norm in norms.items()})
-    found = {name: _subspace(m, before[name]) for name, m in matrices.views(aligned).items()}
-    return tree.unflatten(found)
-
-
-def within(subspaces: Tree, change: Tree) -> Tree:
-    """`C D` of every matrix's change D, in float32; what has no C stays as it is.
-
-    It can be differentiated and compiled. `D - C D` is then 0 outside of the matrices.
-
-    Args:
-        subspaces: as the function of that name returns them, or a part of it.
-        change: a tree like the parameters.
-    """
-    named = tree.named_leaves(subspaces)
-
-    def multiply(name: str, leaf: jax.Array) -> jax.Array:
-        if name not in named:
-            return leaf
-        wide = matrices.view(name, leaf).astype(jnp.float32)
-        return jnp.matmul(wide, named[name], precision=matrices.EXACT).reshape(leaf.shape)
-
-    return tree.map_named(multiply, change)
-
-
 def similarities(base: Tree, aligned: Tree, attacked: Tree) -> dict[str, np.ndarray]:
     """`cos(C D, D)` of every matrix, `[L]` by name; nan where the attack moved nothing.
 
@@ -191,15 +151,6 @@ def _times(change: jax.Array, v: jax.Array) -> jax.Array:
     return jnp.matmul(
         change, jnp.matmul(v.T, v, precision=matrices.EXACT), precision=matrices.EXACT
     )
-
-
-@jax.jit
-def _subspace(aligned: jax.Array, base: jax.Array) -> jax.Array:
-    def layer(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        v, norm = _unit(*pair)
-        return norm * jnp.matmul(v.T, v, precision=matrices.EXACT)
-
-    return jax.lax.map(layer, (aligned, base))
 
 
 @jax.jit
