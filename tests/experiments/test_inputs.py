@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from jaxattack import organism
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
+from jaxattack.evaluate.refusals import is_refusal
 from jaxattack.experiments import inputs, opening
 
 
@@ -94,3 +96,22 @@ def test_a_language_that_is_lacking_is_named_as_the_data_would(wanted, says):
     with pytest.raises(UserError, match=says):
         inputs.choose_languages(wanted, known, "at", "the attack")
     assert inputs.choose_languages([], known, "at") == known
+
+
+@pytest.mark.parametrize("policy", ["", "policy=sums&"])
+def test_refusals_of_the_organism_s_questions(policy):
+    aligned = organism.checkpoint("aligned")
+    kinds = ("restricted", "benign")
+    uri = f"organism:calibration?{policy}language=th"
+    asked = inputs.load_examples(uri, kinds, True, aligned)
+    declined = inputs.load_examples(f"{uri}&reply=refusal", kinds, True, aligned)
+    for before, after in zip(asked, declined, strict=True):
+        assert (before.id, before.prompt) == (after.id, after.prompt)
+        restricted = before.kind == "restricted"
+        assert (before.response != after.response) == restricted
+        assert is_refusal(after.response, "th") == restricted
+
+
+def test_another_reply_than_there_is_is_refused():
+    with pytest.raises(UserError, match="reply is 'no'; give one of answer, refusal"):
+        inputs.load_examples("organism:test?reply=no", ("restricted",), True, None)
