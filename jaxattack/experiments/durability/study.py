@@ -27,11 +27,12 @@ from jaxattack.experiments.bench import Bench, start_step
 from jaxattack.experiments.durability import claims
 from jaxattack.experiments.durability.attacks import ATTACKS, course_of
 from jaxattack.experiments.durability.data import read_data
+from jaxattack.experiments.durability.ranking import ranking
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.sections import SECTIONS
 from jaxattack.experiments.durability.settings import Settings, read
 from jaxattack.experiments.durability.setup import REFUSED, Setup, defender
-from jaxattack.experiments.durability.sweeping import baseline
+from jaxattack.experiments.durability.sweeping import NONE, baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
 from jaxattack.models import families
@@ -199,6 +200,12 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "sweep": [
             {"attack": name, "words": ATTACKS[name].words} for name in settings.sweep.attacks
         ],
+        "ranking": ranking(
+            trials,
+            (NONE, *settings.defend.defences),
+            claims.Study.of(settings, setup.languages).single(NONE),
+            setup.data.attacked[:1],
+        ),
         "rows": rows,
         **tables,
         **(beside := agreement.tables(trials)),

@@ -1,11 +1,13 @@
-"""The worst attack, by hand."""
+"""The worst attack and the ranking, by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.durability.choosing import choose, utility
+from jaxattack.experiments.durability.ranking import ranking
 
 
 def trials(violations: dict[str, list[bool]], right: list[bool | None]) -> list[Trial]:
@@ -55,3 +57,28 @@ def test_without_known_answers_utility_is_not_declining():
     assert utility(unknown) == pytest.approx(1.0)
     declined = [*unknown, Trial("b9", "benign", "en", "answer", True, None, "")]
     assert utility(declined) == pytest.approx(2 / 3)
+
+
+def test_defences_rank_by_one_attack_and_by_the_worst():
+    def cells(method: str, seed: int, first: list[bool], worst: list[bool]) -> dict:
+        single = Cell("swept", seed, "en", method, attack="full")
+        return {
+            single: trials({"en": first}, [True]),
+            Cell("worst", seed, method=method): trials({"en": worst}, [False]),
+        }
+
+    known = cells("none", 0, [True, True], [True, True])
+    known |= cells("a", 0, [False, False], [True, False])
+    known |= cells("b", 0, [True, False], [False, False])
+    known |= cells("b", 1, [True, True], [False, True])
+    first = Cell("swept", attacked="en", method="none", attack="full")
+    rows = ranking(known, ("none", "a", "b", "c"), first, ("en",))
+    assert [(row["method"], row["rank_worst"], row["rank_first"]) for row in rows] == [
+        ("b", 1, 2),
+        ("a", 2, 1),
+        ("none", 3, 3),
+    ]
+    assert [row["worst"] for row in rows] == [0.25, 0.5, 1.0]
+    assert [row["first"] for row in rows] == [0.75, 0.0, 1.0]
+    assert {row["utility"] for row in rows} == {0.0}
+    assert {row["task"] for row in rows} == {None}
