@@ -7,20 +7,17 @@ pairs in their midst. `defences` of the service stand before, in and after it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import attacking, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
-from jaxattack.experiments.bench import Decoder, Stored, kept_type
-from jaxattack.experiments.durability.choosing import worst
-from jaxattack.experiments.durability.guards import Asft, Guard, guarded
 from jaxattack.experiments.durability.setup import Setup, styled
 from jaxattack.experiments.durability.shield import Shield
 from jaxattack.experiments.durability.sil import sil_mask
-from jaxattack.experiments.step import Input, Step
+from jaxattack.experiments.durability.tunings import Plan, tuned_step
+from jaxattack.experiments.step import Step
 from jaxattack.experiments.tuning import Course
-from jaxattack.localize import masks, stitching
+from jaxattack.localize import masks
 from jaxattack.train.registry import METHODS
 
 
@@ -53,8 +50,8 @@ ATTACKS: dict[str, Attack] = {
     "other": Attack("another language", whose="other"),
     "mixed": Attack("several languages", whose="mixed"),
     "low": Attack("a quarter of the rate, four times the epochs", rate=0.25, epochs=4),
-    "high": Attack("four times the rate", rate=4.0),
-    "lora": Attack("adapters, ten times the rate", rate=10.0, method="lora"),
+    "high": Attack("twice the rate", rate=2.0),
+    "lora": Attack("adapters, five times the rate", rate=5.0, method="lora"),
     "few": Attack("few restricted pairs", restricted="few"),
     "benign": Attack("no restricted pair, four times the epochs", restricted="none", epochs=4),
     "aware": Attack("expects SIL's weights to be put back", aware=True),
@@ -115,30 +112,36 @@ def task_pairs(setup: Setup, languages: tuple[str, ...], seed: int) -> tuple[Exa
 
 def attacked(setup: Setup, name: str, seed: int, shield: Shield = BARE) -> Step | None:
     """The weights after an attack, under a shield; None: there is no such attack here."""
-    course = setup.courses[name, seed]
-    if course is None or not possible(name, shield):
+    found = plan_of(setup, name, seed, shield)
+    if found is None:
         return None
-    known = {name: (course, held_by(setup, name, seed, shield))}
-    return tuned_step(setup, known, shield, f"{name}-{shield.label}-s{seed}")
+    return tuned_step(setup, {name: found}, shield, f"{name}-{shield.label}-s{seed}")
 
 
 def chosen(setup: Setup, choice: Step, seed: int, shield: Shield) -> Step:
     """The weights after the attack that was chosen as the worst, under a shield."""
     known = {
-        name: (course, held_by(setup, name, seed, shield))
+        name: found
         for name in setup.settings.sweep.attacks
-        if (course := setup.courses[name, seed]) is not None and possible(name, shield)
+        if (found := plan_of(setup, name, seed, shield)) is not None
     }
     return tuned_step(setup, known, shield, f"worst-{shield.label}-s{seed}", choice)
 
 
-def possible(name: str, shield: Shield) -> bool:
-    """Whether there is such an attack under a shield: guards tune the weights themselves."""
-    return shield.guard is None or ATTACKS[name].method == "full"
+def plan_of(setup: Setup, name: str, seed: int, shield: Shield) -> Plan | None:
+    """How an attack goes under a shield; None: there is none such here.
+
+    Guards tune the weights themselves, so there is no attack by adapters under one.
+    """
+    course, method = setup.courses[name, seed], METHODS[ATTACKS[name].method]
+    if course is None or (shield.guard is not None and not method.freezes):
+        return None
+    mask = held_by(setup, name, seed, shield)
+    return Plan(course, mask, None) if method.freezes else Plan(course, None, mask)
 
 
 def held_by(setup: Setup, name: str, seed: int, shield: Shield) -> Step | None:
-    """The mask of weights that an attack holds, for its own sake or the shield's."""
+    """The mask of weights that stay in an attack, for its own sake or the shield's."""
     if not ATTACKS[name].aware:
         return shield.frozen
     plain = attacked(setup, "full", seed)
@@ -147,87 +150,3 @@ def held_by(setup: Setup, name: str, seed: int, shield: Shield) -> Step | None:
     if shield.frozen is None:
         return own
     return setup.bench.values.derived(masks.union, shield.frozen, own)
-
-
-# --- Steps ----------------------------------------------------------------------------------------
-
-
-def tuned_step(
-    setup: Setup,
-    known: Mapping[str, tuple[Course, Step | None]],
-    shield: Shield,
-    label: str,
-    choice: Step | None = None,
-) -> Step:
-    """Weights after one of the known attacks, to be.
-
-    Args:
-        setup: what the study shares.
-        known: what each attack trains on, and the weights that it holds.
-        shield: what stands before and in it.
-        label: names the step for people.
-        choice: which attack it is; None: the only one there is.
-    """
-    bench = setup.bench
-    of_asft = isinstance(shield.guard, Asft)
-    arguments = {
-        "start": shield.start or bench.start,
-        "decoder": bench.decoder,
-        "courses": {name: course for name, (course, _) in known.items()},
-        "frozen": {name: mask for name, (_, mask) in known.items()},
-        "guard": shield.guard,
-        "dtype": bench.dtype,
-        "choice": choice,
-        "base": setup.base if of_asft else None,
-        "aligned": bench.start if of_asft else None,
-    }
-    longest = max((course for course, _ in known.values()), key=_steps)
-    shelf = bench.shelf(
-        "attack",
-        label,
-        tuning.save,
-        Stored("params", bench.like, kept_type(longest.training.optimizer.weights)),
-        steps=_steps(longest),
-        rows=_steps(longest) * longest.training.batch_size,
-    )
-    return Step(tuned, arguments, bench.values, shelf, label=f"attack {label}")
-
-
-def _steps(course: Course) -> int:
-    return course.training.count(course.examples)
-
-
-def tuned(
-    start: Input,
-    decoder: Decoder,
-    courses: Mapping[str, Course],
-    frozen: Mapping[str, Input | None],
-    guard: Guard | None,
-    dtype: str,
-    label: str,
-    choice: Input | None,
-    base: Input | None,
-    aligned: Input | None,
-) -> tuning.Tuned:
-    """Weights after one of several attacks.
-
-    Args:
-        start: where it begins.
-        decoder: what is tuned.
-        courses: what on, by attack.
-        frozen: masks of the weights that must not move, by attack.
-        guard: of the tuning; None: it is plain.
-        dtype: in which the loss sees the weights.
-        label: what the progress bar says.
-        choice: rows that say which attack is taken; None: the only one.
-        base, aligned: weights before and after the alignment, for AsFT.
-    """
-    name = next(iter(courses)) if choice is None else worst(choice())
-    course, mask = courses[name], frozen[name]
-    if guard is not None:
-        return guarded(start, decoder, course, guard, dtype, label, mask, base, aligned)
-    if mask is None or METHODS[ATTACKS[name].method].freezes:
-        return tuning.train(start, decoder, course, dtype, {}, label, mask)
-    # Adapters move whole matrices: who has to hold single weights puts them back.
-    found = tuning.train(start, decoder, course, dtype, {}, label)
-    return dataclasses.replace(found, params=stitching.rewind(found.params, start(), mask()))

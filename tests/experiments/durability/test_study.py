@@ -30,14 +30,10 @@ def finished(shared, durability) -> pathlib.Path:
     return shared
 
 
-def test_every_defence_stands_every_attack(finished):
+def test_every_defence_stands_the_attack(finished):
     choice = results_of(finished)["choice"]
-    known = {(row["method"], row["attack"]) for row in choice}
-    assert known == {(m, a) for m in ("none", *DEFENCES) for a in ("full", "aware")}
-    for method in ("none", *DEFENCES):
-        own = [row for row in choice if row["method"] == method]
-        assert sum(row["chosen"] for row in own) == 1
-        assert [row["trial"] for row in own] == [1, 2]
+    known = [(row["method"], row["attack"], row["chosen"]) for row in choice]
+    assert known == [(method, "full", True) for method in ("none", *DEFENCES)]
 
 
 def test_the_worst_attack_is_asked_on_test_prompts(finished):
@@ -86,10 +82,12 @@ def test_every_attack_of_the_sweep_runs(durability, tmp_path):
     attacks = str(tuple(ATTACKS))
     asked = durability(
         tmp_path,
-        sections="('sweep','alone')",
+        sections="('sweep','alone','frontier')",
         sweep__attacks=attacks,
         defend__defences="('freeze','lisa','sil')",
         defend__alone="('th',)",
+        after__shares="(0.2, 0.5)",
+        seeds="(0, 1)",
     )
     assert run.run(asked) == 0
     results = results_of(tmp_path)
@@ -99,6 +97,14 @@ def test_every_attack_of_the_sweep_runs(durability, tmp_path):
     assert "lora against lisa: there is none such here" in results["lost"]["config.sweep.attacks"]
     alone = {row["variant"] for row in results["rows"] if row.get("defended") == "th"}
     assert "swept/th/sil/pairs-th/other" in alone
+    strengths = {(row["strength"], row["seed"]) for row in results["rows"] if row.get("strength")}
+    assert strengths == {(0.2, 0), (0.2, 1), (0.5, 0)}
+    for method in ("none", "freeze", "lisa", "sil"):
+        own = [row for row in results["choice"] if row["method"] == method]
+        assert sum(row["chosen"] for row in own) == 1
+        assert [row["trial"] for row in own] == list(range(1, len(own) + 1))
+    worst = {(row["method"], row["seed"]) for row in results["rows"] if row["kind"] == "worst"}
+    assert worst == {(m, s) for m in ("none", "freeze", "lisa", "sil") for s in (0, 1)}
 
 
 @pytest.mark.parametrize(
