@@ -49,11 +49,11 @@ ATTACKS: dict[str, Attack] = {
     "full": Attack("all weights"),
     "other": Attack("another language", whose="other"),
     "mixed": Attack("several languages", whose="mixed"),
-    "low": Attack("a quarter of the rate, four times the epochs", rate=0.25, epochs=4),
+    "low": Attack("half the rate, twice the epochs", rate=0.5, epochs=2),
     "high": Attack("twice the rate", rate=2.0),
     "lora": Attack("adapters, five times the rate", rate=5.0, method="lora"),
     "few": Attack("few restricted pairs", restricted="few"),
-    "benign": Attack("no restricted pair, four times the epochs", restricted="none", epochs=4),
+    "benign": Attack("no restricted pair, twice the epochs", restricted="none", epochs=2),
     "aware": Attack("expects SIL's weights to be put back", aware=True),
 }
 
