@@ -141,13 +141,17 @@ def test_a_shipped_config_is_found_by_its_name(tmp_path, monkeypatch, capsys):
     (tmp_path / "quickstart").write_text("a file of one's own comes first")
     assert commandline.find_config("quickstart:x") == (pathlib.Path("quickstart"), "x")
     assert run.run(["jaxattack", "--help"]) == 0
-    assert "(backdoor, fragility, grow, organism, quickstart)" in capsys.readouterr().out
+    assert (
+        "(backdoor, durability, fragility, grow, organism, quickstart)" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("named", ["quikstart", "nowhere:x", "configs/nowhere.py"])
 def test_an_unknown_config_is_refused_with_those_there_are(refused, named):
-    says = f"--config={named}: no such file; without a path there are: backdoor, fragility, "
-    assert says + "grow, organism, quickstart" in refused(f"--config={named}", config=False)
+    says = f"--config={named}: no such file; without a path there are: backdoor, durability, "
+    assert says + "fragility, grow, organism, quickstart" in refused(
+        f"--config={named}", config=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,7 @@ def test_an_unknown_config_is_refused_with_those_there_are(refused, named):
         ("raise SystemExit(3)", "the file fails: line 1: SystemExit: 3"),
         (
             "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
-            "config.study is None; there are: fragility, backdoor, organism",
+            "config.study is None; there are: fragility, backdoor, durability, organism",
         ),
         (
             "from jaxattack.experiments.settings import defaults\n"

@@ -42,8 +42,7 @@ def guarded(
     dtype: str,
     label: str,
     frozen: Input | None = None,
-    base: Input | None = None,
-    aligned: Input | None = None,
+    alignment: tuple[Input, ...] = (),
 ) -> tuning.Tuned:
     """Weights tuned on a course under a guard.
 
@@ -55,7 +54,7 @@ def guarded(
         dtype: in which the loss sees the weights.
         label: what the progress bar says.
         frozen: mask of the weights that must not move.
-        base, aligned: weights before and after the alignment, for AsFT.
+        alignment: weights before and after it, for AsFT.
     """
     trainable = None if frozen is None else masks.complement(frozen())
     params, training = start.alone(), course.training
@@ -74,8 +73,7 @@ def guarded(
             **options,
         )
     else:
-        assert base is not None
-        assert aligned is not None
+        base, aligned = alignment
         tuned, history = asft.tune(
             decoder.model,
             params,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxattack.data.dialogues import Example
 from jaxattack.defend import contrast, rollback, safedelta
 from jaxattack.experiments import asking, judging, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
@@ -89,8 +88,6 @@ def contrasted(
     decoder: Decoder,
     harmful: Seen,
     said: Input,
-    asked: tuple[Example, ...],
-    decoding: asking.Decoding,
     plan: contrast.Plan,
     dtype: str,
     label: str,
@@ -102,9 +99,7 @@ def contrasted(
         start: weights that go back go there.
         decoder: the model without them, and its tokenizer.
         harmful: restricted pairs with answers that are not wanted.
-        said: replies of the tuned model; empty ones are left out.
-        asked: benign prompts to which it said so.
-        decoding: how.
+        said: replies of the tuned model to benign prompts; empty ones are left out.
         plan: how much goes back.
         dtype: in which losses see the weights.
         label: what the progress bar says.
@@ -112,6 +107,7 @@ def contrasted(
     Raises:
         UserError: the model said nothing.
     """
+    asked, decoding = (said.step.arguments[name] for name in ("prompts", "decoding"))
     texts = judging.said(said, decoder, asked, decoding)
     own = [
         dataclasses.replace(prompt, response=text)
@@ -148,8 +144,6 @@ def by_contrast(setup: Setup, tried: Tried, tuned: Step) -> Step:
         "said": asking.replies(
             bench, tuned, bench.decoder, asked, decoding, label, options.replies == "keep"
         ),
-        "asked": asked,
-        "decoding": decoding,
         "plan": contrast.Plan(tried.strength or 0.0, options.after.rounds, options.after.weight),
         "dtype": bench.dtype,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from jaxattack.experiments.agenda import Agenda, Measured
@@ -22,18 +23,32 @@ def baseline(agenda: Agenda, setup: Setup) -> None:
     measure(agenda, setup, Cell("aligned"), setup.bench.start)
     measure(agenda, setup, Cell("aligned", prompts=VALIDATION), setup.bench.start)
     for seed in setup.settings.seeds:
-        hit(agenda, setup, NONE, Made(), setup.settings.sweep.attacks[0], seed)
+        hit(agenda, setup, Under(NONE, Made()), setup.settings.sweep.attacks[0], seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Under:
+    """A defence made ready, and what its cells are called by.
+
+    Attributes:
+        method: its name.
+        made: the defence.
+        defended: the language of the defender's pairs, where it is one.
+        strength: of a repair, where it is not the one that is swept.
+    """
+
+    method: str
+    made: Made
+    defended: str | None = None
+    strength: float | None = None
 
 
 def hit(
     agenda: Agenda,
     setup: Setup,
-    method: str,
-    made: Made,
+    under: Under,
     attack: str,
     seed: int,
-    defended: str | None = None,
-    strength: float | None = None,
     prompts: str | None = None,
 ) -> Cell | None:
     """Ask for what is left of a defence under an attack: the cell.
@@ -41,17 +56,17 @@ def hit(
     Args:
         agenda: to which it is added.
         setup: what the study shares.
-        method: the defence's name.
-        made: the defence.
+        under: the defence.
         attack: a row of the sweep.
         seed: of the attack.
-        defended: the language of the defender's pairs, where it is one.
-        strength: of the repair, where it is not the one that is swept.
         prompts: which; None: those of the test.
     """
+    made = under.made
     tuned = attacked(setup, attack, seed, made.shield)
     if tuned is None:
-        agenda.skip("config.sweep.attacks", f"{attack} against {method}: there is none such here")
+        agenda.skip(
+            "config.sweep.attacks", f"{attack} against {under.method}: there is none such here"
+        )
         return None
     weights = made.repair(tuned) if made.repair else tuned
     languages = "+".join(languages_of(setup, attack) or ())
@@ -59,10 +74,10 @@ def hit(
         "swept",
         seed,
         languages,
-        method,
+        under.method,
         attack=attack,
-        strength=strength,
-        defended=defended,
+        strength=under.strength,
+        defended=under.defended,
         prompts=prompts,
     )
     measure(agenda, setup, cell, weights)
@@ -91,12 +106,12 @@ def _swept(agenda: Agenda, setup: Setup, method: str) -> None:
     ready = {seed: made_by(setup, method, seed) for seed in setup.settings.seeds}
     found: dict[str, Measured] = {}
     for attack in setup.settings.sweep.attacks:
-        cell = hit(agenda, setup, method, ready[first], attack, first, prompts=VALIDATION)
+        cell = hit(agenda, setup, Under(method, ready[first]), attack, first, VALIDATION)
         if cell is not None:
             found[attack] = agenda.cells[cell]
     choice = chosen_of(agenda, setup, method, {name: m.trials for name, m in found.items()})
     for seed, made in ready.items():
-        hit(agenda, setup, method, made, setup.settings.sweep.attacks[0], seed)
+        hit(agenda, setup, Under(method, made), setup.settings.sweep.attacks[0], seed)
         if made.shield.start is not None:
             measure(agenda, setup, Cell("shielded", seed, method=method), made.shield.start)
         if seed == first:  # these attacks are all there
@@ -140,18 +155,18 @@ def frontier(agenda: Agenda, setup: Setup) -> None:
         for i, strength in enumerate(row.tried(setup.settings.after) if row.strengths else ()):
             for seed in seeds[:1] if i else seeds:
                 made = row.make(setup, Tried(seed, languages, strength))
-                hit(agenda, setup, method, made, first, seed, strength=strength)
+                hit(agenda, setup, Under(method, made, strength=strength), first, seed)
 
 
 def alone(agenda: Agenda, setup: Setup) -> None:
     """Defences whose pairs are in one language, against the first attack and one in another."""
     attacks = tuple(dict.fromkeys((setup.settings.sweep.attacks[0], OTHER)))
     for seed in setup.settings.seeds:
-        hit(agenda, setup, NONE, Made(), OTHER, seed)
+        hit(agenda, setup, Under(NONE, Made()), OTHER, seed)
         for method in setup.settings.defend.defences:
             row = DEFENCES[method]
             strength = row.tried(setup.settings.after)[0]
             for language in setup.settings.defend.alone if row.alone else ():
                 made = row.make(setup, Tried(seed, (language,), strength))
                 for attack in attacks:
-                    hit(agenda, setup, method, made, attack, seed, defended=language)
+                    hit(agenda, setup, Under(method, made, language), attack, seed)

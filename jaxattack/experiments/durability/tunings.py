@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from jaxattack.experiments import tuning
 from jaxattack.experiments.bench import Decoder, Stored, kept_type
@@ -51,18 +52,14 @@ def tuned_step(
         choice: which attack it is; None: the only one there is.
     """
     bench = setup.bench
-    of_asft = isinstance(shield.guard, Asft)
     arguments = {
         "start": shield.start or bench.start,
         "decoder": bench.decoder,
-        "courses": {name: plan.course for name, plan in known.items()},
-        "frozen": {name: plan.frozen for name, plan in known.items()},
-        "put_back": {name: plan.put_back for name, plan in known.items()},
+        "plans": {name: vars(plan) for name, plan in known.items()},
         "guard": shield.guard,
         "dtype": bench.dtype,
         "choice": choice,
-        "base": setup.base if of_asft else None,
-        "aligned": bench.start if of_asft else None,
+        "alignment": alignment(setup) if isinstance(shield.guard, Asft) else (),
     }
     longest = max((plan.course for plan in known.values()), key=_steps)
     shelf = bench.shelf(
@@ -76,6 +73,12 @@ def tuned_step(
     return Step(tuned, arguments, bench.values, shelf, label=f"attack {label}")
 
 
+def alignment(setup: Setup) -> tuple[Step, Step]:
+    """Weights before and after the alignment."""
+    assert setup.base is not None
+    return setup.base, setup.bench.start
+
+
 def _steps(course: Course) -> int:
     return course.training.count(course.examples)
 
@@ -83,34 +86,29 @@ def _steps(course: Course) -> int:
 def tuned(
     start: Input,
     decoder: Decoder,
-    courses: Mapping[str, Course],
-    frozen: Mapping[str, Input | None],
-    put_back: Mapping[str, Input | None],
+    plans: Mapping[str, Mapping[str, Any]],
     guard: Guard | None,
     dtype: str,
     label: str,
     choice: Input | None,
-    base: Input | None,
-    aligned: Input | None,
+    alignment: tuple[Input, ...],
 ) -> tuning.Tuned:
     """Weights after one of several attacks.
 
     Args:
         start: where it begins.
         decoder: what is tuned.
-        courses: what on, by attack.
-        frozen: masks of the weights that must not move, by attack.
-        put_back: masks of the weights that are put back after it, where none can be held in it.
+        plans: by attack, the fields of a `Plan`.
         guard: of the tuning; None: it is plain.
         dtype: in which the loss sees the weights.
         label: what the progress bar says.
         choice: rows that say which attack is taken; None: the only one.
-        base, aligned: weights before and after the alignment, for AsFT.
+        alignment: weights before and after it, for AsFT.
     """
-    name = next(iter(courses)) if choice is None else worst(choice())
-    course, mask, back = courses[name], frozen[name], put_back[name]
+    name = next(iter(plans)) if choice is None else worst(choice())
+    course, mask, back = (plans[name][field] for field in ("course", "frozen", "put_back"))
     if guard is not None:
-        return guarded(start, decoder, course, guard, dtype, label, mask, base, aligned)
+        return guarded(start, decoder, course, guard, dtype, label, mask, alignment)
     found = tuning.train(start, decoder, course, dtype, {}, label, mask)
     if back is None:
         return found
