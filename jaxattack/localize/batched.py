@@ -98,7 +98,9 @@ def accumulate(
         total = totals[moment] | {last: of_head[moment]}
         for name, part in sums[moment].items():
             total[name] = jax.tree.map(jnp.add, total[name], part)
-        return total | {"embed": total["embed"].at[tokens].add(of_lookup[moment])}
+        rows = total["embed"].at[tokens].add(of_lookup[moment])
+        # What the lookup changes is a difference, which rounding may take below nothing.
+        return total | {"embed": rows if moment == "sum" else rows.at[tokens].max(0.0)}
 
     return sharding.keep({moment: grown(moment) for moment in moments}, mesh)
 

@@ -5,11 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattack.data.batches import take
+from jaxattack import organism, tree
+from jaxattack.data.batches import in_order, take
+from jaxattack.data.dialogues import encode_pairs
 from jaxattack.errors import UserError
+from jaxattack.experiments import inputs
 from jaxattack.localize import scores as scores_module
 from jaxattack.localize.masks import top_fraction
 from jaxattack.localize.scores import attack_vector, gradient_moments, mean_gradient, sil_scores
+from jaxattack.models.pretrained import load_pretrained
 from jaxattack.sharding import make_mesh, place
 from jaxattack.train.losses import answer_loss
 
@@ -250,3 +254,16 @@ def test_rows_without_answers_are_refused(tiny, make_batch):
     rows["loss_mask"] = np.zeros_like(rows["loss_mask"])
     with pytest.raises(UserError, match="no example has a token to predict"):
         mean_gradient(tiny.model, tiny.params, [rows])
+
+
+def test_no_mean_of_sizes_or_squares_is_below_nothing():
+    """What a lookup adds to a row that the head shares is a difference, and rounding has signs."""
+    model, params, tokenizer = load_pretrained(organism.checkpoint("aligned"))
+    pairs = inputs.load_examples(
+        "organism:calibration", ("restricted",), True, organism.checkpoint("aligned")
+    )[::21]
+    rows = in_order(encode_pairs(tokenizer, pairs), 16)
+    for moment in ("abs", "square"):
+        found = mean_gradient(model, params, rows, moment=moment)
+        lowest = {name: float(leaf.min()) for name, leaf in tree.named_leaves(found).items()}
+        assert min(lowest.values()) >= 0, lowest
