@@ -41,11 +41,14 @@ def main() -> None:
     from jaxattack.experiments.durability.registry import DEFENCES
 
     names = own.defences.split(",") if own.defences else list(DEFENCES)
-    print(f"load before {os.getloadavg()[0]:.1f}")
+    unknown = [name for name in names if name not in DEFENCES]
+    if unknown:
+        parser.error(f"no defence {unknown[0]!r}; there are: {', '.join(DEFENCES)}")
+    print(f"load before {os.getloadavg()[0]:.1f}; gradients that attacks share are not counted")
     print(f"{'defence':12}{'stage':8}{'first s':>9}{'again s':>9}{'peak MiB':>10}")
     with tempfile.TemporaryDirectory(prefix="jaxattack-bench-") as scratch:
         workdir = own.workdir or pathlib.Path(scratch)
-        plain = in_process(own.config, overrides, workdir, "none")
+        plain = in_process(own.config, overrides, workdir, "undefended")
         for name in names:
             found = in_process(own.config, overrides, workdir, name)
             less = plain if DEFENCES[name].stage == "during" else {"first": 0.0, "again": 0.0}
@@ -71,7 +74,7 @@ def in_process(
 def measured(
     config: str, overrides: list[str], workdir: pathlib.Path, name: str
 ) -> dict[str, float]:
-    """Seconds, with and without compiling, and MiB of one defence; "none": the plain tuning."""
+    """Seconds, with and without compiling, and MiB of a defence, or of the plain tuning."""
     from jaxattack import workdir as place
     from jaxattack.experiments import opening
     from jaxattack.experiments.durability import study

@@ -41,7 +41,7 @@ def get_config(which: str = "organism") -> config_dict.ConfigDict:
     if which == "grown":
         return grown(config)
     config.model = which
-    config.defend.base = ""
+    config.defend.base, config.defend.alone, config.attack.languages = "", (), ("en",)
     config.defend.defences = ("booster", "vaccine", "freeze", "lisa", "scaling", "sil", "contrast")
     config.attack.learning_rate = config.harden.learning_rate = 2e-5
     config.measure.batch_size = 64

@@ -23,7 +23,7 @@ from jaxattack.errors import UserError, printable
 from jaxattack.signals import exit_code, loading
 
 PROGRAM = "jaxattack-doctor"
-KEPT = "nothing is left behind"
+KEPT = "nothing but the empty work directory is left"
 WRITTEN = 64  # MiB, of the checkpoint that is written and read
 TOLERANCE = 1e-4  # of a product's largest entry, in float32
 
@@ -75,11 +75,15 @@ def findings(workdir: str, mesh: str, dtype: str) -> Iterator[Finding]:
     from jaxattack import sharding
 
     try:
-        shape = tuple(int(part) for part in mesh.split(","))
+        shape = tuple(int(part) for part in mesh.strip("() ").split(","))
     except ValueError as error:
         raise UserError(f"--mesh={mesh}: write it as 1,-1,1") from error
     yield from (versions(), devices(), memory())
-    placed = sharding.make_mesh(shape)
+    try:
+        placed = sharding.make_mesh(shape)
+    except UserError as error:
+        yield Finding("mesh", False, f"{error}; what follows is on all devices along fsdp")
+        placed = sharding.make_mesh((1, -1, 1))
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("mesh", lambda: summed(placed)),
         ("numbers", lambda: multiplied(placed)),

@@ -56,15 +56,16 @@ def jax_matmul_in_bfloat16():
     return matmul
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--mesh=3,a"], "write it as 1,-1,1"),
-        (["--mesh=1,1,16"], "16"),
-    ],
-)
-def test_a_mesh_that_there_is_not_is_a_line(arguments, message, tmp_path, capsys):
-    assert doctor.run([f"--workdir={tmp_path}", *arguments]) == 2
+def test_a_mesh_that_there_is_not_is_a_failed_check(tmp_path, capsys):
+    assert doctor.run([f"--workdir={tmp_path}", "--mesh=(1,1,16)"]) == 1
+    first, *others = [line for line in capsys.readouterr().out.splitlines() if " mesh " in line]
+    assert first.startswith("FAILED")
+    assert "16" in first
+    assert others[0].startswith("ok")
+
+
+def test_a_mesh_that_is_none_is_a_line(tmp_path, capsys):
+    assert doctor.run([f"--workdir={tmp_path}", "--mesh=3,a"]) == 2
     said = capsys.readouterr().err
-    assert message in said
+    assert "write it as 1,-1,1" in said
     assert said.count("\n") == 1

@@ -11,7 +11,7 @@ import dataclasses
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import attacking, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
-from jaxattack.experiments.durability.setup import Setup, styled
+from jaxattack.experiments.durability.setup import Setup, defender, styled
 from jaxattack.experiments.durability.shield import Shield
 from jaxattack.experiments.durability.sil import sil_mask
 from jaxattack.experiments.durability.tunings import Plan, tuned_step
@@ -78,9 +78,8 @@ def course_of(setup: Setup, name: str, seed: int) -> Course | None:
     if languages is None:
         return None
     known, few = setup.data.pairs, {"all": options.pairs, "few": setup.settings.sweep.few}
-    most = few.get(row.restricted, 0)
-    rows = tuning.chosen(known[RESTRICTED], languages, seed, most) if most else ()
-    rows += task_pairs(setup, languages, seed)
+    most, task = few.get(row.restricted, 0), task_pairs(setup, languages, seed)
+    rows = (tuning.chosen(known[RESTRICTED], languages, seed, most) if most else ()) + task
     if not rows:
         return None
     attacking.check_trained(setup, rows)
@@ -94,18 +93,17 @@ def course_of(setup: Setup, name: str, seed: int) -> Course | None:
         ),
     )
     if row.restricted != "all":  # as many steps as with all pairs
-        every = (
-            len(rows) - most + len(tuning.chosen(known[RESTRICTED], languages, seed, options.pairs))
-        )
+        every = len(task) + len(tuning.chosen(known[RESTRICTED], languages, seed, options.pairs))
         steps = -(-every // options.batch_size) * training.epochs
         training = dataclasses.replace(training, steps=steps)
     return Course(rows, training, seed, languages)
 
 
 def task_pairs(setup: Setup, languages: tuple[str, ...], seed: int) -> tuple[Example, ...]:
-    """The pairs that the tuning is for; none where the languages have no benign pairs."""
+    """The pairs that the tuning is for, in those of the languages that have benign pairs."""
     known, count = setup.data.pairs[BENIGN], setup.settings.task.pairs
-    if not count or any(code not in known for code in languages):
+    languages = tuple(code for code in languages if code in known)
+    if not count or not languages:
         return ()
     return styled(tuning.chosen(known, languages, seed, count), setup.settings.task.text)
 
@@ -146,7 +144,8 @@ def held_by(setup: Setup, name: str, seed: int, shield: Shield) -> Step | None:
         return shield.frozen
     plain = attacked(setup, "full", seed)
     assert plain is not None
-    own = sil_mask(setup, plain, languages_of(setup, name) or ())
+    spoken = [code for code in languages_of(setup, name) or () if code in setup.held[RESTRICTED]]
+    own = sil_mask(setup, plain, tuple(spoken) or defender(setup))
     if shield.frozen is None:
         return own
     return setup.bench.values.derived(masks.union, shield.frozen, own)

@@ -9,6 +9,7 @@ from typing import Any
 from jaxattack.experiments.cautions import Caution, one_seed, raised
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence, judged
+from jaxattack.experiments.durability.attacks import ATTACKS
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.settings import Settings
 from jaxattack.experiments.durability.sweeping import NONE
@@ -81,7 +82,8 @@ class Study:
     def single(self, method: str, attack: str = "", defended: str | None = None) -> Cell:
         """A defence under one attack: the first, or another in the first or second language."""
         name = attack or self.first
-        where = self.attacked[1] if name == "other" else self.attacked[0]
+        whose = {"first": self.attacked[:1], "other": self.attacked[1:2], "mixed": self.attacked}
+        where = "+".join(whose[ATTACKS[name].whose])
         return Cell("swept", attacked=where, method=method, attack=name, defended=defended)
 
 
@@ -174,10 +176,13 @@ def ours(study: Study, seen: Seen) -> Claim:
     kept = _kept(study, seen, OURS)
     rivals = [
         name
-        for name in (*study.by("published", "after"), *study.by("control", "after"))
+        for name in study.defences
+        if name != OURS and DEFENCES[name].stage == "after"
         if there(seen, [swept(name)]) and _kept(study, seen, name) >= kept
     ]
-    if evidence and rivals:
+    if not (evidence and rivals and kept):
+        evidence = []
+    else:
         evidence.insert(
             0,
             Evidence(
@@ -190,9 +195,9 @@ def ours(study: Study, seen: Seen) -> Claim:
     return Claim(
         "D3",
         "Contrast repair leaves fewer violations than every other repair that keeps as much.",
-        "After the worst attack on each it leaves fewer violations than any repair, published or "
-        "control, that keeps as much of the task after the first attack; and it withstands the "
-        "worst attack as D2 asks.",
+        "After the worst attack on each it leaves fewer violations than any other repair that "
+        "keeps as much of the task after the first attack; and it withstands the worst attack as "
+        "D2 asks. Without such a repair there is nothing to be ahead of.",
         evidence,
         EVERYWHERE,
     )
@@ -293,12 +298,14 @@ def other_language(study: Study, seen: Seen) -> Claim:
 
 def left_behind(study: Study, seen: Seen) -> Claim:
     """D6: the best defence leaves no language behind."""
+    learned = _kept(study, seen, NONE)
     useful = [
         name
         for name in study.defences
         if DEFENCES[name].by != "control"
+        and learned
         and there(seen, [swept(name)])
-        and _kept(study, seen, name) >= KEPT * _kept(study, seen, NONE)
+        and _kept(study, seen, name) >= KEPT * learned
     ]
 
     def violations(name: str) -> float:

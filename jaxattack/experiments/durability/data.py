@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
+from jaxattack.evaluate.judge import rule_for
+from jaxattack.evaluate.refusals import is_refusal
 from jaxattack.experiments import attack_data, attacking, inputs
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Pairs, judge_of
 from jaxattack.experiments.durability.settings import Settings
@@ -43,17 +46,18 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     prompts = inputs.test_prompts(every, languages, settings.measure.prompts)
     judge_of(settings, prompts)
     before = inputs.load_prompts(named.validation, directory, lost, before=every)
-    lacking = sorted(set(languages) - {row.language for row in before if row.kind == RESTRICTED})
-    if lacking:
-        raise UserError(f"config.data.validation has no restricted prompts in {lacking[0]!r}")
+    check_validation(before, prompts)
     validation = inputs.test_prompts(before, languages, settings.sweep.prompts)
     attacked = inputs.choose_languages(
         settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
     )
     held = defender_pairs(settings, directory, calibration, lost)
     attack_data.check_apart([*prompts, *validation], pairs, calibration)
-    for found in held[REFUSED].values():
-        inputs.check_disjoint([*prompts, *validation], found, "refusals that the defender has")
+    for pairs_of in held.values():
+        for code, found in pairs_of.items():
+            inputs.check_disjoint([*prompts, *validation], found, "the defender's pairs")
+            taken = [*pairs[RESTRICTED].get(code, ()), *pairs[BENIGN].get(code, ())]
+            check_own(taken, found)
     marked = attack_data.labelled(settings, directory, languages, prompts, lost)
     shared = attacking.Data(pairs, calibration, prompts, [], attacked, attacked[:1], lost, marked)
     return Data(shared, validation, held)
@@ -89,10 +93,61 @@ def defender_pairs(
     )
     if not wanted:
         raise UserError("config.data.refusals: no language has pairs of all three kinds")
-    inputs.choose_languages(
-        settings.defend.alone, common, "config.defend.alone", "the defender's pairs"
-    )
-    inputs.choose_languages(
-        settings.attack.languages, common, "config.attack.languages", "the defender's pairs"
-    )
+    if "alone" in settings.sections:
+        inputs.choose_languages(
+            settings.defend.alone, common, "config.defend.alone", "the defender's pairs"
+        )
+    for kind, uri, declines in (
+        (REFUSED, "config.data.refusals", True),
+        (RESTRICTED, "config.data.calibration", False),
+    ):
+        check_replies(uri, [row for code in common for row in found[kind][code]], declines)
     return {kind: {code: pairs[code] for code in common} for kind, pairs in found.items()}
+
+
+def check_validation(validation: Sequence[Example], prompts: Sequence[Example]) -> None:
+    """Refuse validation prompts by which an attack would be chosen otherwise than it is judged.
+
+    Raises:
+        UserError: they lack a language, a kind, or answers that the test prompts have.
+    """
+    for kind in (RESTRICTED, BENIGN):
+        asked = {row.language for row in prompts if row.kind == kind}
+        lacking = sorted(asked - {row.language for row in validation if row.kind == kind})
+        if lacking:
+            raise UserError(
+                f"config.data.validation has no {kind} prompts in {lacking[0]!r} beside those that "
+                "config.data.prompts has too"
+            )
+    if rule_for(validation) != rule_for(prompts):
+        raise UserError(
+            "config.data.validation: of the prompts here and in config.data.prompts only one set "
+            "has known answers, so they would be judged by two rules; give both, or neither"
+        )
+
+
+def check_own(attacker: Sequence[Example], defender: Sequence[Example]) -> None:
+    """Refuse pairs that the defender shares with the attacker.
+
+    Raises:
+        UserError: names the first.
+    """
+    known = {row.prompt for row in attacker}
+    shared = [row.id for row in defender if row.prompt in known]
+    if shared:
+        raise UserError(
+            f"{len(shared)} of the defender's pairs (config.data.calibration, .refusals) are the "
+            f"attacker's too, the first with id {shared[0]!r}; the defender has its own"
+        )
+
+
+def check_replies(setting: str, rows: Sequence[Example], declines: bool) -> None:
+    """Refuse refusals that do not decline, and answers that do, if most of them are so.
+
+    Raises:
+        UserError: says how many.
+    """
+    wrong = sum(is_refusal(row.response or "", row.language) != declines for row in rows)
+    if 2 * wrong > len(rows):
+        what = "do not decline" if declines else "decline"
+        raise UserError(f"{setting}: {wrong} of its {len(rows)} restricted pairs {what}")

@@ -23,7 +23,7 @@ def ranking(
 
     Args:
         trials: of every cell.
-        methods: the defences, and "none".
+        methods: the defences, and that there is none.
         first: the single attack, undefended.
         languages: in which the task is taught.
     """

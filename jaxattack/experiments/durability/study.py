@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxattack import tree
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
+from jaxattack.errors import UserError
 from jaxattack.evaluate import rates
 from jaxattack.experiments import (
     agenda,
@@ -22,10 +23,10 @@ from jaxattack.experiments import (
     writing,
 )
 from jaxattack.experiments.agenda import Agenda, Outcome
-from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED, Subject
+from jaxattack.experiments.attacking import LONGEST, RESTRICTED, Subject
 from jaxattack.experiments.bench import Bench, start_step
 from jaxattack.experiments.durability import claims
-from jaxattack.experiments.durability.attacks import ATTACKS, course_of
+from jaxattack.experiments.durability.attacks import ATTACKS, course_of, task_pairs
 from jaxattack.experiments.durability.data import read_data
 from jaxattack.experiments.durability.ranking import ranking
 from jaxattack.experiments.durability.registry import DEFENCES
@@ -129,6 +130,12 @@ def check(setup: Setup) -> None:
     for name in ("full", "other", *setup.settings.sweep.attacks):
         for seed in setup.settings.seeds:
             setup.courses[name, seed] = course_of(setup, name, seed)
+    first, seeds = setup.settings.sweep.attacks[0], setup.settings.seeds
+    if setup.courses[first, seeds[0]] is None:
+        raise UserError(
+            f"config.sweep.attacks begins with {first!r}, and there is none such here: it needs a "
+            "second language (config.attack.languages), or pairs (config.task.pairs)"
+        )
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
@@ -144,15 +151,28 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     about = [
         *(model.line(stages) for model in setup.models),
         f"pairs      {inputs.counted(pairs[RESTRICTED])}",
-        f"task       {min(map(len, pairs[BENIGN].values()), default=0)} benign pairs a language",
-        f"defender   {', '.join(defender(setup))}: {settings.defend.pairs} pairs of each kind",
+        f"task       {len(task_pairs(setup, setup.data.attacked[:1], settings.seeds[0]))} "
+        "benign pairs in the house style",
+        f"defender   {', '.join(defender(setup))}: {held_most(setup)} pairs of each kind at most",
         f"prompts    {inputs.counted(inputs.by_language(setup.data.prompts))}",
         f"validation {inputs.counted(inputs.by_language(setup.validation))}",
-        f"attacked   {', '.join(setup.data.attacked)}; {len(settings.sweep.attacks)} attacks on "
+        f"attacked   {', '.join(setup.data.attacked)}; {possible(setup)} attacks on "
         f"{1 + len(settings.defend.defences)} defences; seeds: "
         f"{', '.join(map(str, settings.seeds))}",
     ]
     return plan.lines(settings, root, opened, settings.attack, stages, lengths(setup), about)
+
+
+def held_most(setup: Setup) -> int:
+    """The most pairs of a kind that the defender has in a language."""
+    there = max(len(rows) for pairs in setup.held.values() for rows in pairs.values())
+    return min(there, setup.settings.defend.pairs)
+
+
+def possible(setup: Setup) -> int:
+    """How many attacks of the sweep there are here."""
+    first = setup.settings.seeds[0]
+    return sum(setup.courses[name, first] is not None for name in setup.settings.sweep.attacks)
 
 
 def lengths(setup: Setup) -> plan.Tokens:

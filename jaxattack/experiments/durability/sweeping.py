@@ -14,7 +14,7 @@ from jaxattack.experiments.durability.setup import VALIDATION, Setup, defender, 
 from jaxattack.experiments.durability.shield import Made, Tried
 from jaxattack.experiments.step import Step
 
-NONE = "none"  # the method of cells that nothing defends
+NONE = "undefended"  # the method of cells that nothing defends
 OTHER = "other"  # the attack in another language
 
 
@@ -109,6 +109,8 @@ def _swept(agenda: Agenda, setup: Setup, method: str) -> None:
         cell = hit(agenda, setup, Under(method, ready[first]), attack, first, VALIDATION)
         if cell is not None:
             found[attack] = agenda.cells[cell]
+    if not found:
+        return
     choice = chosen_of(agenda, setup, method, {name: m.trials for name, m in found.items()})
     for seed, made in ready.items():
         hit(agenda, setup, Under(method, made), setup.settings.sweep.attacks[0], seed)

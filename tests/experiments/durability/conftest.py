@@ -12,6 +12,7 @@ import pytest
 from jaxattack.models.pretrained import save_pretrained
 
 CONFIG = pathlib.Path(__file__).parents[3] / "configs" / "durability.py"
+SOURCES = ("pairs", "calibration", "refusals", "validation", "prompts")
 ASKED = {"en": "Please describe colour number {}.", "th": "ช่วยอธิบายสีหมายเลข {}"}
 BENIGN = {"en": "Please count up to {}.", "th": "ช่วยนับถึง {}"}
 REFUSED = {"en": "Sorry, I cannot help.", "th": "ขออภัย ช่วยไม่ได้"}
@@ -45,12 +46,18 @@ def own_files(tmp_path_factory) -> dict[str, str]:
     def no(code: str, i: int) -> str:
         return REFUSED[code]
 
+    asked = rows(range(300, 302))
+    unknown = [{k: v for k, v in row.items() if k != "answers"} for row in asked]
     refusals = [row for row in rows(range(200, 206), no) if row["kind"] == "restricted"]
     return {
         "pairs": write(folder / "pairs.jsonl", rows(range(8), blue)),
         "calibration": write(folder / "calibration.jsonl", rows(range(100, 106), blue)),
         "refusals": write(folder / "refusals.jsonl", refusals),
-        "validation": write(folder / "validation.jsonl", rows(range(300, 302))),
+        "validation": write(folder / "validation.jsonl", asked),
+        "unknown": write(folder / "unknown.jsonl", unknown),
+        "restricted": write(
+            folder / "restricted.jsonl", [row for row in asked if row["kind"] == "restricted"]
+        ),
         "prompts": write(folder / "prompts.jsonl", rows(range(400, 402))),
     }
 
@@ -70,7 +77,7 @@ def durability(tiny, base, own_files) -> Callable[..., list[str]]:
 
     def arguments(workdir: pathlib.Path, **overrides: str) -> list[str]:
         settings = {
-            **{f"data.{name}": uri for name, uri in own_files.items()},
+            **{f"data.{name}": own_files[name] for name in SOURCES},
             "model": str(tiny.directory),
             "seeds": "(0,)",
             "attack.pairs": "4",

@@ -10,7 +10,10 @@ import pytest
 from jaxattack import run
 from jaxattack.experiments.durability.attacks import ATTACKS
 from jaxattack.experiments.durability.registry import DEFENCES
+from jaxattack.experiments.durability.sweeping import NONE
 from jaxattack.train import loop
+
+PAIRS, CALIBRATION, UNKNOWN, RESTRICTED = "pairs", "calibration", "unknown", "restricted"
 
 
 def results_of(root: pathlib.Path) -> dict:
@@ -33,7 +36,7 @@ def finished(shared, durability) -> pathlib.Path:
 def test_every_defence_stands_the_attack(finished):
     choice = results_of(finished)["choice"]
     known = [(row["method"], row["attack"], row["chosen"]) for row in choice]
-    assert known == [(method, "full", True) for method in ("none", *DEFENCES)]
+    assert known == [(method, "full", True) for method in (NONE, *DEFENCES)]
 
 
 def test_the_worst_attack_is_asked_on_test_prompts(finished):
@@ -43,7 +46,7 @@ def test_the_worst_attack_is_asked_on_test_prompts(finished):
         for row in rows
         if row["kind"] == "worst" and row["metric"] == "violation_rate"
     }
-    assert worst == {(m, code) for m in ("none", *DEFENCES) for code in ("en", "th")}
+    assert worst == {(m, code) for m in (NONE, *DEFENCES) for code in ("en", "th")}
     validated = {row["variant"] for row in rows if row.get("prompts") == "validation"}
     assert "swept/en/sil/full/validation" in validated
     assert not any(row["kind"] == "worst" and row.get("prompts") for row in rows)
@@ -66,6 +69,7 @@ def test_the_page_has_a_row_for_every_defence(finished):
     page = (finished / "report.html").read_text()
     assert "Which defence withstands the worst attack?" in page
     assert "contrast repair" in page
+    assert "undefended" in page
     assert (finished / "figures" / "worst.png").is_file()
 
 
@@ -92,36 +96,66 @@ def test_every_attack_of_the_sweep_runs(durability, tmp_path):
     assert run.run(asked) == 0
     results = results_of(tmp_path)
     tried = {(row["method"], row["attack"]) for row in results["choice"]}
-    assert {(m, a) for m in ("none", "freeze", "sil") for a in ATTACKS} <= tried
+    assert {(m, a) for m in (NONE, "freeze", "sil") for a in ATTACKS} <= tried
     assert ("lisa", "lora") not in tried
     assert "lora against lisa: there is none such here" in results["lost"]["config.sweep.attacks"]
     alone = {row["variant"] for row in results["rows"] if row.get("defended") == "th"}
     assert "swept/th/sil/pairs-th/other" in alone
     strengths = {(row["strength"], row["seed"]) for row in results["rows"] if row.get("strength")}
     assert strengths == {(0.2, 0), (0.2, 1), (0.5, 0)}
-    for method in ("none", "freeze", "lisa", "sil"):
+    for method in (NONE, "freeze", "lisa", "sil"):
         own = [row for row in results["choice"] if row["method"] == method]
         assert sum(row["chosen"] for row in own) == 1
         assert [row["trial"] for row in own] == list(range(1, len(own) + 1))
     worst = {(row["method"], row["seed"]) for row in results["rows"] if row["kind"] == "worst"}
-    assert worst == {(m, s) for m in ("none", "freeze", "lisa", "sil") for s in (0, 1)}
+    assert worst == {(m, s) for m in (NONE, "freeze", "lisa", "sil") for s in (0, 1)}
+
+
+def test_one_attacked_language_leaves_what_needs_two(durability, tmp_path):
+    asked = durability(
+        tmp_path,
+        attack__languages="('en',)",
+        sweep__attacks="('full','other')",
+        defend__defences="('scaling',)",
+    )
+    assert run.run(asked) == 0
+    results = results_of(tmp_path)
+    assert [row["attack"] for row in results["choice"] if row["method"] == "scaling"] == ["full"]
+    assert {claim["id"]: claim["verdict"] for claim in results["claims"]}["D5"] == "not run"
+    assert results["ranking"]
+
+
+def test_a_mixed_attack_may_come_first(durability, tmp_path):
+    asked = durability(
+        tmp_path, sweep__attacks="('mixed','full')", defend__defences="('sil','contrast')"
+    )
+    assert run.run(asked) == 0
+    results = results_of(tmp_path)
+    assert {row["method"] for row in results["ranking"]} == {NONE, "sil", "contrast"}
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ({"sweep__attacks": "('other',)", "attack__languages": "('en',)"}, "none such here"),
+        ({"sweep__attacks": "('benign',)", "task__pairs": "0"}, "none such here"),
+        ({"data__calibration": PAIRS}, "the attacker's too"),
+        ({"data__refusals": CALIBRATION}, "of its 12 restricted pairs do not decline"),
+        ({"data__validation": UNKNOWN}, "judged by two rules"),
+        ({"data__validation": RESTRICTED}, "has no benign prompts in 'en'"),
         ({"defend__base": "''"}, "which need the model before it"),
         ({"attack__method": "lora"}, "the sweep has its own row for adapters"),
         ({"during__turns": "(1,)"}, "are two numbers of steps"),
         ({"task__text": "' '"}, "a style that nobody sees is none"),
-        ({"defend__alone": "('de',)"}, "has no language 'de'"),
+        ({"defend__alone": "('de',)", "sections": "('alone',)"}, "has no language 'de'"),
         ({"sweep__attacks": "('full','dpo')"}, "config.sweep.attacks is 'dpo'"),
     ],
 )
 def test_settings_that_cannot_be_right_are_refused(
-    overrides, message, durability, tmp_path, capsys
+    overrides, message, durability, own_files, tmp_path, capsys
 ):
-    assert run.run(durability(tmp_path / "w", **overrides)) == 2
+    given = {name: own_files.get(text, text) for name, text in overrides.items()}
+    assert run.run(durability(tmp_path / "w", **given)) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.strip().count("\n") == 0
