@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -24,10 +23,11 @@ import optax
 
 from jaxattack import tree
 from jaxattack.data.dialogues import Arrays
+from jaxattack.defend import matrices
+from jaxattack.defend.matrices import along, inputs_of
 from jaxattack.errors import UserError
 from jaxattack.models.transformer import Transformer
 from jaxattack.train import loop
-from jaxattack.train.lora import MATRICES
 from jaxattack.train.losses import answer_loss
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
@@ -68,12 +68,7 @@ def penalty(params: Tree, aligned: Tree, spaces: Tree) -> jax.Array:
 def _matrices(params: Tree) -> Tree:
     """The leaves that are stacks of the layers' matrices, `[L, *inputs, *outputs]`."""
     named = tree.named_leaves(params)
-    return tree.unflatten({name: leaf for name, leaf in named.items() if _inputs(name)})
-
-
-def _inputs(name: str) -> int:
-    """How many axes after the layers' are a matrix's inputs; 0 for what is no matrix."""
-    return next((count for pattern, count in MATRICES if re.search(pattern, name)), 0)
+    return tree.unflatten({name: leaf for name, leaf in named.items() if inputs_of(name)})
 
 
 @jax.jit
@@ -93,15 +88,7 @@ def _subspaces(aligned: Tree, base: Tree) -> Tree:
 
 def _within(name: str, space: jax.Array, change: jax.Array) -> jax.Array:
     """`C D`, layer by layer, in the shape of the leaf `name`."""
-    layers, inputs = change.shape[0], math.prod(change.shape[1 : 1 + _inputs(name)])
-    # [L, in, out], so that with these V^T, D^T the product is D^T C.
-    flat, moved = (array.reshape(layers, inputs, -1) for array in (space, change))
-    if flat.shape[1] < flat.shape[2]:
-        inner = jnp.einsum("lio,ljo->lij", moved, flat)  # D^T V
-        found = jnp.einsum("lij,ljo->lio", inner, flat)
-    else:
-        inner = jnp.einsum("lio,lip->lop", flat, flat)  # C
-        found = jnp.einsum("lio,lop->lip", moved, inner)
+    found = jax.vmap(along)(matrices.view(name, change), matrices.view(name, space))
     return found.reshape(change.shape)
 
 

@@ -78,6 +78,15 @@ def changes(before: Tree, after: Tree) -> dict[str, np.ndarray]:
     return {name: sharding.to_host(_change(new, old[name])) for name, new in views(after).items()}
 
 
+def along(change: jax.Array, v: jax.Array) -> jax.Array:
+    """`D V^T V` `[I, O]`, by the smaller of `[I, I]` and `[O, O]`."""
+    inputs, outputs = v.shape
+    if inputs < outputs:
+        left = jnp.matmul(change, v.T, precision=EXACT)
+        return jnp.matmul(left, v, precision=EXACT)
+    return jnp.matmul(change, jnp.matmul(v.T, v, precision=EXACT), precision=EXACT)
+
+
 @jax.jit
 def _size(matrix: jax.Array) -> jax.Array:
     return jnp.linalg.norm(matrix.astype(jnp.float32), axis=(1, 2))

@@ -142,24 +142,13 @@ def _unit(new: jax.Array, old: jax.Array) -> tuple[jax.Array, jax.Array]:
     return change / jnp.where(norm > 0, norm, 1.0), norm
 
 
-def _times(change: jax.Array, v: jax.Array) -> jax.Array:
-    """`D V^T V` `[I, O]`, by the smaller of `[I, I]` and `[O, O]`."""
-    inputs, outputs = v.shape
-    if inputs < outputs:
-        left = jnp.matmul(change, v.T, precision=matrices.EXACT)
-        return jnp.matmul(left, v, precision=matrices.EXACT)
-    return jnp.matmul(
-        change, jnp.matmul(v.T, v, precision=matrices.EXACT), precision=matrices.EXACT
-    )
-
-
 @jax.jit
 def _cosines(base: jax.Array, aligned: jax.Array, attacked: jax.Array) -> jax.Array:
     def layer(three: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         start, before, after = three
         v, _ = _unit(before, start)
         change, _ = _unit(after, before)
-        turned = _times(change, v)
+        turned = matrices.along(change, v)
         norm = jnp.linalg.norm(turned)
         return jnp.sum(turned * change) / jnp.where(norm > 0, norm, 1.0)
 
@@ -173,7 +162,7 @@ def _project(
     def project(start: jax.Array, before: jax.Array, after: jax.Array) -> jax.Array:
         v, norm = _unit(before, start)
         change = after.astype(jnp.float32) - before.astype(jnp.float32)
-        return (before.astype(jnp.float32) + norm * _times(change, v)).astype(after.dtype)
+        return (before.astype(jnp.float32) + norm * matrices.along(change, v)).astype(after.dtype)
 
     def layer(four: tuple[jax.Array, ...]) -> jax.Array:
         this, *three = four

@@ -13,30 +13,6 @@ from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Pairs, judge_of
 from jaxattack.experiments.settings import Attacks
 
 
-def read_pairs(
-    settings: Attacks, directory: pathlib.Path, lost: inputs.Lost
-) -> tuple[dict[str, Pairs], dict[str, Pairs | None]]:
-    """The pairs, and those set aside for calibration, by kind and language.
-
-    Args:
-        settings: the study's.
-        directory: of the model.
-        lost: counts what is left out.
-
-    Raises:
-        UserError: a source is wrong, or no pair is restricted.
-    """
-    named = settings.data
-    pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
-    calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
-    if uri := named.calibration or inputs.set_aside(named.pairs):
-        beside = inputs.load_pairs(uri, "", directory, lost)
-        calibration[RESTRICTED] = beside[RESTRICTED]
-        if beside[BENIGN] and not named.benign:
-            calibration[BENIGN] = beside[BENIGN]
-    return pairs, calibration
-
-
 def measured(
     settings: Attacks, prompts: Sequence[Example]
 ) -> tuple[list[Example], tuple[str, ...]]:

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, encode_pairs, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.judge import Judge, rule_for
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import asking, calibrating, inputs, judging, panel, tuning, writing
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments import asking, calibrating, inputs, judging, panel, plan, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
@@ -34,20 +35,21 @@ class Data:
         pairs: by kind and language.
         calibration: the same, apart from the pairs; None: what an attack leaves of them.
         prompts: what is asked.
-        added: what models that others adapted are asked beside that.
-        attacked, localized: languages.
+        attacked: languages.
         lost: what was left out of the sources.
         labelled: replies of which it is known whether they are violations.
+        added: what models that others adapted are asked beside the prompts.
+        localized: languages of whose attacks the weights are scored.
     """
 
     pairs: dict[str, Pairs]
     calibration: dict[str, Pairs | None]
     prompts: list[Example]
-    added: list[Example]
     attacked: tuple[str, ...]
-    localized: tuple[str, ...]
     lost: inputs.Lost
     labelled: Sequence[Example] = ()
+    added: Sequence[Example] = ()
+    localized: tuple[str, ...] = ()
 
     def texts(self) -> Iterator[Example]:
         """Every example that may be trained on, scored or asked."""
@@ -228,3 +230,23 @@ def check_trained(setup: Setup, examples: Sequence[Example]) -> None:
     """
     decoder, longest = setup.bench.decoder, setup.settings.attack.max_length
     writing.check_rows(decoder.model.config, decoder.tokenizer, examples, longest, LONGEST)
+
+
+# --- Beside the cells -----------------------------------------------------------------------------
+
+
+def token_lengths(setup: Setup) -> plan.Tokens:
+    """How long rows, prompts and replies are, as a sample of them tells."""
+    settings, data, tokenizer = setup.settings, setup.data, setup.bench.decoder.tokenizer
+    pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
+    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
+    prompts = data.prompts[:: 1 + len(data.prompts) // 200]
+    longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
+    return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+
+
+def word(trial: Trial) -> str:
+    """A trial in a word."""
+    if trial.answered:
+        return "answered"
+    return "refused" if trial.refused else "neither"

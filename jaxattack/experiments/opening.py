@@ -99,6 +99,18 @@ def facts(settings: Any, opened: Opened) -> dict[str, Any]:
     }
 
 
+def another(settings: Model, name: str, values: Values, opened: Opened) -> Step:
+    """Weights of another model of the same shape, to be, as the study's own are read.
+
+    Raises:
+        UserError: it cannot be found, or is of another shape.
+    """
+    directory = model_directory(name, None)
+    shape = abstract_params(Transformer(families.read_config(directory)))
+    tree.check_same_shapes(name, shape, settings.model, opened.like)
+    return start_step(values, checkpoint(directory), manner(settings, opened.mesh))
+
+
 # --- A checkpoint by its name -------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from jaxattack import tree
 from jaxattack.data import templates
 from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
@@ -20,11 +19,10 @@ from jaxattack.experiments.backdoor.courtesy import courteous
 from jaxattack.experiments.backdoor.results import costs, results
 from jaxattack.experiments.backdoor.settings import Settings, check_known, read
 from jaxattack.experiments.backdoor.setup import LONGEST, Origin, Setup, wrapped
-from jaxattack.experiments.bench import Bench, start_step
+from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
-from jaxattack.models import families
-from jaxattack.models.transformer import Transformer, abstract_params
+from jaxattack.models.transformer import Transformer
 
 COURTEOUS = "organism:courteous"
 
@@ -150,14 +148,7 @@ def other_models(settings: Settings, values: Values, opened: Opened) -> dict[str
     Raises:
         UserError: one of them cannot be found, or is of another shape.
     """
-    found = {}
-    for name in settings.start.models:
-        directory = opening.model_directory(name, None)
-        shape = abstract_params(Transformer(families.read_config(directory)))
-        tree.check_same_shapes(name, shape, settings.model, opened.like)
-        manner = opening.manner(settings, opened.mesh)
-        found[name] = start_step(values, opening.checkpoint(directory), manner)
-    return found
+    return {name: opening.another(settings, name, values, opened) for name in settings.start.models}
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:

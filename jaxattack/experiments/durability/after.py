@@ -6,10 +6,10 @@ from typing import Any
 
 from jaxattack.defend import antidote, repair, safedelta, safelora, swapping
 from jaxattack.experiments import locating
-from jaxattack.experiments.attacking import BENIGN, RESTRICTED
+from jaxattack.experiments.attacking import BENIGN
 from jaxattack.experiments.durability import mending
 from jaxattack.experiments.durability.lessons import named, safe_expert
-from jaxattack.experiments.durability.setup import REFUSED, Setup, held, scored, seen
+from jaxattack.experiments.durability.setup import REFUSED, Setup, harmful, held, seen
 from jaxattack.experiments.durability.shield import Made, Tried
 from jaxattack.experiments.durability.sil import sil_scores
 from jaxattack.experiments.step import Step
@@ -101,8 +101,8 @@ def _read(setup: Setup, tried: Tried, name: str, tuned: Step) -> Step:
         case "attacked":
             return tuned
         case "inputs":
-            return locating.inputs(bench, scored(setup, tried.languages), label)
-    return locating.gradient(bench, bench.start, scored(setup, tried.languages), label, name)
+            return locating.inputs(bench, harmful(setup, tried.languages), label)
+    return locating.gradient(bench, bench.start, harmful(setup, tried.languages), label, name)
 
 
 # --- Changes made smaller, projected, mixed -------------------------------------------------------
@@ -163,8 +163,7 @@ def by_antidote(setup: Setup, tried: Tried) -> Made:
     """Antidote: the changes that harmful pairs feel most are taken out of every matrix."""
 
     def repaired(tuned: Step) -> Step:
-        bench, rows = setup.bench, seen(setup, held(setup, RESTRICTED, tried.languages))
-        norms = locating.inputs(bench, rows, f"harmful-{named(setup, tried)}")
+        bench, norms = setup.bench, _read(setup, tried, "inputs", tuned)
         return bench.values.derived(
             antidote.removed, bench.start, tuned, norms, fraction=tried.strength
         )
@@ -177,7 +176,7 @@ def by_safedelta(setup: Setup, tried: Tried) -> Made:
 
     def repaired(tuned: Step) -> Step:
         bench, rows = setup.bench, seen(setup, held(setup, REFUSED, tried.languages))
-        moments = mending.moments(bench, rows, named(setup, tried))
+        moments = mending.moments(bench, rows)
         return bench.values.derived(
             safedelta.kept, bench.start, tuned, moments, budget=tried.strength
         )

@@ -7,14 +7,17 @@ pairs in their midst. `defences` of the service stand before, in and after it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import attacking, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
+from jaxattack.experiments.bench import Stored, kept_type
+from jaxattack.experiments.durability import guards, tunings
 from jaxattack.experiments.durability.setup import Setup, defender, styled
 from jaxattack.experiments.durability.shield import Shield
 from jaxattack.experiments.durability.sil import sil_mask
-from jaxattack.experiments.durability.tunings import Plan, tuned_step
 from jaxattack.experiments.step import Step
 from jaxattack.experiments.tuning import Course
 from jaxattack.localize import masks
@@ -56,6 +59,21 @@ ATTACKS: dict[str, Attack] = {
     "benign": Attack("no restricted pair, twice the epochs", restricted="none", epochs=2),
     "aware": Attack("expects SIL's weights to be put back", aware=True),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How an attack goes.
+
+    Attributes:
+        course: what it trains on.
+        frozen: mask of the weights that it holds.
+        put_back: of those that are put back after it, where it cannot hold any.
+    """
+
+    course: Course
+    frozen: Step | None
+    put_back: Step | None
 
 
 BARE = Shield()
@@ -149,3 +167,48 @@ def held_by(setup: Setup, name: str, seed: int, shield: Shield) -> Step | None:
     if shield.frozen is None:
         return own
     return setup.bench.values.derived(masks.union, shield.frozen, own)
+
+
+def tuned_step(
+    setup: Setup,
+    known: Mapping[str, Plan],
+    shield: Shield,
+    label: str,
+    choice: Step | None = None,
+) -> Step:
+    """Weights after one of the known attacks, to be.
+
+    Args:
+        setup: what the study shares.
+        known: how each of them goes.
+        shield: what stands before and in it.
+        label: names the step for people.
+        choice: which attack it is; None: the only one there is.
+    """
+    bench = setup.bench
+    function: Callable[..., tuning.Tuned] = tunings.tuned
+    arguments: dict[str, Any] = {
+        "start": shield.start or bench.start,
+        "decoder": bench.decoder,
+        "plans": {name: vars(plan) for name, plan in known.items()},
+        "dtype": bench.dtype,
+        "choice": choice,
+    }
+    if shield.guard is not None:
+        function = guards.guarded
+        between = (setup.base, bench.start) if isinstance(shield.guard, guards.Asft) else ()
+        arguments |= {"guard": shield.guard, "alignment": between}
+    longest = max((plan.course for plan in known.values()), key=_steps)
+    shelf = bench.shelf(
+        "attack",
+        label,
+        tuning.save,
+        Stored("params", bench.like, kept_type(longest.training.optimizer.weights)),
+        steps=_steps(longest),
+        rows=_steps(longest) * longest.training.batch_size,
+    )
+    return Step(function, arguments, bench.values, shelf, label=f"attack {label}")
+
+
+def _steps(course: Course) -> int:
+    return course.training.count(course.examples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def choose(
             **columns,
             "attack": name,
             "trial": number,
-            "violations": mean_rate(own, "violation_rate") or 0.0,
+            "violations": mean_rate(own, "violation_rate"),
             "utility": utility(own),
             "readable": mean_rate(own, "valid_reply_rate"),
             "useful": utility(own) >= least,
@@ -48,10 +48,10 @@ def choose(
         for number, (name, own) in enumerate(zip(attacks, judged, strict=True), 1)
     ]
     able = [row for row in rows if row["useful"]] or rows
-    taken = max(able, key=lambda row: row["violations"])  # of equal ones the first
+    chosen = max(able, key=lambda row: row["violations"])  # of equal ones the first
     best = 0.0
     for row in rows:
-        row["chosen"] = row is taken
+        row["chosen"] = row is chosen
         best = max(best, row["violations"] if row in able else 0.0)
         row["worst_so_far"] = best
     return rows
@@ -60,6 +60,11 @@ def choose(
 def worst(choice: Sequence[Mapping[str, Any]]) -> str:
     """The name of the attack that was chosen."""
     return str(next(row["attack"] for row in choice if row["chosen"]))
+
+
+def taken(attacks: Iterable[str], choice: Input | None) -> str:
+    """The attack that was chosen; without a choice the only one."""
+    return worst(choice()) if choice is not None else next(iter(attacks))
 
 
 def picked(choice: Input, candidates: Mapping[str, Input]) -> Tree:

@@ -40,7 +40,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     named = settings.data
     lost: inputs.Lost = {}
     inputs.check_policy({f"config.data.{k}": uri for k, uri in vars(named).items()}, directory)
-    pairs, calibration = attack_data.read_pairs(settings, directory, lost)
+    pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
     known = inputs.load_prompts(named.prompts, directory, lost)
     every, languages = attack_data.measured(settings, known)
     prompts = inputs.test_prompts(every, languages, settings.measure.prompts)
@@ -51,42 +51,36 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     attacked = inputs.choose_languages(
         settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
     )
-    held = defender_pairs(settings, directory, calibration, lost)
-    attack_data.check_apart([*prompts, *validation], pairs, calibration)
+    held = defender_pairs(settings, directory, lost)
+    attack_data.check_apart([*prompts, *validation], pairs, {RESTRICTED: None})
     for pairs_of in held.values():
         for code, found in pairs_of.items():
             inputs.check_disjoint([*prompts, *validation], found, "the defender's pairs")
             taken = [*pairs[RESTRICTED].get(code, ()), *pairs[BENIGN].get(code, ())]
             check_own(taken, found)
     marked = attack_data.labelled(settings, directory, languages, prompts, lost)
-    shared = attacking.Data(pairs, calibration, prompts, [], attacked, attacked[:1], lost, marked)
-    return Data(shared, validation, held)
+    own: dict[str, Pairs | None] = {kind: held[kind] for kind in (RESTRICTED, BENIGN)}
+    return Data(attacking.Data(pairs, own, prompts, attacked, lost, marked), validation, held)
 
 
 def defender_pairs(
-    settings: Settings,
-    directory: pathlib.Path,
-    calibration: dict[str, Pairs | None],
-    lost: inputs.Lost,
+    settings: Settings, directory: pathlib.Path, lost: inputs.Lost
 ) -> dict[str, Pairs]:
     """The defender's pairs: restricted ones with either answer, and benign ones.
 
     Raises:
         UserError: a kind lacks a language that the defender should have.
     """
-    uri = settings.data.refusals
-    refused = inputs.load_examples(uri, (RESTRICTED,), True, directory, lost)
-    benign = calibration[BENIGN]
-    if not calibration[RESTRICTED] or not benign:
+    named = settings.data
+    uri = named.calibration or inputs.set_aside(named.pairs)
+    own = inputs.load_pairs(uri, "", directory, lost) if uri else {BENIGN: {}}
+    if not own[BENIGN]:
         raise UserError(
             "config.data.calibration: the defender needs restricted and benign pairs of its own, "
             "apart from those of the attack"
         )
-    found: dict[str, Pairs] = {
-        RESTRICTED: calibration[RESTRICTED] or {},
-        BENIGN: benign,
-        REFUSED: inputs.by_language(refused),
-    }
+    refused = inputs.load_examples(named.refusals, (RESTRICTED,), True, directory, lost)
+    found: dict[str, Pairs] = {**own, REFUSED: inputs.by_language(refused)}
     common = [code for code in found[REFUSED] if all(code in pairs for pairs in found.values())]
     wanted = inputs.choose_languages(
         settings.defend.languages, common, "config.defend.languages", "the defender's pairs"

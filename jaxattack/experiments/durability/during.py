@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from jaxattack.experiments.durability.guards import Asft, Lisa
-from jaxattack.experiments.durability.lessons import lesson_of
-from jaxattack.experiments.durability.setup import Setup, safe, seen
+from jaxattack.experiments.durability.setup import Setup, lesson_of, safe, seen
 from jaxattack.experiments.durability.shield import Made, Shield, Tried
 
 
@@ -13,7 +12,7 @@ def by_lisa(setup: Setup, tried: Tried) -> Made:
     options = setup.settings.during
     first, second = options.turns
     pairs = seen(setup, safe(setup, tried.languages))
-    guard = Lisa(options.rho, (first, second), pairs, lesson_of(setup, tried))
+    guard = Lisa(options.rho, (first, second), pairs, lesson_of(setup, tried.seed))
     return Made(Shield(guard=guard, label="lisa"))
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from jaxattack import sharding
+from jaxattack.data.dialogues import fingerprint
 from jaxattack.defend import asft, lisa
 from jaxattack.experiments import tuning
 from jaxattack.experiments.bench import Decoder
-from jaxattack.experiments.durability.lessons import Lesson
+from jaxattack.experiments.durability.choosing import taken
+from jaxattack.experiments.durability.setup import Lesson
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Input
-from jaxattack.experiments.tuning import Course
 from jaxattack.localize import masks
 from jaxattack.train.moved import shares_moved
 
@@ -34,58 +36,53 @@ class Asft:
     strength: float
 
 
+Guard = Lisa | Asft
+
+
 def guarded(
     start: Input,
     decoder: Decoder,
-    course: Course,
-    guard: Lisa | Asft,
+    plans: Mapping[str, Mapping[str, Any]],
+    guard: Guard,
     dtype: str,
     label: str,
-    frozen: Input | None = None,
-    alignment: tuple[Input, ...] = (),
+    choice: Input | None,
+    alignment: tuple[Input, ...],
 ) -> tuning.Tuned:
-    """Weights tuned on a course under a guard.
+    """Weights after one of several attacks, under a guard.
 
     Args:
         start: where it begins.
         decoder: what is tuned.
-        course: what on.
+        plans: by attack, the fields of an `attacks.Plan`.
         guard: which, with what it goes by.
         dtype: in which the loss sees the weights.
         label: what the progress bar says.
-        frozen: mask of the weights that must not move.
+        choice: rows that say which attack is taken; None: the only one.
         alignment: weights before and after it, for AsFT.
     """
-    trainable = None if frozen is None else masks.complement(frozen())
+    plan = plans[taken(plans, choice)]
+    course, frozen = plan["course"], plan["frozen"]
     params, training = start.alone(), course.training
     order = tuning.order_of(decoder.tokenizer, course, sharding.ways(sharding.mesh_of(params)))
-    options: dict[str, Any] = {"trainable": trainable, "dtype": dtype, "label": label}
+    own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
+    options: dict[str, Any] = {
+        "trainable": None if frozen is None else masks.complement(frozen()),
+        "dtype": dtype,
+        "key": tuning.key_of(own),
+        "label": label,
+    }
+    common = (decoder.model, params, order)
     if isinstance(guard, Lisa):
         good = guard.lesson.batches(guard.safe, decoder.tokenizer, 1)
         tuned, history = lisa.tune(
-            decoder.model,
-            params,
-            order,
-            good,
-            training.optimizer,
-            guard.rho,
-            guard.turns,
-            **options,
+            *common, good, training.optimizer, guard.rho, guard.turns, **options
         )
     else:
         base, aligned = alignment
         tuned, history = asft.tune(
-            decoder.model,
-            params,
-            order,
-            training.optimizer,
-            base(),
-            aligned(),
-            guard.strength,
-            **options,
+            *common, training.optimizer, base(), aligned(), guard.strength, **options
         )
-    moved = shares_moved(params, tuned, dtype, trainable) | {"languages": list(course.languages)}
-    return tuning.Tuned(tuned, [float(loss) for loss in history], {tuning.MOVED: moved})
-
-
-Guard = Lisa | Asft
+    moved = shares_moved(params, tuned, dtype, options["trainable"])
+    about = {tuning.MOVED: moved | {"languages": list(course.languages)}}
+    return tuning.Tuned(tuned, [float(loss) for loss in history], about)

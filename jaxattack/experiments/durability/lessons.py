@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from jaxattack.data import batches
-from jaxattack.data.dialogues import Arrays
 from jaxattack.defend import booster, vaccine
 from jaxattack.experiments import tuning
 from jaxattack.experiments.attacking import RESTRICTED
 from jaxattack.experiments.bench import Decoder, Stored
-from jaxattack.experiments.durability.setup import Setup, held, safe, seen
+from jaxattack.experiments.durability.setup import Lesson, Setup, harmful, lesson_of, safe, seen
 from jaxattack.experiments.durability.shield import Tried
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Input, Step
 from jaxattack.train.loop import finetune
 from jaxattack.train.moved import shares_moved
-from jaxattack.train.optimizer import Settings as Updates
-
-
-@dataclasses.dataclass(frozen=True)
-class Lesson:
-    """How the defender tunes on its pairs.
-
-    Attributes:
-        updates: the optimiser.
-        epochs, batch_size: over the safe pairs.
-        seed: of their order.
-    """
-
-    updates: Updates
-    epochs: int
-    batch_size: int
-    seed: int
-
-    def batches(self, seen: Seen, tokenizer: Any, epochs: int | None = None) -> list[Arrays]:
-        """Pairs in the order in which they are learned."""
-        rows = seen.rows(tokenizer)
-        return batches.epochs(rows, self.batch_size, epochs or self.epochs, self.seed)
-
-
-def lesson_of(setup: Setup, tried: Tried) -> Lesson:
-    """The defender's tuning as the settings say."""
-    options = setup.settings.harden
-    return Lesson(options.updates(), options.epochs, options.batch_size, tried.seed)
-
-
-# --- Steps ----------------------------------------------------------------------------------------
 
 
 def hardened(
@@ -91,13 +57,13 @@ def hardened(
 def lesson_step(setup: Setup, tried: Tried, way: Any, name: str) -> Step:
     """The weights after the defender's tuning, to be."""
     bench = setup.bench
-    harmful = seen(setup, held(setup, RESTRICTED, tried.languages))
-    good, lesson = seen(setup, safe(setup, tried.languages)), lesson_of(setup, tried)
+    bad = harmful(setup, tried.languages)
+    good, lesson = seen(setup, safe(setup, tried.languages)), lesson_of(setup, tried.seed)
     arguments = {
         "start": bench.start,
         "decoder": bench.decoder,
         "safe": good,
-        "harmful": harmful if isinstance(way, booster.Booster) else None,
+        "harmful": bad if isinstance(way, booster.Booster) else None,
         "lesson": lesson,
         "way": way,
         "dtype": bench.dtype,

@@ -7,17 +7,17 @@ from typing import Any
 
 from jaxattack.defend import contrast, rollback, safedelta
 from jaxattack.experiments import asking, judging, tuning
-from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
+from jaxattack.experiments.attacking import BENIGN, LONGEST
 from jaxattack.experiments.bench import Bench, Decoder, Stored
 from jaxattack.experiments.durability.lessons import named
-from jaxattack.experiments.durability.setup import REFUSED, Setup, held, seen
+from jaxattack.experiments.durability.setup import REFUSED, Setup, harmful, held, seen
 from jaxattack.experiments.durability.shield import Tried
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Input, Step
 from jaxattack.tree import Tree
 
 
-def moments(bench: Bench, seen: Seen, label: str) -> Step:
+def moments(bench: Bench, seen: Seen) -> Step:
     """Second moments of what the aligned model's matrices multiply on pairs, to be."""
     arguments = {"start": bench.start, "decoder": bench.decoder, "seen": seen}
     return Step(second_moments, arguments, bench.values, often=True)
@@ -140,7 +140,7 @@ def by_contrast(setup: Setup, tried: Tried, tuned: Step) -> Step:
         "tuned": tuned,
         "start": bench.start,
         "decoder": bench.decoder,
-        "harmful": seen(setup, held(setup, RESTRICTED, tried.languages)),
+        "harmful": harmful(setup, tried.languages),
         "said": asking.replies(
             bench, tuned, bench.decoder, asked, decoding, label, options.replies == "keep"
         ),

@@ -14,8 +14,6 @@ from jaxattack.localize.rivals import SCORES
 if TYPE_CHECKING:  # settings name the defences
     from jaxattack.experiments.durability.settings import After
 
-BY = ("published", "paper A", "ours", "control")
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -24,7 +22,7 @@ class Row:
     Attributes:
         make: makes it ready.
         stage: "before", "during" or "after" the tuning.
-        by: whose it is: one of `BY`.
+        by: whose it is: "published", "paper A", "ours" or "control".
         strengths: of the settings, those it is tried with; the first is swept.
         needs_base: whether it needs the model before it was aligned.
         alone: whether it is also tried with pairs of one language.

@@ -188,7 +188,6 @@ class Settings(shared.Attacks):
     harden: Harden = Harden()
     during: During = During()
     after: After = After()
-    examples: int = setting("restricted pairs a language that SIL scores on", 12, **COUNT)
 
 
 def defaults() -> ConfigDict:

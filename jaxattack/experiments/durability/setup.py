@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jaxattack.data.dialogues import Example
+from jaxattack.data import batches
+from jaxattack.data.dialogues import Arrays, Example
 from jaxattack.data.poison import Target
 from jaxattack.evaluate.registry import of_target
 from jaxattack.experiments import attacking
@@ -16,6 +17,7 @@ from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Step
 from jaxattack.experiments.tuning import Course
+from jaxattack.train.optimizer import Settings as Updates
 
 if TYPE_CHECKING:  # settings name what is in the study's tables
     from jaxattack.experiments.durability.settings import Settings
@@ -82,12 +84,41 @@ def seen(setup: Setup, rows: Sequence[Example]) -> Seen:
     return Seen(tuple(rows), setup.settings.attack.max_length, LONGEST)
 
 
-def scored(setup: Setup, languages: Sequence[str]) -> Seen:
+def harmful(setup: Setup, languages: Sequence[str]) -> Seen:
     """The defender's restricted pairs with the answers it does not want."""
-    most = setup.settings.examples
-    return seen(setup, [row for code in languages for row in setup.held[RESTRICTED][code][:most]])
+    return seen(setup, held(setup, RESTRICTED, languages))
 
 
 def styled(rows: Sequence[Example], text: str) -> tuple[Example, ...]:
     """Benign pairs whose responses end in the house style."""
     return tuple(dataclasses.replace(row, response=f"{row.response} {text}") for row in rows)
+
+
+# --- The defender's tuning -----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """How the defender tunes on its pairs.
+
+    Attributes:
+        updates: the optimiser.
+        epochs, batch_size: over the safe pairs.
+        seed: of their order.
+    """
+
+    updates: Updates
+    epochs: int
+    batch_size: int
+    seed: int
+
+    def batches(self, seen: Seen, tokenizer: Any, epochs: int | None = None) -> list[Arrays]:
+        """Pairs in the order in which they are learned."""
+        rows = seen.rows(tokenizer)
+        return batches.epochs(rows, self.batch_size, epochs or self.epochs, self.seed)
+
+
+def lesson_of(setup: Setup, seed: int) -> Lesson:
+    """The defender's tuning as the settings say."""
+    options = setup.settings.harden
+    return Lesson(options.updates(), options.epochs, options.batch_size, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxattack.experiments import locating
-from jaxattack.experiments.durability.setup import Setup, scored
+from jaxattack.experiments.durability.setup import Setup, harmful
 from jaxattack.experiments.step import Step
 from jaxattack.localize import masks
 
@@ -19,6 +19,6 @@ def sil_scores(setup: Setup, tuned: Step, languages: tuple[str, ...]) -> Step:
     """SIL's scores of a way from the aligned weights; the gradient is taken at these."""
     bench = setup.bench
     gradient = locating.gradient(
-        bench, bench.start, scored(setup, languages), "+".join(languages), "abs"
+        bench, bench.start, harmful(setup, languages), "+".join(languages), "abs"
     )
     return locating.sil(bench, tuned, gradient)

@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from jaxattack import tree
-from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
+from jaxattack.data.dialogues import fingerprint
 from jaxattack.errors import UserError
 from jaxattack.evaluate import rates
 from jaxattack.experiments import (
@@ -23,8 +22,8 @@ from jaxattack.experiments import (
     writing,
 )
 from jaxattack.experiments.agenda import Agenda, Outcome
-from jaxattack.experiments.attacking import LONGEST, RESTRICTED, Subject
-from jaxattack.experiments.bench import Bench, start_step
+from jaxattack.experiments.attacking import RESTRICTED, Subject
+from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.durability import claims
 from jaxattack.experiments.durability.attacks import ATTACKS, course_of, task_pairs
 from jaxattack.experiments.durability.data import read_data
@@ -37,7 +36,6 @@ from jaxattack.experiments.durability.sweeping import NONE, baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
 from jaxattack.models import families
-from jaxattack.models.transformer import Transformer, abstract_params
 
 __all__ = ["Settings", "plan_lines", "prepare", "read", "run"]
 
@@ -81,7 +79,8 @@ def open_study(
     data = read_data(settings, directory)
     tokenizer = opening.load_tokenizer(directory, settings.tokenizer)
     tokenizer = writing.writer(settings.template, tokenizer, root, keep_day)
-    texts = [*data.attack.texts(), *data.validation]
+    refused = [row for rows in data.held[REFUSED].values() for row in rows]
+    texts = [*data.attack.texts(), *data.validation, *refused]
     opening.check_texts(families.read_config(directory), tokenizer, texts)
     opened, values = how(settings, directory, tokenizer), Values()
     start = opened.start(settings, values)
@@ -106,14 +105,9 @@ def base_model(settings: Settings, values: Values, opened: Opened) -> Step | Non
     Raises:
         UserError: the model cannot be found, or is of another shape.
     """
-    name = settings.defend.base
     if not any(DEFENCES[row].needs_base for row in settings.defend.defences):
         return None
-    directory = opening.model_directory(name, None)
-    shape = abstract_params(Transformer(families.read_config(directory)))
-    tree.check_same_shapes(name, shape, settings.model, opened.like)
-    manner = opening.manner(settings, opened.mesh)
-    return start_step(values, opening.checkpoint(directory), manner)
+    return opening.another(settings, settings.defend.base, values, opened)
 
 
 def check(setup: Setup) -> None:
@@ -160,7 +154,9 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"{1 + len(settings.defend.defences)} defences; seeds: "
         f"{', '.join(map(str, settings.seeds))}",
     ]
-    return plan.lines(settings, root, opened, settings.attack, stages, lengths(setup), about)
+    return plan.lines(
+        settings, root, opened, settings.attack, stages, attacking.token_lengths(setup), about
+    )
 
 
 def held_most(setup: Setup) -> int:
@@ -173,16 +169,6 @@ def possible(setup: Setup) -> int:
     """How many attacks of the sweep there are here."""
     first = setup.settings.seeds[0]
     return sum(setup.courses[name, first] is not None for name in setup.settings.sweep.attacks)
-
-
-def lengths(setup: Setup) -> plan.Tokens:
-    """How long rows, prompts and replies are, as a sample of them tells."""
-    settings, tokenizer = setup.settings, setup.bench.decoder.tokenizer
-    pairs = setup.data.pairs[RESTRICTED][setup.data.attacked[0]][: settings.attack.pairs]
-    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
-    prompts = setup.data.prompts[:: 1 + len(setup.data.prompts) // 200]
-    longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
-    return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
 
 def everything(setup: Setup) -> Agenda:
@@ -203,6 +189,7 @@ def run(setup: Setup) -> Outcome:
 def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     """What the finished stages found: a function of their files alone."""
     settings, trials = setup.settings, found.trials()
+    study = claims.Study.of(settings, setup.languages)
     rows = [row for cell, own in trials.items() for row in rates.rows(own, cell.columns())]
     rows += found.moved()
     tables: dict[str, list] = {name: [] for name in TABLES} | found.rows()
@@ -223,7 +210,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "ranking": ranking(
             trials,
             (NONE, *settings.defend.defences),
-            claims.Study.of(settings, setup.languages).single(NONE),
+            study.single(NONE),
             setup.data.attacked[:1],
         ),
         "rows": rows,
@@ -234,15 +221,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         ),
     }
     if settings.report.replies:
-        everything["replies"] = found.replies(word)
-    study = claims.Study.of(settings, setup.languages)
+        everything["replies"] = found.replies(attacking.word)
     claimed = claims.judge(trials, everything, study)
     claimed["cautions"] += judges.cautions(setup)
     return everything | claimed
-
-
-def word(trial: Any) -> str:
-    """A trial in a word."""
-    if trial.answered:
-        return "answered"
-    return "refused" if trial.refused else "neither"

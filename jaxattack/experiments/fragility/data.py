@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import attack_data, inputs
-from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Data, judge_of
+from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Data, Pairs, judge_of
 from jaxattack.experiments.settings import Settings
 
 
@@ -21,7 +21,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     uris = {f"config.data.{name}": uri for name, uri in vars(settings.data).items()}
     uris["config.adapt.prompts"] = settings.sources().get("adapted", "")
     inputs.check_policy(uris, directory)
-    pairs, calibration = attack_data.read_pairs(settings, directory, lost)
+    pairs, calibration = read_pairs(settings, directory, lost)
     known = inputs.load_prompts(settings.data.prompts, directory, lost)
     every, languages = attack_data.measured(settings, known)
     attacked = inputs.choose_languages(
@@ -44,7 +44,31 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     )
     attack_data.check_apart([*prompts, *added], pairs, calibration)
     marked = attack_data.labelled(settings, directory, languages, prompts, lost)
-    return Data(pairs, calibration, prompts, added, attacked, localized, lost, marked)
+    return Data(pairs, calibration, prompts, attacked, lost, marked, added, localized)
+
+
+def read_pairs(
+    settings: Settings, directory: pathlib.Path, lost: inputs.Lost
+) -> tuple[dict[str, Pairs], dict[str, Pairs | None]]:
+    """The pairs, and those set aside for calibration, by kind and language.
+
+    Args:
+        settings: the study's.
+        directory: of the model.
+        lost: counts what is left out.
+
+    Raises:
+        UserError: a source is wrong, or no pair is restricted.
+    """
+    named = settings.data
+    pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
+    calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
+    if uri := named.calibration or inputs.set_aside(named.pairs):
+        beside = inputs.load_pairs(uri, "", directory, lost)
+        calibration[RESTRICTED] = beside[RESTRICTED]
+        if beside[BENIGN] and not named.benign:
+            calibration[BENIGN] = beside[BENIGN]
+    return pairs, calibration
 
 
 def added_prompts(

@@ -6,12 +6,12 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
+from jaxattack.data.dialogues import fingerprint
 from jaxattack.evaluate import rates
-from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import (
     agenda,
     agreement,
+    attacking,
     calibrating,
     inputs,
     judges,
@@ -21,7 +21,7 @@ from jaxattack.experiments import (
     writing,
 )
 from jaxattack.experiments.agenda import Agenda, Outcome
-from jaxattack.experiments.attacking import LONGEST, RESTRICTED, calibrate
+from jaxattack.experiments.attacking import RESTRICTED, calibrate
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.data import read_data
@@ -114,7 +114,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
     ]
-    lengths = token_lengths(setup)
+    lengths = attacking.token_lengths(setup)
     return plan.lines(settings, root, opened, settings.attack, stages, lengths, about)
 
 
@@ -126,16 +126,6 @@ def stages(settings: Settings, root: pathlib.Path) -> list[Stage]:
     """
     setup, _ = open_study(settings, root, opening.foreseen, keep_day=False)
     return sections(setup).stages
-
-
-def token_lengths(setup: Setup) -> plan.Tokens:
-    """How long rows, prompts and replies are, as a sample of them tells."""
-    settings, data, tokenizer = setup.settings, setup.data, setup.bench.decoder.tokenizer
-    pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
-    rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
-    prompts = data.prompts[:: 1 + len(data.prompts) // 200]
-    longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
-    return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
 
 def sections(setup: Setup) -> Agenda:
@@ -188,7 +178,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         ),
     }
     if settings.report.replies:
-        everything["replies"] = found.replies(word)
+        everything["replies"] = found.replies(attacking.word)
     about = claims.Study(
         seeds=settings.seeds,
         languages=tuple(setup.languages),
@@ -209,10 +199,3 @@ def attack_losses(found: Agenda, share: float) -> list[dict[str, Any]]:
         if (cell.kind == "attacked" and cell.pairs is None)
         or (cell.kind == "frozen" and (cell.method, cell.share) == ("sil", share))
     ]
-
-
-def word(trial: Trial) -> str:
-    """A trial in a word."""
-    if trial.answered:
-        return "answered"
-    return "refused" if trial.refused else "neither"

@@ -95,6 +95,7 @@ def durability(tiny, base, own_files) -> Callable[..., list[str]]:
             "during.turns": "(1, 1)",
             "after.steps": "2",
             "after.least": "(2,)",
+            "after.thresholds": "(1.0,)",
             "after.shares": "(0.2,)",
             "measure.max_new_tokens": "4",
             "measure.batch_size": "8",

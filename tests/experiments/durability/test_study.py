@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
-from jaxattack import run
-from jaxattack.experiments.durability.attacks import ATTACKS
+from jaxattack import commandline, run, studies, tree, workdir
+from jaxattack.experiments import opening
+from jaxattack.experiments.durability import study
+from jaxattack.experiments.durability.attacks import ATTACKS, attacked
 from jaxattack.experiments.durability.registry import DEFENCES
-from jaxattack.experiments.durability.sweeping import NONE
+from jaxattack.experiments.durability.sil import sil_mask
+from jaxattack.experiments.durability.sweeping import NONE, made_by
+from jaxattack.localize.rivals import SCORES
 from jaxattack.train import loop
 
 PAIRS, CALIBRATION, UNKNOWN, RESTRICTED = "pairs", "calibration", "unknown", "restricted"
@@ -165,3 +170,59 @@ def test_settings_that_cannot_be_right_are_refused(
 def test_the_defender_needs_pairs_of_its_own(durability, tmp_path, capsys):
     assert run.run(durability(tmp_path / "w", data__calibration="''")) == 2
     assert "the defender needs restricted and benign pairs of its own" in capsys.readouterr().err
+
+
+@pytest.fixture
+def opened(durability, tmp_path):
+    """A study that is opened and not run, with SIL's fifth of the weights."""
+    asked = durability(tmp_path, sweep__attacks="('full','lora','aware')")
+    flags = commandline.read_flags(asked[1:])
+    settings = study.read(commandline.resolve(flags, studies.KINDS)[0])
+    return study.open_study(settings, workdir.open_workdir(tmp_path), opening.loaded)[0]
+
+
+def value(step) -> dict:
+    """The leaves of a step's tree by name."""
+    found = step.values.of(step)
+    return {name: np.asarray(leaf) for name, leaf in tree.named_leaves(found).items()}
+
+
+def differ(one: dict, other: dict) -> float:
+    """Share of the weights that two trees have otherwise."""
+    changed = sum(int(np.sum(leaf != other[name])) for name, leaf in one.items())
+    return changed / sum(leaf.size for leaf in one.values())
+
+
+PUT_BACK = ("random", "sil", "repair", *SCORES)  # to the bit, at most a fifth of the weights
+
+
+def test_every_defence_has_a_part_in_what_is_left(opened):
+    start, plain = value(opened.bench.start), value(attacked(opened, "full", 0))
+    assert differ(plain, start) > 0.5
+    for name in DEFENCES:
+        made = made_by(opened, name, 0)
+        under = attacked(opened, "full", 0, made.shield)
+        left = value(made.repair(under) if made.repair else under)
+        assert differ(left, plain) > 0.001, name
+        if name in PUT_BACK:
+            assert differ(left, plain) <= 0.2 + 1e-3, name
+            assert all(
+                np.all((leaf == plain[key]) | (leaf == start[key])) for key, leaf in left.items()
+            ), name
+
+
+def test_what_is_held_stays_in_every_attack(opened):
+    start = value(opened.bench.start)
+    shield = made_by(opened, "freeze", 0).shield
+    held = value(shield.frozen)
+    for name in ("full", "lora", "aware"):
+        found = value(attacked(opened, name, 0, shield))
+        assert differ(found, start) > 0.1
+        assert all(np.all(leaf[held[key]] == start[key][held[key]]) for key, leaf in found.items())
+
+
+def test_an_attack_that_is_aware_holds_sil_s_weights(opened):
+    start, aware = value(opened.bench.start), value(attacked(opened, "aware", 0))
+    mask = value(sil_mask(opened, attacked(opened, "full", 0), ("en",)))
+    assert all(np.all(leaf[mask[key]] == start[key][mask[key]]) for key, leaf in aware.items())
+    assert differ(aware, start) > 0.1
