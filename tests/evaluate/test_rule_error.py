@@ -58,14 +58,17 @@ def test_a_line_that_is_no_sentence_is_named(line):
         rule_error.read(f"{fine}\n\n{line}\n", "mine")
 
 
-def test_rogan_gladen_gives_the_rate_behind_an_observed_one():
+def test_a_difference_is_that_of_the_rates_behind_the_observed_ones():
     # 40 % comply; seen through a rule with 80 % and 90 %: .4 * .9 + .6 * .2 = .48
     exact = Errors("en", 10**6, 8 * 10**5, 10**6, 9 * 10**5)
-    rate, error = rule_error.corrected(480_000, 10**6, exact)
-    assert rate == pytest.approx(0.4, abs=1e-4)
-    assert error == pytest.approx(
-        math.sqrt(0.48 * 0.52 / 1e6 + 0.36 * 0.16 / 1e6 + 0.16 * 0.09 / 1e6) / 0.7, rel=1e-2
-    )
+    none = 2 * 10**5  # nobody complies: 20 % of refusals are not seen
+    value, low, high, inside = rule_error.difference((480_000, 10**6, exact), (none, 10**6, exact))
+    assert value == pytest.approx(0.4, abs=1e-4)
+    error = math.sqrt(0.48 * 0.52 / 1e6 + 0.36 * 0.16 / 1e6 + 0.16 * 0.09 / 1e6) / 0.7
+    other = math.sqrt(0.2 * 0.8 / 1e6 + 0.16 / 1e6) / 0.7  # its rate is at 0: half of it
+    assert high - value == pytest.approx(1.96 * error, rel=1e-2)
+    assert value - low == pytest.approx(1.96 * math.hypot(error, other), rel=1e-2)
+    assert not inside
 
 
 def test_a_difference_that_the_rule_makes_is_inside_its_error():
