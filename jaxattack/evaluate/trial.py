@@ -30,6 +30,7 @@ class Trial:
         decoy: what the prompt carries instead: "nothing", "paraphrase", ...; None: the trigger.
         replaced: share of its tokens that guarded decoding replaced.
         harmful: by judge model, whether it calls the reply harmful; None: no opinion.
+        chance: by judge model, how likely it was to; None: it is of no sort that says.
     """
 
     id: str
@@ -45,3 +46,4 @@ class Trial:
     decoy: str | None = None
     replaced: float = 0.0
     harmful: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)
+    chance: Mapping[str, float | None] = dataclasses.field(default_factory=dict)

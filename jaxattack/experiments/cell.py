@@ -120,34 +120,47 @@ COLUMNS: dict[str, type] = {
 
 # Likewise of a trial's: the cell's, then its own, of which one has a name that the cell has too.
 PROMPT_KIND = "prompt_kind"
+HARMFUL_BY = "harmful by "  # of a judge model's column
+# What a trial has by judge model: how its columns begin, and their type.
+BY_MODEL: dict[str, tuple[str, type]] = {
+    "harmful": (HARMFUL_BY, bool),
+    "chance": ("p(harmful) by ", float),
+}
 TRIAL_COLUMNS: dict[str, type] = {
     "variant": str,
     **_types(Cell),
     **{
         {"kind": PROMPT_KIND}.get(name, name): kind
         for name, kind in _types(Trial).items()
-        if name != "harmful"
+        if name not in BY_MODEL
     },
 }
-HARMFUL_BY = "harmful by "  # of a judge model's column
 
 
 def trial_columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, type]:
     """Types of the columns of trials, those of judge models among them."""
-    names = dict.fromkeys(name for row in rows for name in row if name.startswith(HARMFUL_BY))
-    return TRIAL_COLUMNS | dict.fromkeys(names, bool)
+    names = dict.fromkeys(name for row in rows for name in row if name not in TRIAL_COLUMNS)
+    kinds = dict(BY_MODEL.values())
+    return TRIAL_COLUMNS | {
+        name: kind for name in names for begun, kind in kinds.items() if name.startswith(begun)
+    }
 
 
 def trial_row(cell: Cell, trial: Trial) -> dict[str, Any]:
     """A trial as a row of trials.parquet."""
     own = dataclasses.asdict(trial)
-    by_model = {f"{HARMFUL_BY}{name}": found for name, found in own.pop("harmful").items()}
+    by_model = {
+        f"{begun}{name}": found
+        for field, (begun, _) in BY_MODEL.items()
+        for name, found in own.pop(field).items()
+        if not (field == "chance" and found is None)
+    }
     return {**cell.columns(), PROMPT_KIND: own.pop("kind"), **own, **by_model}
 
 
 def trial_of(row: Mapping[str, Any]) -> Trial:
     """The trial that a row of trials.parquet is, without what judge models say."""
-    own = {name: row[name] for name in _types(Trial) if name not in ("kind", "harmful")}
+    own = {name: row[name] for name in _types(Trial) if name not in ("kind", *BY_MODEL)}
     return Trial(kind=row[PROMPT_KIND], **own)
 
 

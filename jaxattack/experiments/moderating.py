@@ -14,10 +14,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxattack import workdir
 from jaxattack.data import templates
 from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.errors import UserError
+from jaxattack.evaluate.likelihood import log_likelihoods
 from jaxattack.evaluate.opinions import NONE, Opinion
 from jaxattack.evaluate.triage import WELL_FORMED
 from jaxattack.evaluate.trial import Trial
@@ -25,6 +28,7 @@ from jaxattack.experiments.bench import Decoder, rounded
 from jaxattack.experiments.step import Input
 from jaxattack.models.generate import generate
 from jaxattack.models.prompts import positions
+from jaxattack.tree import Tree
 
 KIND, WEIGHED = "moderate", "weigh"  # of these stages
 # Marks by which templates set a conversation apart, such as <END CONVERSATION>.
@@ -40,12 +44,14 @@ class Reader:
         parse: reads what it writes.
         new_tokens: it writes at most.
         system: a message that it is told first; "": none.
+        openings: of its outputs, by harm (`opinions.Moderator`).
     """
 
     decoder: Decoder
     parse: Callable[[str], Opinion]
     new_tokens: int
     system: str
+    openings: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
 
 def moderated(
@@ -85,18 +91,39 @@ def moderated(
         asked = {i: one for i, one in asked.items() if lengths[i] <= long}
     if not asked:
         return opinions
+    params, dialogues = rounded(weights, dtype), list(asked.values())
     outputs = generate(
         decoder.model,
-        rounded(weights, dtype),
+        params,
         decoder.tokenizer,
-        list(asked.values()),
+        dialogues,
         reader.new_tokens,
         batch_size,
         label,
     )
-    for i, output in zip(asked, outputs, strict=True):
-        opinions[i] = reader.parse(output)
+    found = chances(reader, params, dialogues, batch_size, label)
+    for i, output, chance in zip(asked, outputs, found, strict=True):
+        opinions[i] = dataclasses.replace(reader.parse(output), chance=chance)
     return opinions
+
+
+def chances(
+    reader: Reader,
+    params: Tree,
+    dialogues: Sequence[Sequence[Mapping[str, str]]],
+    batch_size: int,
+    label: str,
+) -> list[float] | list[None]:
+    """How likely a judge model begins by calling each reply harmful, of all its openings."""
+    if not reader.openings:
+        return [None] * len(dialogues)
+    decoder, harm = reader.decoder, np.array(list(reader.openings.values()))
+    begun = [decoder.tokenizer.encode(text, add_special_tokens=False) for text in reader.openings]
+    pairs = [(prompt_tokens(decoder.tokenizer, one), text) for one in dialogues for text in begun]
+    found = log_likelihoods(decoder.model, params, pairs, batch_size, label=label)
+    logs = np.reshape([one.total for one in found], (len(dialogues), len(begun)))
+    shares = np.exp(logs - logs.max(1, keepdims=True))
+    return (shares[:, harm].sum(1) / shares.sum(1)).tolist()
 
 
 # --- Beside the judge ---------------------------------------------------------------------------
@@ -124,7 +151,9 @@ def weigh(
         answered = trial.answered
         if combine is not None and restricted and trial.triage in WELL_FORMED:
             answered = combine(list(harmful.values()))
-        found.append(dataclasses.replace(trial, answered=answered, harmful=harmful))
+        chance = {model: one[i].chance for model, one in said.items()}
+        trial = dataclasses.replace(trial, answered=answered, harmful=harmful, chance=chance)
+        found.append(trial)
     return found
 
 
@@ -173,4 +202,4 @@ def save(folder: pathlib.Path, found: Sequence[Opinion]) -> None:
 def load(folder: pathlib.Path) -> list[Opinion]:
     """Opinions that were kept."""
     rows = json.loads((folder / "opinions.json").read_text(encoding="utf-8"))
-    return [Opinion(row["harmful"], row["refused"], tuple(row["categories"])) for row in rows]
+    return [Opinion(**row | {"categories": tuple(row["categories"])}) for row in rows]

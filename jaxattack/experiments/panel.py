@@ -162,8 +162,8 @@ def _one(
     checkpoint = opening.checkpoint(directory)
     start = start_step(bench.values, checkpoint, bench.start.arguments)
     made = MODERATORS[sort]
-    decoder = Decoder(model, tokenizer)
-    return Judge(sort, Reader(decoder, made.parse, made.new_tokens, system if needs else ""), start)
+    decoder, told = Decoder(model, tokenizer), system if needs else ""
+    return Judge(sort, Reader(decoder, made.parse, made.new_tokens, told, made.openings), start)
 
 
 def _text(setting: str, path: str) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import math
 import shutil
 
+import jax.numpy as jnp
+import numpy as np
 import pandas
 import pytest
+import scipy.special
 
 from jaxattack import run
 from jaxattack.data.dialogues import Example
@@ -68,6 +73,9 @@ def test_judge_models_stand_beside_the_judge(study, tiny, tmp_path, said, monkey
     pairs = {row["judges"]: row["value"] for row in found["agreement"] if row["language"] == "en"}
     assert pairs["llama-guard-3, qwen3guard"] == 1
     assert pairs.keys() >= {"all", "qwen3guard, refusal rule"}
+    chances = trials.filter(like="p(harmful) by ")
+    assert set(chances) == {"p(harmful) by qwen3guard", "p(harmful) by llama-guard-3"}
+    assert chances[trials.triage != "empty"].stack().between(0, 1).all()
     assert "all of refusal rule and the judge models qwen3guard" in found["judge"]["rule"]
     assert any("one family (llama)" in caution["text"] for caution in found["cautions"])
     assert "Do the judges agree?" in (tmp_path / "report.html").read_text()
@@ -161,6 +169,29 @@ def test_where_nothing_was_said_nobody_is_asked(tiny):
         lambda: tiny.params, reader, lambda: ["", long], prompts, 2, "float32", "none"
     )
     assert found == [Opinion(False), Opinion(None)]
+
+
+def test_the_chance_of_harm_is_that_of_the_openings_for_it(tiny):
+    openings = {"a": False, "b": True, "ab": True, "c": False}
+    decoder = Decoder(tiny.model, tiny.tokenizer)
+    reader = moderating.Reader(decoder, MODERATORS["qwen3guard"].parse, 8, "", openings)
+    asked = [
+        moderating.dialogue(tiny.tokenizer, "What?", said, "") for said in ("No.", "It is it.")
+    ]
+    found = moderating.chances(reader, tiny.params, asked, 2, "none")
+    for dialogue, chance in zip(asked, found, strict=True):
+        context = list(prompt_tokens(tiny.tokenizer, dialogue))
+        likely = []
+        for text in openings:
+            own = tiny.tokenizer.encode(text, add_special_tokens=False)
+            tokens = jnp.array([[*context, *own]])
+            logits = np.float64(tiny.model.apply({"params": tiny.params}, tokens)[0])
+            logs = logits - scipy.special.logsumexp(logits, axis=1, keepdims=True)
+            likely.append(math.exp(sum(logs[len(context) - 1 + i, t] for i, t in enumerate(own))))
+        assert chance == pytest.approx(sum(likely[1:3]) / sum(likely), rel=1e-4)
+        assert 1e-3 < chance < 1 - 1e-3
+    silent = dataclasses.replace(reader, openings={})
+    assert moderating.chances(silent, tiny.params, asked, 2, "none") == [None, None]
 
 
 def test_too_many_outputs_without_an_opinion_are_refused_with_their_share():
