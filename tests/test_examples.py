@@ -17,7 +17,9 @@ def run(script, folder, *arguments):
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"},
+        env={"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        | os.environ
+        | {"PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
         check=False,
