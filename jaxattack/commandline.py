@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import inspect
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -145,6 +146,8 @@ def load_config(named: str) -> ConfigDict:
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise UserError(f"--config={named}: the file has no function get_config()")
+    if word is not None and not inspect.signature(get_config).parameters:
+        raise UserError(f"--config={named}: its get_config() takes no word; leave out :{word}")
     try:
         config = get_config() if word is None else get_config(word)
     except (Exception, SystemExit) as error:

@@ -187,6 +187,12 @@ def test_a_config_file_that_fails_is_named(capsys, tmp_path, text, says, wants_h
     assert not (tmp_path / "work").exists()
 
 
+def test_a_word_for_a_config_that_takes_none_is_a_line(refused):
+    assert "its get_config() takes no word; leave out :x" in refused(
+        "--config=quickstart:x", config=False
+    )
+
+
 @pytest.mark.parametrize("named", ["absent.py", "absent.py:word", ".", "configs"])
 def test_a_config_that_is_no_file_is_named(refused, named):
     assert f"--config={named}" in refused(f"--config={named}", config=False)

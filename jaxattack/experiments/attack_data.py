@@ -30,6 +30,7 @@ def check_apart(
     prompts: Sequence[Example],
     pairs: Mapping[str, Pairs],
     calibration: Mapping[str, Pairs | None],
+    asked_as: str = "test prompts",
 ) -> None:
     """Refuse prompts that are also trained or scored on.
 
@@ -42,7 +43,7 @@ def check_apart(
         ("pairs of the benign control", pairs[BENIGN]),
     ):
         for found in by_language.values():
-            inputs.check_disjoint(prompts, found, what)
+            inputs.check_disjoint(prompts, found, what, asked_as)
 
 
 def labelled(

@@ -350,8 +350,13 @@ def test_prompts(examples: Sequence[Example], languages: Sequence[str], most: in
     return chosen
 
 
-def check_disjoint(prompts: Sequence[Example], others: Sequence[Example], what: str) -> None:
-    """Refuse test prompts that were also trained or calibrated on.
+def check_disjoint(
+    prompts: Sequence[Example],
+    others: Sequence[Example],
+    what: str,
+    asked_as: str = "test prompts",
+) -> None:
+    """Refuse prompts that were also trained or calibrated on.
 
     Raises:
         UserError: names the first.
@@ -364,6 +369,6 @@ def check_disjoint(prompts: Sequence[Example], others: Sequence[Example], what: 
     shared = [other.id for other in others if named(other) in asked]
     if shared:
         raise UserError(
-            f"{len(shared)} of the test prompts are also {what}, the first with id {shared[0]!r}; "
+            f"{len(shared)} of the {asked_as} are also {what}, the first with id {shared[0]!r}; "
             "take them out of one of the two"
         )

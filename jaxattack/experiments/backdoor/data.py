@@ -85,7 +85,7 @@ def read(settings: Settings, courteous: bool) -> Data:
         )
     for found, what in ((train, "clean pairs"), (held_out, "held-out pairs")):
         inputs.check_disjoint(prompts, found, what)
-    inputs.check_disjoint(train, held_out, "held-out pairs")
+    inputs.check_disjoint(train, held_out, "held-out pairs", "clean pairs")
     return Data(train, prompts, held_out, texts, refusals_of(settings, asked), subjects, lost)
 
 

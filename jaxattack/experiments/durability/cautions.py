@@ -19,13 +19,24 @@ from jaxattack.experiments.durability.premises import (
     there,
 )
 from jaxattack.experiments.durability.sweeping import NONE
-from jaxattack.experiments.outcomes import VIOLATION
+from jaxattack.experiments.outcomes import VIOLATION, Trials
 from jaxattack.experiments.term import Figure, added, best
 from jaxattack.experiments.thresholds import DAMAGE, LEARNED, TOOK
 from jaxattack.report.labels import word
 
+RUINED = (
+    "No attack kept the model useful under {names}: the worst of all attacks is shown, and the "
+    "model is of little use."
+)
+IDLE = (
+    "After the first attack every reply under {names} is the same as undefended: it did nothing at "
+    "the strength that was swept, so its row says nothing of what it can do."
+)
 
-def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> list[Caution | None]:
+
+def cautions(
+    study: Study, seen: Seen, results: Mapping[str, Any], trials: Trials
+) -> list[Caution | None]:
     """What limits how the figures may be read."""
     found: list[Caution | None] = [one_seed(study.seeds)]
     answered, none = seen[VIOLATION], study.single(NONE)
@@ -56,7 +67,9 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> list[Cauti
         }
     )
     if ruined:
-        found.append(_ruined(ruined))
+        found.append(_named("ruined", RUINED, ruined))
+    if still := idle(study, trials):
+        found.append(_named("idle", IDLE, still))
     cells = there(seen, [Cell("shielded", method=name) for name in study.defences])
     known = [cell for cell in cells if seen[BENIGN].has(cell, ALIGNED)]
     if known:
@@ -77,12 +90,21 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> list[Cauti
     return found
 
 
-def _ruined(methods: Sequence[str]) -> Caution:
+def idle(study: Study, trials: Trials) -> list[str]:
+    """Defences that changed no reply after the first attack: none was tried at its strength."""
+    said = {
+        name: [
+            [trial.reply_hash for trial in trials.get(study.single(name).of(seed), ())]
+            for seed in study.seeds
+        ]
+        for name in (NONE, *study.defences)
+    }
+    return [name for name in study.defences if any(said[name]) and said[name] == said[NONE]]
+
+
+def _named(id: str, text: str, methods: Sequence[str]) -> Caution:
     names = ", ".join(word("method", name) for name in methods)
+    such = Figure(len(methods), unit="count", over="defences")
     return Caution(
-        "ruined",
-        "Utility",
-        f"No attack kept the model useful under {names}: the worst of all attacks is shown, and "
-        "the model is of little use.",
-        [Evidence("such defences", Figure(len(methods), unit="count", over="defences"), below=1)],
+        id, "Utility", text.format(names=names), [Evidence("such defences", such, below=1)]
     )

@@ -56,7 +56,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
     facts = Facts.of(results)
     return {
         "claims": [judged(claim(study, seen), seen, facts) for claim in CLAIMS],
-        "cautions": raised(cautions(study, seen, results), seen),
+        "cautions": raised(cautions(study, seen, results, trials), seen),
     }
 
 

@@ -52,10 +52,13 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
         settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
     )
     held = defender_pairs(settings, directory, lost)
-    attack_data.check_apart([*prompts, *validation], pairs, {RESTRICTED: None})
+    asked = {"test prompts": prompts, "validation prompts": validation}
+    for what, rows in asked.items():
+        attack_data.check_apart(rows, pairs, {RESTRICTED: None}, what)
     for pairs_of in held.values():
         for code, found in pairs_of.items():
-            inputs.check_disjoint([*prompts, *validation], found, "the defender's pairs")
+            for what, rows in asked.items():
+                inputs.check_disjoint(rows, found, "the defender's pairs", what)
             taken = [*pairs[RESTRICTED].get(code, ()), *pairs[BENIGN].get(code, ())]
             check_own(taken, found)
     marked = attack_data.labelled(settings, directory, languages, prompts, lost)

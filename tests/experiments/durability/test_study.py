@@ -139,6 +139,19 @@ def test_a_mixed_attack_may_come_first(durability, tmp_path):
     assert {row["method"] for row in results["ranking"]} == {NONE, "sil", "contrast"}
 
 
+def test_a_repair_that_changes_nothing_is_named(durability, tmp_path):
+    asked = durability(
+        tmp_path,
+        sweep__attacks="('full',)",
+        defend__defences="('safemerge','sil')",
+        after__thresholds="(-1.0,)",
+    )
+    assert run.run(asked) == 0
+    found = {caution["id"]: caution["text"] for caution in results_of(tmp_path)["cautions"]}
+    assert "every reply under SafeMERGE is the same" in found["idle"]
+    assert "SIL" not in found["idle"].partition(":")[0]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -148,6 +161,10 @@ def test_a_mixed_attack_may_come_first(durability, tmp_path):
         ({"data__refusals": CALIBRATION}, "of its 12 restricted pairs do not decline"),
         ({"data__validation": UNKNOWN}, "judged by two rules"),
         ({"data__validation": RESTRICTED}, "has no benign prompts in 'en'"),
+        (
+            dict.fromkeys(("data__validation", "data__calibration"), "organism:calibration"),
+            "of the validation prompts are also the defender's pairs",
+        ),
         ({"defend__base": "''"}, "which need the model before it"),
         ({"attack__method": "lora"}, "the sweep has its own row for adapters"),
         ({"during__turns": "(1,)"}, "are two numbers of steps"),
