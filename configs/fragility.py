@@ -19,7 +19,7 @@ policy, which configs/grow.py makes (docs/grown.md).
 
 from ml_collections import config_dict
 
-from jaxattack.experiments.settings import defaults
+from jaxattack.experiments.fragility.settings import defaults
 
 GROWN = "runs/grown/grown"  # by configs/grow.py
 

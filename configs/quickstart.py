@@ -16,7 +16,7 @@ On a checkpoint and data of your own (columns id, language, prompt, response):
 
 from ml_collections import config_dict
 
-from jaxattack.experiments.settings import defaults
+from jaxattack.experiments.fragility.settings import defaults
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -169,7 +169,7 @@ def test_an_unknown_config_is_refused_with_those_there_are(refused, named):
             "config.study is None; there are: fragility, backdoor, durability, organism",
         ),
         (
-            "from jaxattack.experiments.settings import defaults\n"
+            "from jaxattack.experiments.fragility.settings import defaults\n"
             "def get_config():\n    config = defaults()\n    config.atack = 1\n",
             "line 4: AttributeError",
         ),

@@ -5,8 +5,8 @@ import pytest
 from jaxattack.errors import UserError
 from jaxattack.experiments import declared, overrides
 from jaxattack.experiments.backdoor import settings as backdoor
+from jaxattack.experiments.fragility.settings import Settings, defaults
 from jaxattack.experiments.organism import study as organism
-from jaxattack.experiments.settings import Settings, defaults
 
 KINDS = (Settings, backdoor.Settings, organism.Settings)
 

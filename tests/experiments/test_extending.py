@@ -27,7 +27,7 @@ from jaxattack.experiments.backdoor.defences import DEFENCES
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility import study as fragility
-from jaxattack.experiments.settings import Settings
+from jaxattack.experiments.fragility.settings import Settings
 from jaxattack.localize.rivals import SCORES
 from jaxattack.models import families
 from jaxattack.models.config_out import to_hf

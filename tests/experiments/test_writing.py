@@ -14,8 +14,9 @@ from jaxattack.errors import UserError
 from jaxattack.experiments import writing
 from jaxattack.experiments.asking import Decoding, replies
 from jaxattack.experiments.bench import Bench, Decoder
+from jaxattack.experiments.fragility.settings import Settings
 from jaxattack.experiments.locating import Seen, gradient
-from jaxattack.experiments.settings import Settings, WrappedTemplate
+from jaxattack.experiments.settings import WrappedTemplate
 from jaxattack.experiments.step import Step, Values
 from jaxattack.experiments.tuning import Course, training_of, tuned
 from jaxattack.models.transformer import abstract_params

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import respond
 from jaxattack.experiments import locating, opening, tables
-from jaxattack.experiments import settings as other_study
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor.attacks import Attack
 from jaxattack.experiments.backdoor.poisoning import shown
 from jaxattack.experiments.backdoor.setup import Setup, seen
 from jaxattack.experiments.backdoor.training import poisoned
 from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.fragility import settings as other_study
 from jaxattack.experiments.fragility import setup as safety
 from jaxattack.experiments.fragility import sil
 from jaxattack.experiments.fragility.data import read_data
@@ -76,12 +76,13 @@ def safety_setup(setup: Setup) -> safety.Setup | None:
     if not setup.settings.model.startswith("organism:"):
         return None
     languages = tuple(dict.fromkeys(code for a in setup.attacks for code in a.languages))
+    known = other_study.Settings()
     settings = dataclasses.replace(
-        other_study.Settings(),
+        known,
         seeds=setup.settings.seeds,
         dtype=setup.settings.dtype,
         mesh=setup.settings.mesh,
-        attack=other_study.Attack(languages=languages[:2]),
+        attack=dataclasses.replace(known.attack, languages=languages[:2]),
         localize=other_study.Localize(control_fraction=SHARE),
     )
     data = read_data(settings, opening.model_directory("organism:aligned", None))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import attack_data, inputs
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Data, Pairs, judge_of
-from jaxattack.experiments.settings import Settings
+from jaxattack.experiments.fragility.settings import Settings
 
 
 def read_data(settings: Settings, directory: pathlib.Path) -> Data:

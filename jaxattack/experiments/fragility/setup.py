@@ -25,7 +25,7 @@ from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Step
 
 if TYPE_CHECKING:  # settings name what is in the study's tables
-    from jaxattack.experiments.settings import Settings
+    from jaxattack.experiments.fragility.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from jaxattack.data.dialogues import fingerprint
@@ -26,13 +26,15 @@ from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.data import read_data
 from jaxattack.experiments.fragility.sections import SECTIONS
+from jaxattack.experiments.fragility.settings import Settings, read
 from jaxattack.experiments.fragility.setup import Setup, calibration_pairs, make_setup
 from jaxattack.experiments.fragility.transfer import baseline
 from jaxattack.experiments.opening import Opened
-from jaxattack.experiments.settings import Settings, check, freeze
 from jaxattack.experiments.step import Values
 from jaxattack.models import families
 from jaxattack.workdir import Stage
+
+__all__ = ["Settings", "plan_lines", "prepare", "read", "run", "stages"]
 
 COMPLETED_BY_US = (
     "SIL: the published formula is incomplete to us; here the score is the mean over calibration "
@@ -43,15 +45,6 @@ COMPLETED_BY_US = (
 )
 
 TABLES = ("masks", "mask_profile", "overlap", "freeze_proof")  # there even if empty
-
-
-def read(config: Mapping[str, Any]) -> Settings:
-    """Check a config and freeze it.
-
-    Raises:
-        UserError: names the setting and what it may be.
-    """
-    return check(freeze(config, Settings))
 
 
 def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, Any]]:
