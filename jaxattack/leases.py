@@ -8,7 +8,7 @@ A lease that ran out is not replaced: two runs that saw it run out would both do
 taking the first one's. It is succeeded, by a file whose name holds the word that it says, another
 with every lease; and this too only one can create. So leases form a chain, and who made its last
 link has the lease. Whoever gives it back adds a link first, that nobody can succeed it any more,
-and then takes the chain away from its beginning: who created a link of a chain that was taken away
+and then takes the chain away from its beginning: who added a link to a chain that was taken away
 meanwhile finds no way to it from the beginning, and has nothing.
 
 Only who was stopped for longer than `EXPIRY`, and goes on, computes what another one computes too;
@@ -70,19 +70,14 @@ def take(target: pathlib.Path) -> Link | None:
     chain = _chain(target)
     if chain and not chain[-1].has_expired():
         return None
-    made = _create(chain[-1].next if chain else _first(target))
-    if made is None or _chain(target)[-1:] == [made]:
-        return made
-    made.path.unlink(missing_ok=True)  # of a chain that was taken away meanwhile
-    _ours.discard(made.word)
-    return None
+    return _add(target, chain[-1].next if chain else _first(target))
 
 
 def give_back(target: pathlib.Path, lease: Link) -> None:
     """Let others have it; if it ran out and another one took it, that one keeps it."""
     closing = None
     try:
-        closing = _create(lease.next)
+        closing = _add(target, lease.next)
         if closing is not None:
             for link in _chain(target):
                 link.path.unlink(missing_ok=True)
@@ -166,21 +161,24 @@ def _chain(target: pathlib.Path) -> list[Link]:
         path = link.next
 
 
-def _create(path: pathlib.Path) -> Link | None:
-    """A new link; None if it is there."""
+def _add(target: pathlib.Path, path: pathlib.Path) -> Link | None:
+    """A new last link of the chain; None if there is one, or the chain was taken away meanwhile."""
     word = uuid.uuid4().hex
     link = Link(path, f"{owner.mark()} {word}")
     _ours.add(word)
-    made = False
+    last = False
     try:
-        made = _create_file(path, link.text)
+        if _create(path, link.text):
+            last = _chain(target)[-1:] == [link]
+            if not last:
+                path.unlink(missing_ok=True)
     finally:
-        if not made:
+        if not last:
             _ours.discard(word)
-    return link if made else None
+    return link if last else None
 
 
-def _create_file(path: pathlib.Path, text: str) -> bool:
+def _create(path: pathlib.Path, text: str) -> bool:
     """A new file, which has its text when it is there; False if it was there before."""
     partial = path.with_name(f".{uuid.uuid4().hex}{owner.mark()}")
     try:

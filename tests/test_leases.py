@@ -150,6 +150,79 @@ def test_what_ran_out_is_cleared_away(tmp_path):
 # --- Two never have one -------------------------------------------------------------------------
 
 
+class Rival:
+    """Takes a lease, gives it back, or loses it, in the middle of what another one does."""
+
+    def __init__(self, target):
+        self.target, self.lease = target, None
+
+    def act(self, what):
+        if what == "take" and self.lease is None:
+            self.lease = leases.take(self.target)
+        elif what == "lose" and self.lease:
+            leases._ours.discard(self.lease.word)
+        elif what == "return" and self.lease:
+            leases.give_back(self.target, self.lease)
+            self.lease = None
+
+    @property
+    def has_it(self):
+        return self.lease is not None and self.lease.word in leases._ours
+
+
+RIVALS = [
+    (["take"], ["take"]),
+    (["take", "return"], ["take"]),
+    (["take", "lose"], ["take"]),
+    (["take", "lose"], ["take", "return"]),
+    (["take"], ["lose"]),
+    (["take", "lose"], ["return", "take"]),
+]
+
+
+@pytest.mark.parametrize("action", ["take", "give back", "give back what ran out"])
+@pytest.mark.parametrize("rivals", RIVALS)
+def test_whenever_others_come_between_one_has_it(tmp_path, monkeypatch, action, rivals):
+    """Two others act before any two of the accesses to files that it is made of."""
+    acts = []  # what is left to do before which access
+    seen = [0]
+
+    def interrupted(whole):
+        def wrapped(*args, **kwargs):
+            seen[0] += 1
+            while acts and acts[0][0] <= seen[0]:
+                rival, what = acts.pop(0)[1:]
+                rest, acts[:] = acts[:], []  # it is not interrupted itself
+                for step in what:
+                    rival.act(step)
+                acts[:] = rest
+            return whole(*args, **kwargs)
+
+        return wrapped
+
+    monkeypatch.setattr(os, "link", interrupted(os.link))
+    for name in ("read_text", "unlink"):
+        monkeypatch.setattr(pathlib.Path, name, interrupted(getattr(pathlib.Path, name)))
+    for early in range(1, 14):
+        for late in range(early, 14):
+            target = tmp_path / f"{early}-{late}"
+            one, two, three = (Rival(target) for _ in range(3))
+            first = leases.take(target)
+            if action != "give back":
+                leases._ours.discard(first.word)
+            seen[0], other = 0, one if rivals[1][0] in ("lose", "return") else two
+            acts[:] = [(early, one, rivals[0]), (late, other, rivals[1])]
+            if action == "take":
+                three.act("take")
+            else:
+                leases.give_back(target, first)
+            acts.clear()
+            having = [rival for rival in (one, two, three) if rival.has_it]
+            assert len(having) <= 1, (early, late)
+            last = leases.take(target)
+            assert (last is None) == bool(having), (early, late)
+
+
 def no_links(*_):
     raise PermissionError(errno.EPERM, "Operation not permitted")
 
