@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from jaxattack.errors import UserError, printable, system_error
 
 KEPT = "finished stages are kept, the same command goes on from there"
 INTERRUPTED = f"jaxattack: interrupted; {KEPT}"
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class Terminated(BaseException):
@@ -122,6 +125,23 @@ def exit_code(program: str, kept: str, work: Callable[[], int]) -> int:
             raise
         print(printable(f"{program}: {reason}"), file=sys.stderr)
         return 2
+
+
+def ending_with_parent() -> Callable[[], None]:
+    """What a child process calls before its program, so that it is told to end when we are gone.
+
+    However we end: killed, too. Only Linux can; elsewhere it does nothing.
+    """
+    parent = os.getpid()
+    control = getattr(ctypes.CDLL(None), "prctl", None)
+
+    def ask() -> None:
+        if control is not None:
+            control(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # gone before it was asked
+            os._exit(128 + signal.SIGTERM)
+
+    return ask
 
 
 def silence() -> None:
