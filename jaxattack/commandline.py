@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from jaxattack import jobs
 from jaxattack.errors import UserError
 from jaxattack.experiments import overrides as texts
 from jaxattack.paths import expand
@@ -29,7 +30,6 @@ _USAGE = (
 HELP = ("help", "helpfull", "helpshort", "h")
 VALUED = ("config", "workdir", "jobs", "share")
 FLAGS = (*VALUED, "dry_run", *HELP)
-MOST_JOBS = 1024
 
 
 class Flags(NamedTuple):
@@ -117,8 +117,8 @@ def without(arguments: Sequence[str], name: str) -> list[str]:
 
 def _jobs(given: Mapping[str, str]) -> int:
     text = given.get("jobs", "1")
-    if not (text.isdecimal() and 1 <= int(text) <= MOST_JOBS):
-        raise UserError(f"--jobs={text}: say how many workers, from 1 to {MOST_JOBS}")
+    if not (text.isdecimal() and 1 <= int(text) <= jobs.MOST):
+        raise UserError(f"--jobs={text}: say how many workers, from 1 to {jobs.MOST}")
     if int(text) > 1 and "share" in given:
         raise UserError("--jobs and --share are both set; a share is one worker's")
     return int(text)
@@ -128,7 +128,7 @@ def _share(given: Mapping[str, str]) -> tuple[int, int] | None:
     if "share" not in given:
         return None
     index, _, count = given["share"].partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) <= MOST_JOBS):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) <= jobs.MOST):
         raise UserError(
             f"--share={given['share']}: write I/N, the I-th of N shares from 0: 0/3, 1/3 or 2/3"
         )

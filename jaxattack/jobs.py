@@ -22,6 +22,7 @@ from jaxattack.errors import UserError, printable
 from jaxattack.signals import ending_with_parent
 
 LOGS = "logs"  # in the work directory
+MOST = 1024  # workers
 LAST = 20  # lines of a log that are shown of a worker that failed
 PATIENCE = 10.0  # seconds that workers have to end when they are told to
 
@@ -49,14 +50,13 @@ def run(arguments: Sequence[str], count: int, root: pathlib.Path) -> int:
         UserError: the devices cannot be shared, or something else is where the logs go.
     """
     environments = shares(count, os.environ)
-    command = [sys.executable, *_safe_path(), "-m", "jaxattack.run", *arguments]
     workers: list[Worker] = []
     try:
         for number, environment in enumerate(environments):
             log = _log(root, number)
             with log.open("wb") as output:
                 process = subprocess.Popen(
-                    command,
+                    command(arguments),
                     env={**os.environ, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -70,6 +70,30 @@ def run(arguments: Sequence[str], count: int, root: pathlib.Path) -> int:
         return _watch(workers)
     finally:
         stop(workers)
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """What runs a worker; of the folder it is started in Python imports nothing but us."""
+    here = pathlib.Path(__file__).resolve().parents[1]
+    safe = [] if pathlib.Path.cwd().resolve() == here else ["-P"]
+    return [sys.executable, *safe, "-m", "jaxattack.run", *arguments]
+
+
+def work(words: Sequence[str]) -> None:
+    """Run a worker's command to its end; what schedulers call on their machines.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    subprocess.run(words, check=True, preexec_fn=ending_with_parent())
+
+
+def numbered(arguments: Sequence[str], index: str, count: int) -> list[str]:
+    """The arguments of one of several workers: `{index}` and `{workers}` in them are numbers."""
+    return [
+        argument.replace("{index}", index).replace("{workers}", str(count))
+        for argument in arguments
+    ]
 
 
 def stop(workers: Sequence[Worker]) -> None:
@@ -152,19 +176,15 @@ def _log(root: pathlib.Path, number: int) -> pathlib.Path:
     return path
 
 
-def _safe_path() -> list[str]:
-    """How Python finds us and nothing of the folder it is started in, unless we are there."""
-    here = pathlib.Path(__file__).resolve().parents[1]
-    return [] if pathlib.Path.cwd().resolve() == here else ["-P"]
-
-
 # --- Devices ------------------------------------------------------------------------------------
 
 
 def shares(count: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """The environment of each of so many workers: its GPUs or TPU chips, or its part of the cores.
+    """The environment of each of so many workers: its GPUs or TPU chips.
 
-    Every worker has as many, for the number of devices is in the steps' names.
+    Every worker has as many, for the number of devices is in the steps' names. On a CPU each has
+    all cores' threads, as a lone process has: their number decides the order of some sums, and
+    what one does not use another does.
 
     Raises:
         UserError: they cannot be shared out.
@@ -182,11 +202,7 @@ def shares(count: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
         if found:
             bounds = _BOUNDS if name.startswith("TPU") else {}
             return [{name: ",".join(own), **bounds} for own in _dealt(found, count, name)]
-    flags = environment.get("XLA_FLAGS", "") + " ".join(environment)
-    if "NPROC" in environment or re.search("host_platform_device_count|JAX_NUM_CPU_DEVICES", flags):
-        return [{}] * count  # virtual devices that wait for each other hold threads
-    threads = max(1, len(os.sched_getaffinity(0)) // count)
-    return [{"NPROC": str(threads)}] * count
+    return [{}] * count
 
 
 # One chip is a TPU of its own; how several hang together differs between kinds of TPU.
