@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jaxattack.errors import UserError, printable
-from jaxattack.signals import ending_with_parent
+from jaxattack.signals import PARENT
 
 LOGS = "logs"  # in the work directory
 MOST = 1024  # workers
@@ -57,12 +57,11 @@ def run(arguments: Sequence[str], count: int, root: pathlib.Path) -> int:
             with log.open("wb") as output:
                 process = subprocess.Popen(
                     command(arguments),
-                    env={**os.environ, **environment},
+                    env={**os.environ, **environment, PARENT: str(os.getpid())},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # an interrupt is the launcher's, which passes it on
-                    preexec_fn=ending_with_parent(),
                 )
             workers.append(Worker(number, process, log))
         said = f"jaxattack: {count} workers, which write {root / LOGS}/worker-*.log"
@@ -85,7 +84,7 @@ def work(words: Sequence[str]) -> None:
     Raises:
         CalledProcessError: it failed.
     """
-    subprocess.run(words, check=True, preexec_fn=ending_with_parent())
+    subprocess.run(words, check=True, env={**os.environ, PARENT: str(os.getpid())})
 
 
 def numbered(arguments: Sequence[str], index: str, count: int) -> list[str]:

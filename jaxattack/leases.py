@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import pathlib
 import re
@@ -155,8 +156,10 @@ def _chain(target: pathlib.Path) -> list[Link]:
     while True:
         try:
             link = Link(path, path.read_text(encoding="utf-8", errors="replace"))
-        except FileNotFoundError:
-            return found
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):  # gone, or going, on another host
+                return found
+            raise
         found.append(link)
         path = link.next
 

@@ -21,11 +21,12 @@ from typing import Any
 
 from jaxattack.errors import UserError, printable, system_error
 from jaxattack.paths import expand
-from jaxattack.signals import KEPT, exit_code, loading, stopped_by_sigterm
+from jaxattack.signals import KEPT, end_with_parent, exit_code, loading, stopped_by_sigterm
 
 
 def main() -> None:
     """Entry point of the `jaxattack` command."""
+    end_with_parent()
     for stream in (sys.stdout, sys.stderr):  # terminals that cannot show every letter
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -20,6 +20,7 @@ from jaxattack.errors import UserError, printable, system_error
 KEPT = "finished stages are kept, the same command goes on from there"
 INTERRUPTED = f"jaxattack: interrupted; {KEPT}"
 
+PARENT = "JAXATTACK_PARENT"  # the number of the process that started a worker
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -127,21 +128,20 @@ def exit_code(program: str, kept: str, work: Callable[[], int]) -> int:
         return 2
 
 
-def ending_with_parent() -> Callable[[], None]:
-    """What a child process calls before its program, so that it is told to end when we are gone.
+def end_with_parent() -> None:
+    """Let this process be told to end when the one named by `PARENT` does, if there is one.
 
-    However we end: killed, too. Only Linux can; elsewhere it does nothing.
+    However that ends: killed, too. Only Linux can; elsewhere this does nothing.
     """
-    parent = os.getpid()
-    control = getattr(ctypes.CDLL(None), "prctl", None)
-
-    def ask() -> None:
-        if control is not None:
-            control(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # gone before it was asked
-            os._exit(128 + signal.SIGTERM)
-
-    return ask
+    parent = os.environ.pop(PARENT, "")
+    control = getattr(ctypes.CDLL(None), "prctl", None) if parent.isdecimal() else None
+    if control is None:
+        return
+    control(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        os.kill(int(parent), 0)
+    except ProcessLookupError:  # gone before it was asked
+        os._exit(128 + signal.SIGTERM)
 
 
 def silence() -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jaxattack import commandline, distributed, jobs, run
+from jaxattack import commandline, distributed, jobs, run, signals
 from jaxattack.errors import UserError
 from jaxattack.owner import is_alive
 
@@ -179,8 +179,11 @@ def test_none_outlives_who_started_it(tmp_path, number, code):
         "sys.exit(signals.exit_code('jaxattack', signals.KEPT, work))\n"
     )
     stand_in = tmp_path / "python"
-    mark = "from jaxattack import owner; import time; print(owner.mark(), flush=True)"
-    stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{mark}; time.sleep(60)"\n')
+    worker = (
+        "import time; from jaxattack import owner, signals; signals.end_with_parent();"
+        "print(owner.mark(), flush=True); time.sleep(60)"
+    )
+    stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{worker}"\n')
     stand_in.chmod(0o755)
     started = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.PIPE, text=True
@@ -199,3 +202,12 @@ def test_none_outlives_who_started_it(tmp_path, number, code):
     while any(map(is_alive, marks)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(map(is_alive, marks))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children")
+def test_a_worker_whose_launcher_is_gone_already_does_nothing():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    command = [sys.executable, "-m", "jaxattack.run", "--help"]
+    done = subprocess.run(command, env={**os.environ, signals.PARENT: str(gone.pid)}, check=False)
+    assert done.returncode == 143
