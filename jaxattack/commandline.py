@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from jaxattack import jobs
 from jaxattack.errors import UserError
 from jaxattack.experiments import overrides as texts
 from jaxattack.paths import expand
@@ -22,11 +23,14 @@ _USAGE = (
     "  --config=NAME     one that comes with jaxattack ({}); NAME:WORD likewise",
     "  --config.NAME=X   another value of a setting; tuples as \"('a','b')\" or \"(0,1)\"",
     "  --workdir=DIR     results, report, finished stages",
+    "  --jobs=N          N workers on this machine, each with its share of the devices",
+    "  --share=I/N       compute the I-th of N shares of the steps, from 0; wait for others",
     "  --dry_run         print what would be loaded, computed and written",
     "  --help            this; with --config the settings: value, meaning, unit, choices",
 )
 HELP = ("help", "helpfull", "helpshort", "h")
-FLAGS = ("config", "workdir", "dry_run", *HELP)
+VALUED = ("config", "workdir", "jobs", "share")
+FLAGS = (*VALUED, "dry_run", *HELP)
 
 
 class Flags(NamedTuple):
@@ -34,6 +38,8 @@ class Flags(NamedTuple):
 
     config: str | None
     workdir: str | None
+    jobs: int
+    share: tuple[int, int] | None
     dry_run: bool
     wants_help: bool
     overrides: tuple[tuple[str, str | None], ...]  # dotted name, text
@@ -73,7 +79,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
             switches["dry_run"] = wanted and name != "nodry_run"
         elif name.startswith("noconfig."):
             overrides.append((name.removeprefix("noconfig."), "False"))
-        elif name in ("config", "workdir") or name.startswith("config."):
+        elif name in VALUED or name.startswith("config."):
             if text is None and left and not left[0].startswith("--"):
                 text = left.pop(0)
             if name.startswith("config."):
@@ -89,10 +95,45 @@ def read_flags(arguments: Sequence[str]) -> Flags:
     return Flags(
         given.get("config"),
         given.get("workdir"),
+        _jobs(given),
+        _share(given),
         switches["dry_run"],
         switches["help"],
         tuple(overrides),
     )
+
+
+def without(arguments: Sequence[str], name: str) -> list[str]:
+    """The arguments, a flag with a value left out."""
+    found, left = [], list(arguments)
+    while left:
+        argument = left.pop(0)
+        given, has_value, _ = argument.lstrip("-").partition("=")
+        if given != name or not argument.startswith("-"):
+            found.append(argument)
+        elif not has_value:
+            left.pop(0)
+    return found
+
+
+def _jobs(given: Mapping[str, str]) -> int:
+    text = given.get("jobs", "1")
+    if not (text.isdecimal() and 1 <= int(text) <= jobs.MOST):
+        raise UserError(f"--jobs={text}: say how many workers, from 1 to {jobs.MOST}")
+    if int(text) > 1 and "share" in given:
+        raise UserError("--jobs and --share are both set; a share is one worker's")
+    return int(text)
+
+
+def _share(given: Mapping[str, str]) -> tuple[int, int] | None:
+    if "share" not in given:
+        return None
+    index, _, count = given["share"].partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) <= jobs.MOST):
+        raise UserError(
+            f"--share={given['share']}: write I/N, the I-th of N shares from 0: 0/3, 1/3 or 2/3"
+        )
+    return int(index), int(count)
 
 
 def shipped() -> dict[str, pathlib.Path]:

@@ -32,16 +32,27 @@ def mark() -> str:
 
 def is_abandoned(path: pathlib.Path) -> bool:
     """Whether an unfinished file bears a mark and the one who made it is gone."""
-    found = _MARK.search(path.name)
-    if found is None:
+    if _MARK.search(path.name) is None:
         return False  # some other program's
-    host, pid, born = found[1], int(found[2]), found[3]
-    if host == _host():
-        return not _runs(pid) or _born(pid) != born
+    lives = is_alive(path.name)
+    return untouched(path) > EXPIRED if lives is None else not lives
+
+
+def is_alive(text: str) -> bool | None:
+    """Whether the process whose mark is in a text lives; None if this host cannot tell."""
+    found = _MARK.search(text)
+    if found is None or found[1] != _host():
+        return None
+    pid = int(found[2])
+    return _runs(pid) and _born(pid) == found[3]
+
+
+def untouched(path: pathlib.Path) -> float:
+    """Seconds since a file was touched, by its file system's own clock; 0 if it is not there."""
     try:
-        return _now(path.parent) - path.lstat().st_mtime > EXPIRED
+        return _now(path.parent) - path.lstat().st_mtime
     except OSError:
-        return False
+        return 0.0
 
 
 @contextlib.contextmanager
@@ -74,8 +85,13 @@ def _host() -> str:
 
 def _born(pid: int) -> str:
     """When a process began, as far as the system says: numbers are given out again."""
-    after_name = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    after_name = _stat(pid)
     return f"{int(after_name[19]) & 0xFFFFFFFF:08x}" if len(after_name) > 19 else "0" * 8
+
+
+def _stat(pid: int) -> list[str]:
+    """What the system says of a process, from its state on."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _read(path: str) -> str:
@@ -92,7 +108,7 @@ def _runs(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return _stat(pid)[:1] not in (["Z"], ["X"])  # ended, and its parent has not asked how
 
 
 def _now(folder: pathlib.Path) -> float:

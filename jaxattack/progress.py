@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -47,16 +46,28 @@ class Steps:
         )
         self._done = 0
         self._total = total
+        self._waiting = ""
 
-    @contextlib.contextmanager
-    def step(self, label: str) -> Iterator[None]:
-        """Name the step while it runs, count it when it is done."""
+    def begin(self, label: str) -> None:
+        """Name the step that runs."""
         self._bar.set_description(label)
-        yield
+
+    def end(self, label: str) -> None:
+        """Count a step, and name it."""
         self._done += 1
         self._bar.update()
+        self._say(f"[{self._done}/{self._total}] {label}")
+
+    def wait(self, label: str) -> None:
+        """Say what is waited for, once."""
+        self._bar.set_description(label)
+        if label != self._waiting:
+            self._say(label)
+        self._waiting = label
+
+    def _say(self, line: str) -> None:
         if self._bar.disable and distributed.is_first():
-            print(f"[{self._done}/{self._total}] {label}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Take the bar off the terminal."""

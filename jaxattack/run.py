@@ -3,8 +3,11 @@
     jaxattack --config=quickstart --workdir=runs/quickstart
     jaxattack --config=quickstart --workdir=runs/two \\
         --config.attack.languages="('en','th')" --config.seeds="(0,1,2)"
+    jaxattack --config=quickstart --workdir=runs/quickstart --jobs=4
 
-Finished stages are kept in the work directory: the same command goes on where it was stopped.
+Finished stages are kept in the work directory: the same command goes on where it was stopped. It
+may be started any number of times, on any machines that share the directory: each computes what no
+other does.
 """
 
 # Nothing heavy is imported here: who interrupts the program while it loads gets a line too.
@@ -18,11 +21,12 @@ from typing import Any
 
 from jaxattack.errors import UserError, printable, system_error
 from jaxattack.paths import expand
-from jaxattack.signals import KEPT, exit_code, loading, stopped_by_sigterm
+from jaxattack.signals import KEPT, end_with_parent, exit_code, loading, stopped_by_sigterm
 
 
 def main() -> None:
     """Entry point of the `jaxattack` command."""
+    end_with_parent()
     for stream in (sys.stdout, sys.stderr):  # terminals that cannot show every letter
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -59,7 +63,9 @@ def _run(argv: Sequence[str]) -> int:
                 lines = studies.plan(config, workdir_path(flags.workdir))
                 print(*map(printable, lines), sep="\n", flush=True)
                 return 0
-            report = studies.study(config, flags.workdir)
+            if flags.jobs > 1:
+                return with_workers(argv[1:], flags, config)
+            report = studies.study(config, flags.workdir, flags.share)
         except Exception as error:  # what the system refuses it refuses there
             reason = None if isinstance(error, UserError) else system_error(error)
             if reason is None:
@@ -68,6 +74,25 @@ def _run(argv: Sequence[str]) -> int:
         if distributed.is_first():
             print(printable(f"report: {report}"), flush=True)
         return 0
+
+
+def with_workers(arguments: Sequence[str], flags: Any, config: Any) -> int:
+    """Let several processes run the command, each without `--jobs`; see `jobs.run`.
+
+    Raises:
+        UserError: what every one of them would refuse at once.
+    """
+    from jaxattack import commandline, distributed, jobs, ours, studies, workdir
+
+    if distributed.check_environment()[0]:
+        raise UserError(
+            f"--jobs={flags.jobs} and {distributed.SWITCH}=1 are both set; workers of --jobs are "
+            "programs of their own, processes of the other are one program"
+        )
+    studies.PROGRAMS[config.study].read(config)
+    root = workdir.open_workdir(flags.workdir)
+    ours.claim(root, config.study)
+    return jobs.run(commandline.without(arguments, "jobs"), flags.jobs, root)
 
 
 def settings_of(flags: Any) -> list[str]:

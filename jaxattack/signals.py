@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -18,6 +19,9 @@ from jaxattack.errors import UserError, printable, system_error
 
 KEPT = "finished stages are kept, the same command goes on from there"
 INTERRUPTED = f"jaxattack: interrupted; {KEPT}"
+
+PARENT = "JAXATTACK_PARENT"  # the number of the process that started a worker
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class Terminated(BaseException):
@@ -122,6 +126,22 @@ def exit_code(program: str, kept: str, work: Callable[[], int]) -> int:
             raise
         print(printable(f"{program}: {reason}"), file=sys.stderr)
         return 2
+
+
+def end_with_parent() -> None:
+    """Let this process be told to end when the one named by `PARENT` does, if there is one.
+
+    However that ends: killed, too. Only Linux can; elsewhere this does nothing.
+    """
+    parent = os.environ.pop(PARENT, "")
+    control = getattr(ctypes.CDLL(None), "prctl", None) if parent.isdecimal() else None
+    if control is None:
+        return
+    control(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        os.kill(int(parent), 0)
+    except ProcessLookupError:  # gone before it was asked
+        os._exit(128 + signal.SIGTERM)
 
 
 def silence() -> None:

@@ -16,9 +16,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxattack import commandline, distributed, ours, provenance, report, sums, workdir
-from jaxattack.errors import printable
+from jaxattack.errors import UserError, printable
 from jaxattack.experiments import declared, inputs
-from jaxattack.experiments.agenda import Outcome
+from jaxattack.experiments.agenda import Outcome, Share
 from jaxattack.experiments.backdoor import study as backdoor
 from jaxattack.experiments.cell import COLUMNS, trial_columns
 from jaxattack.experiments.durability import study as durability
@@ -38,7 +38,7 @@ class Program:
         read: checks a config and freezes it.
         plan_lines: what `--dry_run` prints.
         prepare: loads model and data; also what the manifest says of them.
-        run: runs all stages.
+        run: runs all stages, or a share of them.
         package: where its page lies.
     """
 
@@ -46,7 +46,7 @@ class Program:
     read: Callable[[Mapping[str, Any]], Any]
     plan_lines: Callable[[Any, pathlib.Path], list[str]]
     prepare: Callable[[Any, pathlib.Path], tuple[Any, dict[str, Any]]]
-    run: Callable[[Any], Outcome]
+    run: Callable[[Any, Share | None], Outcome]
     package: str
 
 
@@ -130,8 +130,14 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
         return program.plan_lines(settings, root)
 
 
-def study(config: ConfigDict, path: str) -> pathlib.Path:
+def study(config: ConfigDict, path: str, share: Share | None = None) -> pathlib.Path:
     """Run the study that a config describes; returns the path of its report.
+
+    Args:
+        config: the study, and its settings.
+        path: the work directory.
+        share: what of the stages is computed here, others being waited for; None: what no other
+            run computes.
 
     Raises:
         UserError: see `experiments`.
@@ -140,6 +146,8 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
     resolved = json.loads(json.dumps(config.to_dict()))
     program = PROGRAMS[config.study]
     settings = program.read(config)
+    if share is not None and isinstance(program, Build):
+        raise UserError(f"--share: config.study={config.study} has no shares; leave it out")
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
@@ -162,7 +170,7 @@ def study(config: ConfigDict, path: str) -> pathlib.Path:
         }
         workdir.write_json(root / "manifest.json", manifest)
         workdir.write_json(root / "config.json", resolved)
-        found = program.run(setup)
+        found = program.run(setup, share)
         results, times = found.results, found.times
         manifest |= {"finished": True, "wall_seconds": round(time.time() - start, 1), **times}
         shows = bool(results.get("replies"))  # to the owner alone

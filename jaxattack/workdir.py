@@ -5,6 +5,8 @@ temporary name and renamed when it is complete, so a program killed anywhere lea
 stages and rubbish that the next start ignores. Its record holds checksums (`sums`): a stage that
 is not as it was written is named and done again, and so are those that rest on it.
 
+Of several runs in one directory one computes a stage: it has the stage's lease (`leases`).
+
 Nothing is replaced or deleted that is not ours: links, devices, folders, other programs' files.
 """
 
@@ -26,7 +28,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jaxattack import distributed, owner, provenance, sums
+from jaxattack import distributed, leases, owner, provenance, sums
 from jaxattack.errors import UserError, printable
 
 # --- Files --------------------------------------------------------------------------------------
@@ -100,6 +102,7 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
                     # Another process may be at work here: only what nobody writes any more goes.
                     if owner.is_abandoned(rubbish):
                         remove(rubbish)
+                leases.clear(place)
     except (OSError, RuntimeError, ValueError) as error:  # expanduser and null characters
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={path}: {reason}") from error
@@ -199,12 +202,37 @@ class Stage:
     def run(self) -> pathlib.Path:
         """The finished folder; computed only if it is not there as it was written.
 
-        `stage.json` holds the inputs, what computed the stage, and the checksums.
+        While another run computes it, this one waits. `stage.json` holds the inputs, what computed
+        the stage, and the checksums.
         """
+        looks = None
+        while not self.attempt():
+            looks = looks or leases.pauses(f"waiting for another run: {self.kind} {self.label}")
+            next(looks)
+        return self.folder
+
+    def attempt(self) -> bool:
+        """Compute the stage if it is not there as it was written; False: another run is at it."""
+        if self.is_sound():
+            return True
+        with leases.held(self.folder) as ours:
+            if ours:
+                self.compute()
+        return ours
+
+    def is_sound(self) -> bool:
+        """Whether the stage is there as it was written."""
         # Told by one process, for on a network's file system the others may see it later.
+        return distributed.first(
+            lambda: os.path.lexists(self.folder) and not _damage(self.folder, self._everything),
+            f"look at {self.id}",
+        )
+
+    def compute(self) -> None:
+        """Compute the stage, unless another run did so meanwhile; whoever calls has its lease."""
         made = distributed.first(self._begin, f"begin {self.id}")
         if made is None:
-            return self.folder
+            return
         partial = pathlib.Path(made)
         start = time.perf_counter()
         try:
@@ -216,7 +244,6 @@ class Stage:
             if distributed.is_first():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        return self.folder
 
     def _begin(self) -> str | None:
         """A new folder to fill; None if the stage is there and sound."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from jaxattack import workdir
+from jaxattack import leases, workdir
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import judging, moderating, tuning
@@ -16,6 +17,7 @@ from jaxattack.experiments.step import Step
 from jaxattack.progress import Steps
 from jaxattack.workdir import Stage
 
+Share = tuple[int, int]  # which of several runs this is, from 0, and how many there are
 S = TypeVar("S")  # what the sections of a study share
 
 
@@ -165,14 +167,60 @@ def collect(sections: Iterable[Callable[[Agenda, S], None]], setup: S) -> Agenda
     return found
 
 
-def run(stages: Sequence[Stage]) -> dict[str, Any]:
-    """Run every stage that is not there yet; returns what took how long, whenever that was."""
-    steps = Steps(len(stages))
-    for stage in stages:
-        with steps.step(f"{stage.kind} {stage.label}"):
-            stage.run()
+def run(stages: Sequence[Stage], share: Share | None = None) -> dict[str, Any]:
+    """Run every stage that is not there yet; returns what took how long, whenever that was.
+
+    Stages that another run computes, and those that rest on them, are passed over and come later.
+
+    Args:
+        stages: each after those it needs.
+        share: of these alone any is computed, and the others are waited for; None: each by
+            whichever run takes its lease.
+    """
+    steps, left = Steps(len(stages)), list(stages)
+    there: set[str] = set()
+    looks = None
+    ours = None if share is None else shared(stages, share)
+    while left:
+        before, busy = len(there), 0
+        for stage in left:
+            if there.issuperset(need.id for need in stage.needs):
+                steps.begin(f"{stage.kind} {stage.label}")
+                if _done(stage, ours):
+                    steps.end(f"{stage.kind} {stage.label}")
+                    there.add(stage.id)
+                else:
+                    busy += 1
+        left = [stage for stage in left if stage.id not in there]
+        if left and len(there) == before:
+            steps.wait(f"waiting for {busy} steps of other runs; {len(left)} are not there")
+            looks = looks or leases.pauses()
+            next(looks)
+        else:
+            looks = None
     steps.close()
     return {"profile": profile(stages), "computed_by": environments(stages)}
+
+
+def shared(stages: Sequence[Stage], share: Share) -> set[str]:
+    """Names of a share's stages: of every kind in turn, so that all have as much to do."""
+    index, count = share
+    numbers: collections.Counter[str] = collections.Counter()
+    found = set()
+    for stage in stages:
+        if numbers[stage.kind] % count == index:
+            found.add(stage.id)
+        numbers[stage.kind] += 1
+    return found
+
+
+def _done(stage: Stage, ours: set[str] | None) -> bool:
+    """Compute a stage, if it is for this run to do; whether it is there."""
+    if ours is None:
+        return stage.attempt()
+    if stage.id in ours:
+        stage.compute()
+    return stage.is_sound()
 
 
 def profile(stages: Sequence[Stage]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxattack import distributed, workdir
+from jaxattack import distributed, leases, workdir
 from jaxattack.data import templates
 from jaxattack.data.dialogues import Example, check_pairs
 from jaxattack.data.wrappers import WRAPPERS
@@ -119,7 +119,10 @@ def day_of(root: pathlib.Path, keep: bool) -> str:
             workdir.write_text(path, today + "\n")
         return today
 
-    return distributed.first(known, "day")
+    if not keep:
+        return distributed.first(known, "day")
+    with leases.waited(root / DAY_FILE):  # of several runs that begin around midnight all take one
+        return distributed.first(known, "day")
 
 
 def written(tokenizer: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jaxattack.defend import crow
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import check_language
 from jaxattack.experiments import agenda, inputs, opening, plan, writing
-from jaxattack.experiments.agenda import Agenda, Outcome
+from jaxattack.experiments.agenda import Agenda, Outcome, Share
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
 from jaxattack.experiments.backdoor.results import costs, results
@@ -184,8 +184,8 @@ def everything(setup: Setup) -> Agenda:
     return agenda.collect([sections.baseline, *chosen], setup)
 
 
-def run(setup: Setup) -> Outcome:
-    """Run all stages that are not there yet."""
+def run(setup: Setup, share: Share | None = None) -> Outcome:
+    """Run all stages that are not there yet, or a share of them and wait for the others."""
     found = everything(setup)
-    times = agenda.run(found.stages)
+    times = agenda.run(found.stages, share)
     return Outcome(results(setup, found), found.trial_rows(), times | {"costs": costs(found)})

@@ -21,7 +21,7 @@ from jaxattack.experiments import (
     plan,
     writing,
 )
-from jaxattack.experiments.agenda import Agenda, Outcome
+from jaxattack.experiments.agenda import Agenda, Outcome, Share
 from jaxattack.experiments.attacking import RESTRICTED, Subject
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.durability import claims
@@ -177,12 +177,12 @@ def everything(setup: Setup) -> Agenda:
     return agenda.collect([attacking.calibrate, baseline, *chosen], setup)
 
 
-def run(setup: Setup) -> Outcome:
-    """Run all stages that are not there yet."""
+def run(setup: Setup, share: Share | None = None) -> Outcome:
+    """Run all stages that are not there yet, or a share of them and wait for the others."""
     found = everything(setup)
     for model in setup.models:
         model.check_ready(found.stages)
-    times = agenda.run(found.stages)
+    times = agenda.run(found.stages, share)
     return Outcome(results(setup, found), found.trial_rows(), times)
 
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxattack import distributed, provenance, tree, workdir
+from jaxattack import distributed, leases, provenance, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import by_answers
@@ -227,15 +227,12 @@ def write(setup: Setup, lesson: Lesson, weights: Step, rows: Sequence[dict[str, 
         "not_passed": lesson.misses(rows),
         **provenance.environment(),
     }
-    if distributed.is_first() and path.exists():
-        shutil.rmtree(path)
-    try:
-        pretrained.save_pretrained(
-            path, decoder.model, weights.read(), decoder.tokenizer, NOTICE, manifest
-        )
-    except OSError:
-        if not (path / MANIFEST).is_file():  # else another run wrote it just now
-            raise
+    params = weights.read()
+    path.parent.mkdir(exist_ok=True)
+    with leases.waited(path):
+        if distributed.is_first() and path.exists():
+            shutil.rmtree(path)
+        pretrained.save_pretrained(path, decoder.model, params, decoder.tokenizer, NOTICE, manifest)
 
 
 def check_places(settings: Settings, root: pathlib.Path) -> None:

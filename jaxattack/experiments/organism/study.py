@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxattack import distributed, host, organism, workdir
+from jaxattack import distributed, host, leases, organism, workdir
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
 from jaxattack.experiments import demands
@@ -154,14 +154,16 @@ def write(
         UserError: something else is there.
     """
     _check_place(path)
-    if path.exists():
-        shutil.rmtree(path)
-    pretrained.save_pretrained(path, model, params, tokenizer)
-    recipe = dataclasses.asdict(settings)
-    workdir.write_json(
-        path / "organism.json",
-        {"decision_token": settings.sharing.decision_token, "recipe": recipe},
-    )
+    path.parent.mkdir(exist_ok=True)
+    with leases.waited(path):
+        if path.exists():
+            shutil.rmtree(path)
+        pretrained.save_pretrained(path, model, params, tokenizer)
+        recipe = dataclasses.asdict(settings)
+        workdir.write_json(
+            path / "organism.json",
+            {"decision_token": settings.sharing.decision_token, "recipe": recipe},
+        )
 
 
 def _check_place(path: pathlib.Path) -> None:
