@@ -21,11 +21,15 @@ _USAGE = (
     "  --config=NAME     one that comes with jaxattack ({}); NAME:WORD likewise",
     "  --config.NAME=X   another value of a setting; tuples as \"('a','b')\" or \"(0,1)\"",
     "  --workdir=DIR     results, report, finished stages",
+    "  --mirror=URL      a copy of them in an object store, from which a fresh disk goes on",
+    "  --mirror_replies  let the mirror have the text of replies that the report shows",
     "  --dry_run         print what would be loaded, computed and written",
     "  --help            this; with --config the settings: value, meaning, unit, choices",
 )
 HELP = ("help", "helpfull", "helpshort", "h")
-FLAGS = ("config", "workdir", "dry_run", *HELP)
+VALUES = ("config", "workdir", "mirror")  # flags that have one
+SWITCHES = ("dry_run", "mirror_replies")
+FLAGS = (*VALUES, *SWITCHES, *HELP)
 
 
 class Flags(NamedTuple):
@@ -36,6 +40,8 @@ class Flags(NamedTuple):
     dry_run: bool
     wants_help: bool
     overrides: tuple[tuple[str, str | None], ...]  # dotted name, text
+    mirror: str | None = None
+    mirror_replies: bool = False
 
 
 def usage() -> list[str]:
@@ -52,7 +58,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
     """
     given: dict[str, str] = {}
     overrides: list[tuple[str, str | None]] = []
-    switches = {"dry_run": False, "help": not arguments}
+    switches = {**dict.fromkeys(SWITCHES, False), "help": not arguments}
     left = list(arguments)
     while left:
         argument = left.pop(0)
@@ -67,12 +73,12 @@ def read_flags(arguments: Sequence[str]) -> Flags:
             raise UserError(f"unexpected argument {argument!r}; flags look like --name=value")
         if name in HELP:
             switches["help"] = True
-        elif name in ("dry_run", "dry-run", "nodry_run"):
-            wanted = texts.parse(text, bool, "dry_run")
-            switches["dry_run"] = wanted and name != "nodry_run"
+        elif (switch := name.removeprefix("no").replace("-", "_")) in SWITCHES:
+            wanted = texts.parse(text, bool, switch)
+            switches[switch] = wanted and not name.startswith("no")
         elif name.startswith("noconfig."):
             overrides.append((name.removeprefix("noconfig."), "False"))
-        elif name in ("config", "workdir") or name.startswith("config."):
+        elif name in VALUES or name.startswith("config."):
             if text is None and left and not left[0].startswith("--"):
                 text = left.pop(0)
             if name.startswith("config."):
@@ -91,6 +97,8 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         switches["dry_run"],
         switches["help"],
         tuple(overrides),
+        given.get("mirror"),
+        switches["mirror_replies"],
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxattack import commandline, distributed, ours, provenance, report, sums, workdir
+from jaxattack import commandline, distributed, mirror, ours, provenance, report, sums, workdir
 from jaxattack.errors import printable
 from jaxattack.experiments import declared, inputs
 from jaxattack.experiments.agenda import Outcome
@@ -130,19 +130,31 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
         return program.plan_lines(settings, root)
 
 
-def study(config: ConfigDict, path: str) -> pathlib.Path:
+def study(config: ConfigDict, path: str, mirror_url: str | None = None) -> pathlib.Path:
     """Run the study that a config describes; returns the path of its report.
 
+    Args:
+        config: of the study.
+        path: the work directory.
+        mirror_url: of a store that has a copy of the stages (see `mirror`); None: none.
+
     Raises:
-        UserError: see `experiments`.
+        UserError: see `experiments` and `mirror`.
     """
-    start = time.time()
-    resolved = json.loads(json.dumps(config.to_dict()))
-    program = PROGRAMS[config.study]
-    settings = program.read(config)
+    settings = PROGRAMS[config.study].read(config)
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
+    with mirror.opened(mirror_url, config.study):
+        shown = _study(config, settings, root)
+        distributed.first(lambda: mirror.push_files(root, ours.files(root, shown)), "mirror")
+    return shown
+
+
+def _study(config: ConfigDict, settings: Any, root: pathlib.Path) -> pathlib.Path:
+    start = time.time()
+    resolved = json.loads(json.dumps(config.to_dict()))
+    program = PROGRAMS[config.study]
     if isinstance(program, Build):
         with quiet_libraries():
             accepted = program.main(settings, root)

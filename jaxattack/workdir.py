@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jaxattack import distributed, owner, provenance, sums
+from jaxattack import distributed, mirror, owner, provenance, sums
 from jaxattack.errors import UserError, printable
 
 # --- Files --------------------------------------------------------------------------------------
@@ -224,6 +224,7 @@ class Stage:
         if os.path.lexists(folder):
             wrong = _damage(folder, self._everything)
             if not wrong:
+                mirror.push(folder)
                 return None
             resting = _resting_on(folder)
             also = f", with {len(resting)} that rest on it" if resting else ""
@@ -231,6 +232,9 @@ class Stage:
             print(printable(said), file=sys.stderr, flush=True)
             for stage in (*resting, folder):  # the damaged one last: killed between, it is seen
                 _discard(stage)
+        if mirror.fetch(folder, self._everything):
+            _checked[folder] = sums.signature(folder)
+            return None
         return tempfile.mkdtemp(prefix=f".{folder.name}{owner.mark()}", dir=folder.parent)
 
     def _finish(self, partial: pathlib.Path, seconds: float) -> None:
@@ -251,6 +255,7 @@ class Stage:
             shutil.rmtree(partial)
             return
         _checked[self.folder] = sums.signature(self.folder)
+        mirror.push(self.folder, anew=True)
 
     def record(self) -> dict[str, Any]:
         """What the finished stage says of itself."""
