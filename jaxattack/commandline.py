@@ -23,11 +23,12 @@ _USAGE = (
     "  --workdir=DIR     results, report, finished stages",
     "  --mirror=URL      a copy of them in an object store, from which a fresh disk goes on",
     "  --mirror_replies  let the mirror have the text of replies that the report shows",
+    "  --save_minutes=10 between two saving points of a training; 0: none",
     "  --dry_run         print what would be loaded, computed and written",
     "  --help            this; with --config the settings: value, meaning, unit, choices",
 )
 HELP = ("help", "helpfull", "helpshort", "h")
-VALUES = ("config", "workdir", "mirror")  # flags that have one
+VALUES = ("config", "workdir", "mirror", "save_minutes")  # flags that have one
 SWITCHES = ("dry_run", "mirror_replies")
 FLAGS = (*VALUES, *SWITCHES, *HELP)
 
@@ -42,6 +43,7 @@ class Flags(NamedTuple):
     overrides: tuple[tuple[str, str | None], ...]  # dotted name, text
     mirror: str | None = None
     mirror_replies: bool = False
+    save_minutes: float | None = None
 
 
 def usage() -> list[str]:
@@ -99,7 +101,17 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         tuple(overrides),
         given.get("mirror"),
         switches["mirror_replies"],
+        _minutes(given.get("save_minutes")),
     )
+
+
+def _minutes(text: str | None) -> float | None:
+    if text is None:
+        return None
+    minutes = texts.parse(text, float, "save_minutes")
+    if not 0 <= minutes < float("inf"):
+        raise UserError(f"--save_minutes={text}: give minutes, or 0 for no saving points")
+    return minutes
 
 
 def shipped() -> dict[str, pathlib.Path]:

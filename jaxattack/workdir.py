@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jaxattack import distributed, mirror, owner, provenance, sums
+from jaxattack import distributed, mirror, owner, provenance, savepoint, sums
 from jaxattack.errors import UserError, printable
 
 # --- Files --------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def check_replaceable(path: pathlib.Path) -> None:
 
 
 # Folders of a work directory in which things are written.
-HELD = ("stages", "figures", "organism", "grown")
+HELD = ("stages", savepoint.FOLDER, "figures", "organism", "grown")
 
 
 def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
@@ -100,6 +100,7 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
                     # Another process may be at work here: only what nobody writes any more goes.
                     if owner.is_abandoned(rubbish):
                         remove(rubbish)
+            savepoint.clear_finished(root)
     except (OSError, RuntimeError, ValueError) as error:  # expanduser and null characters
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={path}: {reason}") from error
@@ -208,7 +209,7 @@ class Stage:
         partial = pathlib.Path(made)
         start = time.perf_counter()
         try:
-            with owner.alive(partial):
+            with owner.alive(partial), savepoint.within(self.root, self.id):
                 self.write(partial)
             seconds = round(time.perf_counter() - start, 3)
             distributed.first(lambda: self._finish(partial, seconds), f"finish {self.id}")
@@ -255,6 +256,7 @@ class Stage:
             shutil.rmtree(partial)
             return
         _checked[self.folder] = sums.signature(self.folder)
+        savepoint.clear(self.root, self.id)
         mirror.push(self.folder, anew=True)
 
     def record(self) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def killed_at(monkeypatch):
                 self.files.pipe_file(f"{self.root}/{name}", path.read_bytes()[: 7 * within])
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(store.Store, "put", put)
             patch.setattr(mirror, "AT_ONCE", 1)
             yield
@@ -127,7 +127,7 @@ def test_killed_between_any_two_files_half_a_stage_is_not_believed(
     url, disk, killed_at, count, within
 ):
     one, two, three = disk(), disk(), disk()
-    with killed_at(count, within):
+    with pytest.raises(KeyboardInterrupt), killed_at(count, within):
         one.run(url)
     assert two.run(url) == (["first", "second"] if count < 4 else ["second"])  # 4 files a stage
     assert files_of(two.folders[1])["weights"] == CONTENT["weights"] + b"second"
@@ -140,7 +140,7 @@ def test_an_upload_over_an_earlier_one_has_no_seal_until_it_is_whole(url, disk, 
     one, two = disk(), disk()
     one.run(url)
     damaged(url, one, lambda place, name: place.write(f"{name}/weights", b"other"))
-    with killed_at(count):
+    with pytest.raises(KeyboardInterrupt), killed_at(count):
         two.run(url)
     place = store.find(url, "--mirror")
     assert place.read(f"stages/{one.folders[0].name}/stage.json") is None
