@@ -79,6 +79,8 @@ def check_replaceable(path: pathlib.Path) -> None:
         raise UserError(f"{path} is {kind}, which is not replaced; move it away")
 
 
+SHARED = 30.0  # seconds in which a network's file system shows others what was written
+
 # Folders of a work directory in which things are written.
 HELD = ("stages", savepoint.FOLDER, "figures", "organism", "grown")
 
@@ -104,7 +106,28 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
     except (OSError, RuntimeError, ValueError) as error:  # expanduser and null characters
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={path}: {reason}") from error
+    if distributed.several():
+        _check_shared(root)
     return root
+
+
+def _check_shared(root: pathlib.Path) -> None:
+    """See that what the first process writes is seen by this one.
+
+    Raises:
+        UserError: it is not.
+    """
+    prefix = f".shared{owner.mark()}"
+    made = distributed.first(lambda: tempfile.mkdtemp(prefix=prefix, dir=root), "share a directory")
+    deadline = time.monotonic() + SHARED
+    while not (root / pathlib.Path(made).name).is_dir():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"--workdir={root}: on {os.uname().nodename} there is not what the first process "
+                "writes; give a directory that all hosts share"
+            )
+        time.sleep(0.1)
+    distributed.first(lambda: os.rmdir(made), "a directory is shared")
 
 
 def check_place(root: pathlib.Path) -> None:
