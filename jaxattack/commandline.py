@@ -24,11 +24,12 @@ _USAGE = (
     "  --mirror=URL      a copy of them in an object store, from which a fresh disk goes on",
     "  --mirror_replies  let the mirror have the text of replies that the report shows",
     "  --save_minutes=10 between two saving points of a training; 0: none",
+    "  --profile=DIR     a trace of a few training steps, for xprof or Perfetto",
     "  --dry_run         print what would be loaded, computed and written",
     "  --help            this; with --config the settings: value, meaning, unit, choices",
 )
 HELP = ("help", "helpfull", "helpshort", "h")
-VALUES = ("config", "workdir", "mirror", "save_minutes")  # flags that have one
+VALUES = ("config", "workdir", "mirror", "save_minutes", "profile")  # flags that have one
 SWITCHES = ("dry_run", "mirror_replies")
 FLAGS = (*VALUES, *SWITCHES, *HELP)
 
@@ -44,6 +45,7 @@ class Flags(NamedTuple):
     mirror: str | None = None
     mirror_replies: bool = False
     save_minutes: float | None = None
+    profile: str | None = None
 
 
 def usage() -> list[str]:
@@ -102,6 +104,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         given.get("mirror"),
         switches["mirror_replies"],
         _minutes(given.get("save_minutes")),
+        given.get("profile"),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from jaxattack.errors import UserError
 from jaxattack.workdir import check_replaceable, read_object, remove, write_bytes
 
-TABLES = ("results.parquet", "trials.parquet")
+TABLES = ("results.parquet", "trials.parquet", "progress.jsonl")
 NAMES = ("manifest.json", "config.json", "results.json", "report.html")
 
 

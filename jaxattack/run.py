@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     with loading():
-        from jaxattack import commandline, distributed, savepoint, studies
+        from jaxattack import commandline, distributed, meter, savepoint, studies
     with stopped_by_sigterm(distributed.several):
         flags = commandline.read_flags(argv[1:])
         if flags.wants_help:
@@ -60,7 +60,8 @@ def _run(argv: Sequence[str]) -> int:
                 lines = studies.plan(config, workdir_path(flags.workdir))
                 print(*map(printable, lines), sep="\n", flush=True)
                 return 0
-            with savepoint.every(flags.save_minutes):
+            traced = expand(flags.profile, "--profile") if flags.profile else None
+            with savepoint.every(flags.save_minutes), meter.profiling(traced):
                 report = studies.study(config, flags.workdir, flags.mirror)
         except Exception as error:  # what the system refuses it refuses there
             reason = None if isinstance(error, UserError) else system_error(error)

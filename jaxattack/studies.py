@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxattack import commandline, distributed, mirror, ours, provenance, report, sums, workdir
 from jaxattack.errors import printable
-from jaxattack.experiments import declared, inputs
+from jaxattack.experiments import declared, inputs, logbook
 from jaxattack.experiments.agenda import Outcome
 from jaxattack.experiments.backdoor import study as backdoor
 from jaxattack.experiments.cell import COLUMNS, trial_columns
@@ -145,7 +145,7 @@ def study(config: ConfigDict, path: str, mirror_url: str | None = None) -> pathl
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
-    with mirror.opened(mirror_url, config.study):
+    with mirror.opened(mirror_url, config.study), logbook.opened(root):
         shown = _study(config, settings, root)
         distributed.first(lambda: mirror.push_files(root, ours.files(root, shown)), "mirror")
     return shown

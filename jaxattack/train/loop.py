@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxattack import savepoint, sharding, tree
+from jaxattack import meter, savepoint, sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
@@ -323,15 +323,20 @@ def _steps(
     label: str,
 ) -> np.ndarray:
     """Take all steps, in place; returns their losses."""
-    with savepoint.training(state, training.mesh, len(batches), label) as (history, look):
+    mesh, weights = training.mesh, max(map(tree.size, (state["params"], context["base"] or {})))
+    with (
+        savepoint.training(state, mesh, len(batches), label) as (history, look),
+        meter.training(label, history, batches[len(history) :], weights, mesh.size) as measure,
+    ):
         for step, batch in enumerate(track(batches[len(history) :], label), len(history)):
-            placed, key = sharding.place_batch(batch, training.mesh), rounding.key_at(step)
+            placed, key = sharding.place_batch(batch, mesh), rounding.key_at(step)
             state["params"], state["opt_state"], loss = train_step(
                 training, state["params"], state["opt_state"], placed, **context, key=key
             )
             history.append(loss)
             if step:  # one step late, so that the device never waits for the host
                 _check_finite(history[-2], step - 1, label)
+            measure()
             look(history)
         _check_finite(history[-1], len(history) - 1, label)
     return np.array([float(loss) for loss in history], np.float32)
