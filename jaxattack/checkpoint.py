@@ -6,6 +6,7 @@ import contextlib
 import logging
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -23,6 +24,14 @@ def save(path: pathlib.Path, state: Tree) -> None:
     """
     with _raised_once():
         ocp.save(path.absolute(), tree.unflatten(tree.named_leaves(state)))
+
+
+def save_async(path: pathlib.Path, state: Tree) -> Any:
+    """As `save`, in the background: what is written is the state as it is now, even if a step
+    takes its memory. The `result()` of what is returned waits until it is on disk.
+    """
+    with _raised_once():
+        return ocp.save_async(path.absolute(), tree.unflatten(tree.named_leaves(state)))
 
 
 def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:

@@ -25,12 +25,18 @@ _USAGE = (
     "  --workdir=DIR     results, report, finished stages",
     "  --jobs=N          N workers on this machine, each with its share of the devices",
     "  --share=I/N       compute the I-th of N shares of the steps, from 0; wait for others",
+    "  --mirror=URL      a copy of them in an object store, from which a fresh disk goes on",
+    "  --mirror_replies  let the mirror have the text of replies that the report shows",
+    "  --save_minutes=10 between two saving points of a training; 0: none",
+    "  --profile=DIR     a trace of a few training steps, for xprof or Perfetto",
     "  --dry_run         print what would be loaded, computed and written",
     "  --help            this; with --config the settings: value, meaning, unit, choices",
 )
 HELP = ("help", "helpfull", "helpshort", "h")
-VALUED = ("config", "workdir", "jobs", "share")
-FLAGS = (*VALUED, "dry_run", *HELP)
+# Flags that have a value, and others.
+VALUES = ("config", "workdir", "jobs", "share", "mirror", "save_minutes", "profile")
+SWITCHES = ("dry_run", "mirror_replies")
+FLAGS = (*VALUES, *SWITCHES, *HELP)
 
 
 class Flags(NamedTuple):
@@ -43,6 +49,10 @@ class Flags(NamedTuple):
     dry_run: bool
     wants_help: bool
     overrides: tuple[tuple[str, str | None], ...]  # dotted name, text
+    mirror: str | None = None
+    mirror_replies: bool = False
+    save_minutes: float | None = None
+    profile: str | None = None
 
 
 def usage() -> list[str]:
@@ -59,7 +69,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
     """
     given: dict[str, str] = {}
     overrides: list[tuple[str, str | None]] = []
-    switches = {"dry_run": False, "help": not arguments}
+    switches = {**dict.fromkeys(SWITCHES, False), "help": not arguments}
     left = list(arguments)
     while left:
         argument = left.pop(0)
@@ -74,12 +84,12 @@ def read_flags(arguments: Sequence[str]) -> Flags:
             raise UserError(f"unexpected argument {argument!r}; flags look like --name=value")
         if name in HELP:
             switches["help"] = True
-        elif name in ("dry_run", "dry-run", "nodry_run"):
-            wanted = texts.parse(text, bool, "dry_run")
-            switches["dry_run"] = wanted and name != "nodry_run"
+        elif (switch := name.removeprefix("no").replace("-", "_")) in SWITCHES:
+            wanted = texts.parse(text, bool, switch)
+            switches[switch] = wanted and not name.startswith("no")
         elif name.startswith("noconfig."):
             overrides.append((name.removeprefix("noconfig."), "False"))
-        elif name in VALUED or name.startswith("config."):
+        elif name in VALUES or name.startswith("config."):
             if text is None and left and not left[0].startswith("--"):
                 text = left.pop(0)
             if name.startswith("config."):
@@ -100,6 +110,10 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         switches["dry_run"],
         switches["help"],
         tuple(overrides),
+        given.get("mirror"),
+        switches["mirror_replies"],
+        _minutes(given.get("save_minutes")),
+        given.get("profile"),
     )
 
 
@@ -134,6 +148,15 @@ def _share(given: Mapping[str, str]) -> tuple[int, int] | None:
             f"--share={given['share']}: write I/N, the I-th of N shares from 0: 0/3, 1/3 or 2/3"
         )
     return int(index), int(count)
+
+
+def _minutes(text: str | None) -> float | None:
+    if text is None:
+        return None
+    minutes = texts.parse(text, float, "save_minutes")
+    if not 0 <= minutes < float("inf"):
+        raise UserError(f"--save_minutes={text}: give minutes, or 0 for no saving points")
+    return minutes
 
 
 def shipped() -> dict[str, pathlib.Path]:

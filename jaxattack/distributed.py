@@ -129,6 +129,16 @@ def _join(told: dict[str, Any]) -> None:
             f"{SWITCH}=1, but the other processes could not be joined ({reason}); start it by your "
             f"cluster's launcher, or set {', '.join(EXPLICIT)}; {TIMEOUT} limits the wait"
         ) from error
+    if not told and _has_node() and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
+        # Under Slurm jax gives every process one GPU, that of its number on the node.
+        jax.config.update("jax_cuda_visible_devices", "all")
+        jax.config.update("jax_rocm_visible_devices", "all")
+
+
+def _has_node() -> bool:
+    """Whether Slurm started one task on every node, to which all its devices belong."""
+    counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    return re.fullmatch(r"1(\(x\d+\))?(,1(\(x\d+\))?)*", counts) is not None
 
 
 @functools.lru_cache(maxsize=1)

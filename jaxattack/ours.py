@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from jaxattack.errors import UserError
 from jaxattack.workdir import check_replaceable, read_object, remove, write_bytes
 
+TABLES = ("results.parquet", "trials.parquet", "progress.jsonl")
 NAMES = ("manifest.json", "config.json", "results.json", "report.html")
 
 
@@ -70,6 +71,13 @@ def publish(
         if path.is_file() and not path.is_symlink():
             remove(path)
     write_bytes(report, page, private)
+
+
+def files(root: pathlib.Path, shown: pathlib.Path) -> list[pathlib.Path]:
+    """A run's own files beside its stages: what it showed last, figures, tables, the manifest."""
+    figures = [root / "figures" / name for name in _figures_of(root / "report.html")]
+    names = ("config.json", "results.json", *TABLES, "report.html", "manifest.json")
+    return list(dict.fromkeys([shown, *figures, *(root / name for name in names)]))
 
 
 def listing(figures: Iterable[str]) -> str:

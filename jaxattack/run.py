@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     with loading():
-        from jaxattack import commandline, distributed, studies
+        from jaxattack import commandline, distributed, meter, savepoint, studies
     with stopped_by_sigterm(distributed.several):
         flags = commandline.read_flags(argv[1:])
         if flags.wants_help:
@@ -59,13 +59,16 @@ def _run(argv: Sequence[str]) -> int:
         if not flags.workdir:
             raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
         try:
+            check_mirror(flags, config)
             if flags.dry_run:
                 lines = studies.plan(config, workdir_path(flags.workdir))
                 print(*map(printable, lines), sep="\n", flush=True)
                 return 0
             if flags.jobs > 1:
                 return with_workers(argv[1:], flags, config)
-            report = studies.study(config, flags.workdir, flags.share)
+            traced = expand(flags.profile, "--profile") if flags.profile else None
+            with savepoint.every(flags.save_minutes), meter.profiling(traced):
+                report = studies.study(config, flags.workdir, flags.share, flags.mirror)
         except Exception as error:  # what the system refuses it refuses there
             reason = None if isinstance(error, UserError) else system_error(error)
             if reason is None:
@@ -102,6 +105,25 @@ def settings_of(flags: Any) -> list[str]:
     if flags.config is None:
         return ["Add --config=FILE to list its settings."]
     return ["settings and their values (tuples in quotes):", *studies.settings_help(flags)]
+
+
+def check_mirror(flags: Any, config: Any) -> None:
+    """See that a mirror could be kept, and that it may have what the study shows.
+
+    Raises:
+        UserError: it could not, or may not.
+    """
+    from jaxattack import mirror, store
+
+    if flags.mirror is None:
+        return
+    store.find(flags.mirror, mirror.FLAG)
+    if config.get("report", {}).get("replies") and not flags.mirror_replies:
+        raise UserError(
+            f"--mirror={flags.mirror}: config.report.replies shows the text of replies to you "
+            "alone, and a store has readers of its own; allow it by --mirror_replies, or leave the "
+            "text out"
+        )
 
 
 def workdir_path(path: str) -> pathlib.Path:

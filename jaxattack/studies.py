@@ -15,9 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxattack import commandline, distributed, ours, provenance, report, sums, workdir
+from jaxattack import commandline, distributed, mirror, ours, provenance, report, sums, workdir
 from jaxattack.errors import UserError, printable
-from jaxattack.experiments import declared, inputs
+from jaxattack.experiments import declared, inputs, logbook
 from jaxattack.experiments.agenda import Outcome, Share
 from jaxattack.experiments.backdoor import study as backdoor
 from jaxattack.experiments.cell import COLUMNS, trial_columns
@@ -130,7 +130,9 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
         return program.plan_lines(settings, root)
 
 
-def study(config: ConfigDict, path: str, share: Share | None = None) -> pathlib.Path:
+def study(
+    config: ConfigDict, path: str, share: Share | None = None, mirror_url: str | None = None
+) -> pathlib.Path:
     """Run the study that a config describes; returns the path of its report.
 
     Args:
@@ -138,12 +140,11 @@ def study(config: ConfigDict, path: str, share: Share | None = None) -> pathlib.
         path: the work directory.
         share: what of the stages is computed here, others being waited for; None: what no other
             run computes.
+        mirror_url: of a store that has a copy of the stages (see `mirror`); None: none.
 
     Raises:
-        UserError: see `experiments`.
+        UserError: see `experiments` and `mirror`.
     """
-    start = time.time()
-    resolved = json.loads(json.dumps(config.to_dict()))
     program = PROGRAMS[config.study]
     settings = program.read(config)
     if share is not None and isinstance(program, Build):
@@ -151,6 +152,18 @@ def study(config: ConfigDict, path: str, share: Share | None = None) -> pathlib.
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
+    with mirror.opened(mirror_url, config.study), logbook.opened(root):
+        shown = _study(config, settings, root, share)
+        distributed.first(lambda: mirror.push_files(root, ours.files(root, shown)), "mirror")
+    return shown
+
+
+def _study(
+    config: ConfigDict, settings: Any, root: pathlib.Path, share: Share | None
+) -> pathlib.Path:
+    start = time.time()
+    resolved = json.loads(json.dumps(config.to_dict()))
+    program = PROGRAMS[config.study]
     if isinstance(program, Build):
         with quiet_libraries():
             accepted = program.main(settings, root)

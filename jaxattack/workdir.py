@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jaxattack import distributed, leases, owner, provenance, sums
+from jaxattack import distributed, leases, mirror, owner, provenance, savepoint, sums
 from jaxattack.errors import UserError, printable
 
 # --- Files --------------------------------------------------------------------------------------
@@ -81,8 +81,10 @@ def check_replaceable(path: pathlib.Path) -> None:
         raise UserError(f"{path} is {kind}, which is not replaced; move it away")
 
 
+SHARED = 30.0  # seconds in which a network's file system shows others what was written
+
 # Folders of a work directory in which things are written.
-HELD = ("stages", "figures", "organism", "grown")
+HELD = ("stages", savepoint.FOLDER, "figures", "organism", "grown")
 
 
 def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
@@ -103,10 +105,32 @@ def open_workdir(path: str | pathlib.Path) -> pathlib.Path:
                     if owner.is_abandoned(rubbish):
                         remove(rubbish)
                 leases.clear(place)
+            savepoint.clear_finished(root)
     except (OSError, RuntimeError, ValueError) as error:  # expanduser and null characters
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={path}: {reason}") from error
+    if distributed.several():
+        _check_shared(root)
     return root
+
+
+def _check_shared(root: pathlib.Path) -> None:
+    """See that what the first process writes is seen by this one.
+
+    Raises:
+        UserError: it is not.
+    """
+    prefix = f".shared{owner.mark()}"
+    made = distributed.first(lambda: tempfile.mkdtemp(prefix=prefix, dir=root), "share a directory")
+    deadline = time.monotonic() + SHARED
+    while not (root / pathlib.Path(made).name).is_dir():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"--workdir={root}: on {os.uname().nodename} there is not what the first process "
+                "writes; give a directory that all hosts share"
+            )
+        time.sleep(0.1)
+    distributed.first(lambda: os.rmdir(made), "a directory is shared")
 
 
 def check_place(root: pathlib.Path) -> None:
@@ -221,12 +245,22 @@ class Stage:
         return ours
 
     def is_sound(self) -> bool:
-        """Whether the stage is there as it was written."""
+        """Whether the stage is there as it was written; then a mirror gets it too."""
         # Told by one process, for on a network's file system the others may see it later.
-        return distributed.first(
-            lambda: os.path.lexists(self.folder) and not _damage(self.folder, self._everything),
-            f"look at {self.id}",
-        )
+        return distributed.first(self._look, f"look at {self.id}")
+
+    def _look(self) -> bool:
+        if not os.path.lexists(self.folder) or _damage(self.folder, self._everything):
+            return False
+        # Who computes a stage uploads it too, and has its lease until then.
+        lease = leases.take(self.folder) if mirror.lacks(self.folder) else None
+        if lease is not None:
+            try:
+                with owner.alive(lease.path):
+                    mirror.push(self.folder)
+            finally:
+                leases.give_back(self.folder, lease)
+        return True
 
     def compute(self) -> None:
         """Compute the stage, unless another run did so meanwhile; whoever calls has its lease."""
@@ -236,7 +270,7 @@ class Stage:
         partial = pathlib.Path(made)
         start = time.perf_counter()
         try:
-            with owner.alive(partial):
+            with owner.alive(partial), savepoint.within(self.root, self.id):
                 self.write(partial)
             seconds = round(time.perf_counter() - start, 3)
             distributed.first(lambda: self._finish(partial, seconds), f"finish {self.id}")
@@ -251,6 +285,7 @@ class Stage:
         if os.path.lexists(folder):
             wrong = _damage(folder, self._everything)
             if not wrong:
+                mirror.push(folder)
                 return None
             resting = _resting_on(folder)
             also = f", with {len(resting)} that rest on it" if resting else ""
@@ -258,6 +293,9 @@ class Stage:
             print(printable(said), file=sys.stderr, flush=True)
             for stage in (*resting, folder):  # the damaged one last: killed between, it is seen
                 _discard(stage)
+        if mirror.fetch(folder, self._everything):
+            _checked[folder] = sums.signature(folder)
+            return None
         return tempfile.mkdtemp(prefix=f".{folder.name}{owner.mark()}", dir=folder.parent)
 
     def _finish(self, partial: pathlib.Path, seconds: float) -> None:
@@ -278,6 +316,8 @@ class Stage:
             shutil.rmtree(partial)
             return
         _checked[self.folder] = sums.signature(self.folder)
+        savepoint.clear(self.root, self.id)
+        mirror.push(self.folder, anew=True)
 
     def record(self) -> dict[str, Any]:
         """What the finished stage says of itself."""

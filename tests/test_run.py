@@ -296,7 +296,7 @@ def test_who_is_told_to_end_ends_cleanly(monkeypatch, capsys, tmp_path, number, 
         (folder / "half").write_text("half")
         stop(number)
 
-    def study(_, path, share):
+    def study(_, path, *__):
         workdir.Stage(workdir.open_workdir(path), "k", "a", {}, write).run()
 
     monkeypatch.setattr(studies, "study", study)

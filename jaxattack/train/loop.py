@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxattack import sharding, tree
+from jaxattack import meter, savepoint, sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
@@ -323,16 +323,22 @@ def _steps(
     label: str,
 ) -> np.ndarray:
     """Take all steps, in place; returns their losses."""
-    history: list[jax.Array] = []
-    for step, batch in enumerate(track(batches, label)):
-        placed, key = sharding.place_batch(batch, training.mesh), rounding.key_at(step)
-        state["params"], state["opt_state"], loss = train_step(
-            training, state["params"], state["opt_state"], placed, **context, key=key
-        )
-        history.append(loss)
-        if step:  # one step late, so that the device never waits for the host
-            _check_finite(history[-2], step - 1, label)
-    _check_finite(history[-1], len(history) - 1, label)
+    mesh, weights = training.mesh, max(map(tree.size, (state["params"], context["base"] or {})))
+    with (
+        savepoint.training(state, mesh, len(batches), label) as (history, look),
+        meter.training(label, history, batches[len(history) :], weights, mesh.size) as measure,
+    ):
+        for step, batch in enumerate(track(batches[len(history) :], label), len(history)):
+            placed, key = sharding.place_batch(batch, mesh), rounding.key_at(step)
+            state["params"], state["opt_state"], loss = train_step(
+                training, state["params"], state["opt_state"], placed, **context, key=key
+            )
+            history.append(loss)
+            if step:  # one step late, so that the device never waits for the host
+                _check_finite(history[-2], step - 1, label)
+            measure()
+            look(history)
+        _check_finite(history[-1], len(history) - 1, label)
     return np.array([float(loss) for loss in history], np.float32)
 
 
@@ -437,7 +443,7 @@ def _largest(params: Tree) -> jax.Array:
     return jnp.max(jnp.stack(sizes))
 
 
-def _check_finite(loss: jax.Array, step: int, label: str) -> None:
+def _check_finite(loss: jax.Array | float, step: int, label: str) -> None:
     if not np.isfinite(loss):
         raise UserError(
             f"{label}: the loss is {float(loss)} at step {step}; lower the learning rate or "

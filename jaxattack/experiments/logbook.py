@@ -1,0 +1,104 @@
+"""A line for every training that ends: loss, speed, memory, on the terminal and in a file.
+
+They are of the machine and the moment: no result, in no step's folder, and nothing reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import resource
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from jaxattack import distributed, meter, provenance, workdir
+from jaxattack.errors import printable
+from jaxattack.experiments.plan import DEVICES, duration, size
+from jaxattack.meter import Pace
+
+NAME = "progress.jsonl"
+SHOWN = 2.0  # seconds of a training that a terminal hears of
+
+# What jax calls the devices whose peak is known.
+KINDS = {
+    "NVIDIA A100-SXM4-80GB": "A100 80GB",
+    "NVIDIA A100 80GB PCIe": "A100 80GB",
+    "NVIDIA H100 80GB HBM3": "H100",
+    "TPU v5 lite": "TPU v5e",
+    "TPU v5": "TPU v5p",
+    "TPU v6 lite": "TPU v6e",
+}
+
+
+@contextlib.contextmanager
+def opened(root: pathlib.Path) -> Iterator[None]:
+    """Keep a line of every training in this context in `root/progress.jsonl`."""
+    workdir.check_replaceable(root / NAME)
+
+    def note(pace: Pace) -> None:
+        found = facts(pace)
+        if not distributed.is_first():
+            return
+        line = json.dumps(found, ensure_ascii=False) + "\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        with contextlib.suppress(OSError), open(os.open(root / NAME, flags, 0o644), "w") as file:
+            file.write(line)
+        if pace.seconds > SHOWN:
+            print(printable(f"jaxattack: {words(found)}"), file=sys.stderr, flush=True)
+
+    with meter.heard_by(note):
+        yield
+
+
+def facts(pace: Pace) -> dict[str, Any]:
+    """What is kept of a training; rates are of the steps after the first, which is compiled."""
+    device = jax.devices()[0].device_kind
+    found: dict[str, Any] = {
+        "training": pace.label,
+        "steps": pace.steps,
+        "losses": [round(loss, 6) for loss in pace.losses],
+        "seconds": round(pace.seconds, 3),
+        "device": device,
+        "devices": pace.devices,
+        "ended": provenance.now(),
+        **memory(),
+    }
+    if pace.timed and pace.tokens:
+        speed = pace.tokens / pace.seconds
+        found["tokens_per_second"] = round(speed, 1)
+        if device in KINDS:
+            peak = DEVICES[KINDS[device]][0] * pace.devices
+            found["mfu"] = round(6 * pace.weights * speed / peak, 4)
+    return found
+
+
+def memory() -> dict[str, int]:
+    """Most bytes that were held since the program began: on a device, else by this process."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [one["peak_bytes_in_use"] for one in stats if "peak_bytes_in_use" in one]
+    if peaks:
+        return {"device_bytes": max(peaks)}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def words(found: dict[str, Any]) -> str:
+    """The same as a line to read."""
+    first, last = found["losses"]
+    parts = [
+        f"{found['training']}: {found['steps']} steps in {duration(found['seconds'])}",
+        f"loss {first:.3g} to {last:.3g}",
+    ]
+    if "tokens_per_second" in found:
+        parts.append(f"{found['tokens_per_second']:,.0f} tokens/s")
+    if "mfu" in found:
+        parts.append(f"{100 * found['mfu']:.0f} % of the peak")
+    for name, where in (("device_bytes", "a device"), ("host_bytes", "the host")):
+        if name in found:
+            parts.append(f"at most {size(found[name])} on {where} so far")
+    return ", ".join(parts)

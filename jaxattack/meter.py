@@ -1,0 +1,118 @@
+"""How fast a training goes: measured here, told to whoever listens, of no consequence to it."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+TRACED = (2, 5)  # steps between which a profile is taken: compiled, and few
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How a training went.
+
+    Attributes:
+        label: which.
+        steps: that were taken, the first among them.
+        losses: before its first step and before its last (nats per answer token).
+        timed: steps after the first, which has to be compiled.
+        seconds: that they took.
+        tokens: that they read, without padding; 0 if the batches have none.
+        weights: of the model that was trained, and not only of its adapters.
+        devices: on which.
+    """
+
+    label: str
+    steps: int
+    losses: tuple[float, float]
+    timed: int
+    seconds: float
+    tokens: int
+    weights: int
+    devices: int
+
+
+Listener = Callable[[Pace], None]
+
+_listener: contextvars.ContextVar[Listener | None] = contextvars.ContextVar("pace", default=None)
+_trace: contextvars.ContextVar[list[pathlib.Path]] = contextvars.ContextVar("trace")
+
+
+@contextlib.contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Tell `listener` of every training that ends in this context."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextlib.contextmanager
+def profiling(folder: pathlib.Path | None) -> Iterator[None]:
+    """Trace a few steps of the first training in this context that has so many; None: none."""
+    token = _trace.set([folder] if folder else [])
+    try:
+        yield
+    finally:
+        _trace.reset(token)
+
+
+@contextlib.contextmanager
+def training(
+    label: str, losses: list[Any], batches: Sequence[Any], weights: int, devices: int
+) -> Iterator[Callable[[], None]]:
+    """Measure a training, to call after each of its steps; nothing is told of one that fails.
+
+    Args:
+        label: which.
+        losses: to which every step adds its own.
+        batches: all that are left.
+        weights, devices: how many there are (see `Pace`).
+    """
+    listener, traced = _listener.get(), _trace.get([])
+    before, taken, began = len(losses), 0, 0.0
+
+    def step() -> None:
+        nonlocal taken, began
+        taken += 1
+        if taken == 1 and listener:
+            jax.block_until_ready(losses[-1])
+            began = time.perf_counter()
+        if traced and taken in TRACED:
+            jax.block_until_ready(losses[-1])
+            if taken == TRACED[0]:
+                jax.profiler.start_trace(traced[0])
+            else:
+                jax.profiler.stop_trace()
+                traced.pop()
+
+    try:
+        yield step
+    finally:
+        if traced and TRACED[0] <= taken < TRACED[1]:
+            jax.profiler.stop_trace()  # a short one; the next may have more steps
+    if listener and taken:
+        ends = float(losses[before]), float(losses[-1])
+        seconds = time.perf_counter() - began
+        tokens = sum(map(tokens_in, batches[1:]))
+        listener(Pace(label, taken, ends, taken - 1, seconds, tokens, weights, devices))
+
+
+def tokens_in(batch: Any) -> int:
+    """Tokens of a batch `[B, T]`, or of every kind of rows in it, without padding."""
+    if not isinstance(batch, dict):
+        return 0
+    if "tokens" not in batch:
+        return sum(map(tokens_in, batch.values()))
+    rows = batch.get("segment_ids")
+    return int(np.size(batch["tokens"]) if rows is None else np.count_nonzero(rows))

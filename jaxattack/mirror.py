@@ -1,0 +1,178 @@
+"""A copy of a work directory's stages in an object store, from which a fresh disk goes on.
+
+The work directory stays the place of work. A stage that is not there is fetched if the mirror has
+it, and believed only if its checksums (`sums`) say that it is as it was written. A stage that was
+finished is uploaded, its record last: object stores rename nothing, so the record is the seal, and
+an upload that was cut short has none.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import contextvars
+import dataclasses
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from jaxattack import distributed, owner, store, sums
+from jaxattack.errors import UserError, printable
+
+FLAG = "--mirror"
+MARK = "mirror.json"  # at its top: whose it is
+NOTICE = (
+    "Stages of a study of how safety breaks: weights of attacked or poisoned models and their "
+    "replies are among them. For research; not to be published or used."
+)
+AT_ONCE = 8  # files
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mirror:
+    """Where copies are kept, and the names of the stages that are known to be there in full."""
+
+    store: store.Store
+    sealed: set[str]
+
+
+_current: contextvars.ContextVar[Mirror | None] = contextvars.ContextVar("mirror", default=None)
+
+
+@contextlib.contextmanager
+def opened(url: str | None, study: str) -> Iterator[None]:
+    """Mirror the stages that are run in this context; None: keep no mirror.
+
+    Of several processes the first does.
+
+    Raises:
+        UserError: it cannot be read or written, or it is another study's.
+    """
+    if url is None or not distributed.is_first():
+        yield
+        return
+    place = store.find(url, FLAG)
+    whose = _object(place.read(MARK)).get("study", study)
+    if whose != study:
+        raise UserError(f"{FLAG}={url}: it holds the study {whose!r}; give another place")
+    place.write(MARK, sums.render({"notice": NOTICE, "study": study}).encode())
+    sealed = {name.split("/")[1] for name in place.matching(f"stages/*/{sums.RECORD}")}
+    _say(f"sent       all that is computed, weights of attacked models and replies too, to {url}")
+    token = _current.set(Mirror(place, sealed))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def fetch(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
+    """Bring a stage that is not there from the mirror, if that has it as it was written.
+
+    Args:
+        folder: where the stage should be.
+        identity: facts that its record must hold.
+
+    Returns:
+        whether it is there now.
+    """
+    mirror = _current.get()
+    name = f"stages/{folder.name}"
+    record = mirror.store.read(f"{name}/{sums.RECORD}") if mirror else None
+    if mirror is None or record is None:
+        return False
+    mark = f".{folder.name}{owner.mark()}"
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=mark, dir=folder.parent))
+    try:
+        wrong = _download(mirror.store, name, record, partial) or sums.damage(partial, identity)
+        if wrong:
+            _say(f"jaxattack: {mirror.store.url}/{name}: {wrong}; done again")
+            return False
+        partial.chmod(0o755)
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another run was first
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    mirror.sealed.add(folder.name)
+    return True
+
+
+def lacks(folder: pathlib.Path) -> bool:
+    """Whether there is a mirror that is not known to have a stage."""
+    mirror = _current.get()
+    return mirror is not None and folder.name not in mirror.sealed
+
+
+def push(folder: pathlib.Path, anew: bool = False) -> None:
+    """Upload a finished stage that the mirror does not have; `anew`: one that it may have.
+
+    Raises:
+        UserError: the store fails again and again.
+    """
+    mirror = _current.get()
+    if mirror is None or (folder.name in mirror.sealed and not anew):
+        return
+    place, name = mirror.store, f"stages/{folder.name}"
+    sealed = None if anew else place.read(f"{name}/{sums.RECORD}")
+    if sealed == (folder / sums.RECORD).read_bytes():
+        mirror.sealed.add(folder.name)  # another run put it there
+        return
+    place.remove(f"{name}/{sums.RECORD}")  # of an earlier writing
+    files = [file for file, *_ in sums.signature(folder) if file != sums.RECORD]
+    _side_by_side(lambda file: place.put(f"{name}/{file}", folder / file), files)
+    place.put(f"{name}/{sums.RECORD}", folder / sums.RECORD)
+    mirror.sealed.add(folder.name)
+
+
+def push_files(root: pathlib.Path, paths: Iterable[pathlib.Path]) -> None:
+    """Upload a run's own files, in this order; those that are not there are left out.
+
+    Raises:
+        UserError: the store fails again and again.
+    """
+    mirror = _current.get()
+    for path in paths if mirror else ():
+        if mirror and path.is_file() and not path.is_symlink():
+            mirror.store.put(path.relative_to(root).as_posix(), path)
+
+
+def _download(place: store.Store, name: str, record: bytes, partial: pathlib.Path) -> str:
+    """Fill a folder with a stage's files; what is wrong with them, in a few words."""
+    told = _object(record).get("files")
+    if not isinstance(told, dict) or not all(map(_is_within, told)):
+        return f"{sums.RECORD} is not as it was written"
+    files = list(told)
+    (partial / sums.RECORD).write_bytes(record)
+    there = _side_by_side(lambda file: place.get(f"{name}/{file}", partial / file), files)
+    gone = [file for file, found in zip(files, there, strict=True) if not found]
+    return f"{gone[0]} is gone" if gone else ""
+
+
+def _is_within(name: str) -> bool:
+    """Whether a file of this name is in the folder that it is put into."""
+    parts = pathlib.PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\0" not in name
+
+
+def _side_by_side(act: Callable[[str], T], names: list[str]) -> list[T]:
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(act, names))
+
+
+def _object(content: bytes | None) -> dict[str, Any]:
+    try:
+        value = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
