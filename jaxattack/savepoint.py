@@ -106,16 +106,21 @@ def training(
         return
     told = {"training": f"{stage.id}.{stage.trainings}", "steps": steps}
     stage.trainings += 1
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        saver = _Saver(stage.folder, told, state, mesh, seconds, label, pool)
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    saver, whole = _Saver(stage.folder, told, state, mesh, seconds, label, pool), False
+    try:
+        yield saver.resumed(), saver.look
+        whole = True
+    except UserError:  # the same would come again
+        saver.settle()
+        if distributed.is_first():
+            saver.remove_but(None)
+        raise
+    finally:
         try:
-            yield saver.resumed(), saver.look
-        except UserError:  # the same would come again
-            saver.settle()
-            distributed.first(lambda: saver.remove_but(None), "remove saving points")
-            raise
-        finally:
             saver.release()
+        finally:  # of several processes one that fails waits for nobody
+            pool.shutdown(wait=whole or not distributed.several())
 
 
 @dataclasses.dataclass

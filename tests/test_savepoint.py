@@ -377,11 +377,13 @@ def together(folder, steps):
 def test_two_processes_that_are_stopped_go_on_together(tmp_path):
     assert together(tmp_path / "whole", -1).returncode == 0
     assert together(tmp_path / "stopped", 7).returncode == 1
-    assert (tmp_path / "stopped" / "unfinished" / "attack-1.0.6").is_dir()
+    left = (tmp_path / "stopped" / "unfinished").glob("[!.]*")
+    after = max(int(point.suffix[1:]) for point in left)
+    assert after in (4, 6)  # a process that fails does not wait for what is being saved
     done = together(tmp_path / "stopped", -1)
     assert done.returncode == 0, done.stderr
-    assert "goes on after step 6 of 10" in done.stderr
+    assert f"goes on after step {after} of 10" in done.stderr
     found, wanted = (np.load(tmp_path / name / "found.npz") for name in ("stopped", "whole"))
-    assert (int(found["steps"]), int(wanted["steps"])) == (4, 10)
+    assert (int(found["steps"]), int(wanted["steps"])) == (10 - after, 10)
     for name in {*wanted} - {"steps"}:
         np.testing.assert_array_equal(bits(found[name]), bits(wanted[name]), name)
