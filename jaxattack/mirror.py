@@ -63,12 +63,16 @@ def opened(url: str | None, study: str) -> Iterator[None]:
         raise UserError(f"{FLAG}={url}: it holds the study {whose!r}; give another place")
     place.write(MARK, sums.render({"notice": NOTICE, "study": study}).encode())
     sealed = {name.split("/")[1] for name in place.matching(f"stages/*/{sums.RECORD}")}
-    _say(f"sent       all that is computed, weights of attacked models and replies too, to {url}")
     token = _current.set(Mirror(place, sealed))
     try:
         yield
     finally:
         _current.reset(token)
+
+
+def leaving(url: str) -> str:
+    """What leaves this machine, and for where, in a line."""
+    return f"sent       all that is computed, weights of attacked models and replies too, to {url}"
 
 
 def fetch(folder: pathlib.Path, identity: dict[str, Any]) -> bool:

@@ -92,7 +92,7 @@ def with_workers(arguments: Sequence[str], flags: Any, config: Any) -> int:
             f"--jobs={flags.jobs} and {distributed.SWITCH}=1 are both set; workers of --jobs are "
             "programs of their own, processes of the other are one program"
         )
-    studies.PROGRAMS[config.study].read(config)
+    studies.show_terms(studies.PROGRAMS[config.study].read(config), flags.mirror)
     root = workdir.open_workdir(flags.workdir)
     ours.claim(root, config.study)
     return jobs.run(commandline.without(arguments, "jobs"), flags.jobs, root)

@@ -26,6 +26,7 @@ from jaxattack.experiments.fragility import study as fragility
 from jaxattack.experiments.grow import settings as grow_settings
 from jaxattack.experiments.grow import study as grow
 from jaxattack.experiments.organism import study as organism
+from jaxattack.experiments.settings import Study
 from jaxattack.report.table import parquet
 
 
@@ -124,8 +125,7 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
     ours.claim(root, config.study)
     distributed.check_environment()
     distributed.check_devices()
-    if isinstance(program, Program):
-        show_terms(settings)
+    show_terms(settings)
     with quiet_libraries():
         return program.plan_lines(settings, root)
 
@@ -152,6 +152,7 @@ def study(
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
+    show_terms(settings, mirror_url)
     with mirror.opened(mirror_url, config.study), logbook.opened(root):
         shown = _study(config, settings, root, share)
         distributed.first(lambda: mirror.push_files(root, ours.files(root, shown)), "mirror")
@@ -171,7 +172,6 @@ def _study(
         workdir.write_json(root / "manifest.json", manifest)
         workdir.write_json(root / "config.json", resolved)
         return accepted
-    show_terms(settings)
     with quiet_libraries():
         setup, facts = program.prepare(settings, root)
         manifest = {
@@ -204,11 +204,17 @@ def _study(
         )
 
 
-def show_terms(settings: Any) -> None:
+def show_terms(settings: Any, mirror_url: str | None = None) -> None:
     """Say on what terms public data are had, and what is sent where, before anything is loaded."""
-    if distributed.is_first():
-        for line in (*inputs.source_lines(settings, public_only=True), *settings.leaving()):
-            print(printable(line), file=sys.stderr)
+    if not distributed.is_first():
+        return
+    lines: list[str] = []
+    if isinstance(settings, Study):
+        lines = [*inputs.source_lines(settings, public_only=True), *settings.leaving()]
+    if mirror_url:
+        lines.append(mirror.leaving(mirror_url))
+    for line in lines:
+        print(printable(line), file=sys.stderr)
 
 
 @contextlib.contextmanager
