@@ -21,25 +21,14 @@ from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
-from jaxattack.train import losses
+from jaxattack.train import in_parts, losses
 from jaxattack.train.losses import LossFn
-from jaxattack.train.optimizer import Settings, make_optimizer
+from jaxattack.train.optimizer import Elementwise, Settings, make_optimizer
+from jaxattack.train.rounding import rounded, select, wide
 from jaxattack.tree import Tree
 
 Types = tuple[str, ...]  # of a tree's leaves
 GROWTH = 1e3  # of the largest weight, beyond which training has destroyed a model
-
-
-def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:
-    """`where(mask, chosen, other)` on trees; all of `chosen` without a mask."""
-    if mask is None:
-        return chosen
-    return jax.tree.map(jnp.where, mask, chosen, other)
-
-
-def wide(params: Tree) -> Tree:
-    """The tree in float32, in which gradients are added up, clipped and applied."""
-    return tree.cast(params, jnp.float32)
 
 
 def types_of(params: Tree) -> Types:
@@ -52,29 +41,6 @@ def as_types(params: Tree, types: Types) -> Tree:
     leaves, structure = jax.tree.flatten(params)
     cast = [leaf.astype(kind) for leaf, kind in zip(leaves, types, strict=True)]
     return jax.tree.unflatten(structure, cast)
-
-
-def rounded(moved: Tree, like: Tree, key: jax.Array | None = None) -> Tree:
-    """The float32 tree in the types of `like`; bfloat16 with a key up or down at random.
-
-    Up or down as likely as each is near: the mean over keys is the float32 value.
-    """
-    if key is None:
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, like)
-    leaves, structure = jax.tree.flatten(moved)
-    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-
-    def either(new, old, key):
-        if old.dtype != jnp.bfloat16:
-            return new.astype(old.dtype)
-        bits = jax.lax.bitcast_convert_type(new, jnp.uint32)
-        noise = jax.random.bits(key, new.shape, jnp.uint16).astype(jnp.uint32)
-        # The upper half of a float32 is the bfloat16 below it in size; noise may carry into it.
-        upper = ((bits + noise) >> 16).astype(jnp.uint16)
-        drawn = jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
-        return jnp.where(jnp.isfinite(new), drawn, new.astype(jnp.bfloat16))
-
-    return jax.tree.map(either, moved, like, keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +57,7 @@ class Training:
     """
 
     model: Transformer
-    tx: optax.GradientTransformation
+    tx: optax.GradientTransformation | Elementwise
     loss_fn: LossFn
     mesh: Mesh
     accumulate: int = 1
@@ -114,7 +80,7 @@ def train_step(
     values are put back last, so that weight decay cannot move them either.
 
     The optimiser works in float32 whatever the weights are. Weights in float32 stay what it makes
-    of them; others are rounded after the update.
+    of them; others are rounded after the update, which may be made of one layer after the other.
 
     Args:
         training: what is trained, and how.
@@ -141,9 +107,15 @@ def train_step(
 
     if training.accumulate == 1:
         loss, grads = gradient(batch)
-        grads = wide(sharding.keep(grads, mesh))
+        grads = sharding.keep(grads, mesh)
     else:
         loss, grads = _accumulated(gradient, params, batch, mesh, training.accumulate)
+    if isinstance(training.tx, Elementwise) and "bfloat16" in types_of(params):
+        params, opt_state = in_parts.updated(
+            training.tx, params, grads, opt_state, trainable, key, mesh.size == 1
+        )
+        return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
+    grads = wide(grads)
     grads = select(trainable, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, opt_state = training.tx.update(grads, opt_state, wide(params))
     moved = optax.apply_updates(wide(params), updates)
@@ -214,7 +186,7 @@ class Options(TypedDict, total=False):
     key: jax.Array | None
 
 
-def init_state(tx: optax.GradientTransformation, params: Tree, mesh: Mesh) -> Tree:
+def init_state(tx: optax.GradientTransformation | Elementwise, params: Tree, mesh: Mesh) -> Tree:
     """The optimiser's first state, its moments in float32 and placed like the parameters."""
 
     def init(params):
@@ -352,7 +324,7 @@ class Rounding:
 
 def _parts_of(
     settings: Settings | Updater | optax.GradientTransformation, steps: int
-) -> tuple[optax.GradientTransformation, str, int]:
+) -> tuple[optax.GradientTransformation | Elementwise, str, int]:
     """Optimiser, type of the weights, parts of a batch."""
     if isinstance(settings, Updater):
         return settings.tx, settings.weights, settings.accumulate

@@ -1,0 +1,156 @@
+"""An update that is made a layer at a time, so that its float32 numbers take one layer's memory.
+
+A whole tree's update holds, beside bfloat16 weights and gradients, float32 copies of both, the
+direction and the moved weights: more than all that is kept. An optimiser whose update of some
+weights asks nothing of the others (`optimizer.Elementwise`) can do without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxattack.train.optimizer import Elementwise
+from jaxattack.train.rounding import rounded, wide
+from jaxattack.tree import Tree
+
+ROWS, MUCH = 16, 1 << 26  # parts of an embedding's rows, if it has so many weights
+
+Arrays = list[jax.Array]
+
+
+def updated(
+    tx: Elementwise,
+    params: Tree,
+    grads: Tree,
+    state: Tree,
+    trainable: Tree | None = None,
+    key: jax.Array | None = None,
+    alone: bool = True,
+) -> tuple[Tree, Tree]:
+    """Weights and state after an update, as `loop.train_step` makes it of whole trees.
+
+    Args:
+        tx: the optimiser.
+        params: the weights.
+        grads: a gradient like them, in any type.
+        state: of its `init`; trees in it that are built like the parameters are theirs.
+        trainable: bool tree like `params`; None trains all.
+        key: round at random instead of to the nearest value.
+        alone: whether one device holds all, so that an embedding may be cut by its rows.
+    """
+    if trainable is not None:
+        grads = jax.tree.map(lambda g, chosen: jnp.where(chosen, g, 0), grads, trainable)
+    factor = tx.factor(grads)
+    weights = jax.tree.leaves(params)
+    structure: Any = jax.tree.structure(params)
+    clipping, own_state = state
+    layout = Layout.of(own_state, structure)
+    moments, shared = layout.taken_apart(own_state)
+
+    def one(part: Arrays, grad: Any, chosen: Any, key: Any) -> tuple[Arrays, Arrays]:
+        old, *own = part
+        scaled = {"part": grad.astype(jnp.float32) * factor}
+        before = layout.put_together([own], shared, SINGLE)
+        updates, after = tx.own.update(scaled, before, {"part": wide(old)})
+        new = rounded(wide(old) + updates["part"], old, key)
+        new = new if chosen is None else jnp.where(chosen, new, old)
+        (own,), now = Layout.of(after, SINGLE).taken_apart(after)
+        return [new, *own], now
+
+    masks = [None] * len(weights) if trainable is None else jax.tree.leaves(trainable)
+    keys = [None] * len(weights) if key is None else list(jax.random.split(key, len(weights)))
+    parts, now = [], shared
+    for i, beside in enumerate(zip(jax.tree.leaves(grads), masks, keys, strict=True)):
+        part, now = _in_turn(one, [weights[i], *moments[i]], *beside, alone=alone)
+        parts.append(part)
+    own_state = layout.put_together([own for _, *own in parts], now, structure)
+    return structure.unflatten([new for new, *_ in parts]), (clipping, own_state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where an optimiser's state has trees of the parameters' structure, and where others' nodes.
+
+    Attributes:
+        outer: the state's structure around these trees.
+        own: which of its nodes are such trees.
+        leaves: of a tree.
+    """
+
+    outer: Any
+    own: tuple[bool, ...]
+    leaves: int
+
+    @classmethod
+    def of(cls, state: Tree, structure: Any) -> Layout:
+        """The layout of a state of parameters that have this structure."""
+        nodes, outer = jax.tree.flatten(state, is_leaf=lambda x: _is_like(x, structure))
+        own = tuple(_is_like(node, structure) for node in nodes)
+        return cls(outer, own, structure.num_leaves)
+
+    def taken_apart(self, state: Tree) -> tuple[list[Arrays], Arrays]:
+        """What belongs to each leaf of the parameters, and what to all of them."""
+        nodes = self.outer.flatten_up_to(state)
+        trees = [jax.tree.leaves(node) for node, own in zip(nodes, self.own, strict=True) if own]
+        shared = [node for node, own in zip(nodes, self.own, strict=True) if not own]
+        return [[leaves[i] for leaves in trees] for i in range(self.leaves)], shared
+
+    def put_together(self, moments: list[Arrays], shared: Arrays, structure: Any) -> Tree:
+        """The state of parameters of a structure, from what `taken_apart` gives."""
+        trees = map(structure.unflatten, zip(*moments, strict=True))
+        rest = iter(shared)
+        return self.outer.unflatten([next(trees) if own else next(rest) for own in self.own])
+
+
+SINGLE: Any = jax.tree.structure({"part": 0})
+
+
+def _is_like(node: Tree, structure: Any) -> bool:
+    return jax.tree.structure(node) == structure
+
+
+def _in_turn(
+    one: Callable[..., tuple[Arrays, Arrays]],
+    part: Arrays,
+    grad: jax.Array,
+    chosen: jax.Array | None,
+    key: jax.Array | None,
+    alone: bool,
+) -> tuple[Arrays, Arrays]:
+    """`one` of a leaf's layers, or of an embedding's rows, each in the place of what it was."""
+    shape, count = grad.shape, 1
+    if len(shape) > 2:
+        count = shape[0]
+    elif len(shape) == 2 and alone and grad.size >= MUCH and shape[0] % ROWS == 0:
+        count = ROWS
+    if count == 1:
+        return one(part, grad, chosen, key)
+
+    def cut(array):
+        return array.reshape(count, shape[0] // count, *array.shape[1:])
+
+    def at(array, i):
+        return jax.lax.dynamic_index_in_dim(array, i, keepdims=False)
+
+    def turn(i, state):
+        part, _ = state
+        here = chosen if chosen is None else at(chosen, i)
+        own = key if key is None else jax.random.fold_in(key, i)
+        # Read as a whole before anything is written, or XLA copies all layers to be safe.
+        old = jax.lax.optimization_barrier([at(array, i) for array in part])
+        new, now = one(old, at(grad, i), here, own)
+        new = jax.lax.optimization_barrier(new)
+        put = jax.lax.dynamic_update_index_in_dim
+        return [put(array, leaf, i, 0) for array, leaf in zip(part, new, strict=True)], now
+
+    parts, grad = [cut(array) for array in part], cut(grad)
+    chosen = chosen if chosen is None else cut(chosen)
+    shared = jax.eval_shape(lambda: turn(0, (parts, None)))[1]
+    start = parts, [jnp.zeros(leaf.shape, leaf.dtype) for leaf in shared]
+    parts, now = jax.lax.fori_loop(0, count, turn, start)
+    return [array.reshape(shape[0], *array.shape[2:]) for array in parts], now
