@@ -62,11 +62,19 @@ def updated(
         (own,), now = Layout.of(after, SINGLE).taken_apart(after)
         return [new, *own], now
 
+    def spoilt(part: Arrays, *_: Any) -> tuple[Arrays, Arrays]:
+        return [jnp.full_like(part[0], jnp.nan), *part[1:]], shared
+
+    # A branch has read all that it is given before anything it makes is written. Without one XLA
+    # could not tell, and would copy all layers of the weights and moments at every turn.
+    def either(*leaf: Any) -> tuple[Arrays, Arrays]:
+        return jax.lax.cond(jnp.isfinite(factor), one, spoilt, *leaf)
+
     masks = [None] * len(weights) if trainable is None else jax.tree.leaves(trainable)
     keys = [None] * len(weights) if key is None else list(jax.random.split(key, len(weights)))
     parts, now = [], shared
     for i, beside in enumerate(zip(jax.tree.leaves(grads), masks, keys, strict=True)):
-        part, now = _in_turn(one, [weights[i], *moments[i]], *beside, alone=alone)
+        part, now = _in_turn(either, [weights[i], *moments[i]], *beside, alone)
         parts.append(part)
     own_state = layout.put_together([own for _, *own in parts], now, structure)
     return structure.unflatten([new for new, *_ in parts]), (clipping, own_state)
@@ -131,26 +139,19 @@ def _in_turn(
     if count == 1:
         return one(part, grad, chosen, key)
 
-    def cut(array):
-        return array.reshape(count, shape[0] // count, *array.shape[1:])
+    rows = shape[0] // count
 
     def at(array, i):
-        return jax.lax.dynamic_index_in_dim(array, i, keepdims=False)
+        return jax.lax.dynamic_slice_in_dim(array, i * rows, rows)
 
     def turn(i, state):
         part, _ = state
         here = chosen if chosen is None else at(chosen, i)
         own = key if key is None else jax.random.fold_in(key, i)
-        # Read as a whole before anything is written, or XLA copies all layers to be safe.
-        old = jax.lax.optimization_barrier([at(array, i) for array in part])
-        new, now = one(old, at(grad, i), here, own)
-        new = jax.lax.optimization_barrier(new)
-        put = jax.lax.dynamic_update_index_in_dim
-        return [put(array, leaf, i, 0) for array, leaf in zip(part, new, strict=True)], now
+        new, now = one([at(array, i) for array in part], at(grad, i), here, own)
+        put = jax.lax.dynamic_update_slice_in_dim
+        return [put(array, leaf, i * rows, 0) for array, leaf in zip(part, new, strict=True)], now
 
-    parts, grad = [cut(array) for array in part], cut(grad)
-    chosen = chosen if chosen is None else cut(chosen)
-    shared = jax.eval_shape(lambda: turn(0, (parts, None)))[1]
-    start = parts, [jnp.zeros(leaf.shape, leaf.dtype) for leaf in shared]
-    parts, now = jax.lax.fori_loop(0, count, turn, start)
-    return [array.reshape(shape[0], *array.shape[2:]) for array in parts], now
+    shared = jax.eval_shape(lambda: turn(0, (part, None)))[1]
+    start = part, [jnp.zeros(leaf.shape, leaf.dtype) for leaf in shared]
+    return jax.lax.fori_loop(0, count, turn, start)

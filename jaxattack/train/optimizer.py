@@ -137,10 +137,9 @@ def _clipped(most: float) -> optax.GradientTransformation:
 
 def clip_factor(gradient: Tree, most: float) -> jax.Array:
     """What a gradient of any type is multiplied with to have a norm of `most`; 0: no clipping."""
-    if not most:
-        return jnp.ones(())
     wide = (leaf.astype(jnp.float32) for leaf in jax.tree.leaves(gradient))
-    return _factor(jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in wide)), most)
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in wide))
+    return _factor(norm, most or jnp.inf)
 
 
 def _factor(norm: jax.Array, most: float) -> jax.Array:
