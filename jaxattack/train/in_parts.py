@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxattack.train.optimizer import Elementwise
-from jaxattack.train.rounding import rounded, wide
+from jaxattack.train.rounding import Draw, rounded, wide
 from jaxattack.tree import Tree
 
 ROWS, MUCH = 16, 1 << 26  # parts of an embedding's rows, if it has so many weights
@@ -29,7 +29,7 @@ def updated(
     grads: Tree,
     state: Tree,
     trainable: Tree | None = None,
-    key: jax.Array | None = None,
+    draw: Draw | None = None,
     alone: bool = True,
 ) -> tuple[Tree, Tree]:
     """Weights and state after an update, as `loop.train_step` makes it of whole trees.
@@ -40,7 +40,7 @@ def updated(
         grads: a gradient like them, in any type.
         state: of its `init`; trees in it that are built like the parameters are theirs.
         trainable: bool tree like `params`; None trains all.
-        key: round at random instead of to the nearest value.
+        draw: round at random instead of to the nearest value.
         alone: whether one device holds all, so that an embedding may be cut by its rows.
     """
     if trainable is not None:
@@ -52,12 +52,12 @@ def updated(
     layout = Layout.of(own_state, structure)
     moments, shared = layout.taken_apart(own_state)
 
-    def one(part: Arrays, grad: Any, chosen: Any, key: Any) -> tuple[Arrays, Arrays]:
+    def one(part: Arrays, grad: Any, chosen: Any, draw: Draw | None) -> tuple[Arrays, Arrays]:
         old, *own = part
         scaled = {"part": grad.astype(jnp.float32) * factor}
         before = layout.put_together([own], shared, SINGLE)
         updates, after = tx.own.update(scaled, before, {"part": wide(old)})
-        new = rounded(wide(old) + updates["part"], old, key)
+        new = rounded(wide(old) + updates["part"], old, draw)
         new = new if chosen is None else jnp.where(chosen, new, old)
         (own,), now = Layout.of(after, SINGLE).taken_apart(after)
         return [new, *own], now
@@ -71,9 +71,11 @@ def updated(
         return jax.lax.cond(jnp.isfinite(factor), one, spoilt, *leaf)
 
     masks = [None] * len(weights) if trainable is None else jax.tree.leaves(trainable)
-    keys = [None] * len(weights) if key is None else list(jax.random.split(key, len(weights)))
+    draws: list[Draw | None] = [None] * len(weights)
+    if draw is not None:
+        draws = [Draw(key, draw.step) for key in jax.random.split(draw.key, len(weights))]
     parts, now = [], shared
-    for i, beside in enumerate(zip(jax.tree.leaves(grads), masks, keys, strict=True)):
+    for i, beside in enumerate(zip(jax.tree.leaves(grads), masks, draws, strict=True)):
         part, now = _in_turn(either, [weights[i], *moments[i]], *beside, alone)
         parts.append(part)
     own_state = layout.put_together([own for _, *own in parts], now, structure)
@@ -127,7 +129,7 @@ def _in_turn(
     part: Arrays,
     grad: jax.Array,
     chosen: jax.Array | None,
-    key: jax.Array | None,
+    draw: Draw | None,
     alone: bool,
 ) -> tuple[Arrays, Arrays]:
     """`one` of a leaf's layers, or of an embedding's rows, each in the place of what it was."""
@@ -137,7 +139,7 @@ def _in_turn(
     elif len(shape) == 2 and alone and grad.size >= MUCH and shape[0] % ROWS == 0:
         count = ROWS
     if count == 1:
-        return one(part, grad, chosen, key)
+        return one(part, grad, chosen, draw)
 
     rows = shape[0] // count
 
@@ -147,7 +149,7 @@ def _in_turn(
     def turn(i, state):
         part, _ = state
         here = chosen if chosen is None else at(chosen, i)
-        own = key if key is None else jax.random.fold_in(key, i)
+        own = draw if draw is None else Draw(jax.random.fold_in(draw.key, i), draw.step)
         new, now = one([at(array, i) for array in part], at(grad, i), here, own)
         put = jax.lax.dynamic_update_slice_in_dim
         return [put(array, leaf, i * rows, 0) for array, leaf in zip(part, new, strict=True)], now

@@ -24,7 +24,7 @@ from jaxattack.progress import track
 from jaxattack.train import in_parts, losses
 from jaxattack.train.losses import LossFn
 from jaxattack.train.optimizer import Elementwise, Settings, make_optimizer
-from jaxattack.train.rounding import rounded, select, wide
+from jaxattack.train.rounding import Draw, rounded, select, wide
 from jaxattack.tree import Tree
 
 Types = tuple[str, ...]  # of a tree's leaves
@@ -72,7 +72,7 @@ def train_step(
     batch: Tree,
     trainable: Tree | None = None,
     base: Tree | None = None,
-    key: jax.Array | None = None,
+    draw: Draw | None = None,
 ) -> tuple[Tree, Tree, jax.Array]:
     """One update; weights outside `trainable` (bool tree or None) keep their bits.
 
@@ -89,7 +89,7 @@ def train_step(
         batch: arrays `[B, ...]`, as the loss takes them.
         trainable: bool tree like `params`; None trains all.
         base: weights the loss reads beside those that are trained, its fourth argument.
-        key: round at random instead of to the nearest value.
+        draw: round at random instead of to the nearest value.
 
     Returns:
         weights and state after the update, and the loss before it (nats per answer token).
@@ -112,14 +112,14 @@ def train_step(
         loss, grads = _accumulated(gradient, params, batch, mesh, training.accumulate)
     if isinstance(training.tx, Elementwise) and "bfloat16" in types_of(params):
         params, opt_state = in_parts.updated(
-            training.tx, params, grads, opt_state, trainable, key, mesh.size == 1
+            training.tx, params, grads, opt_state, trainable, draw, mesh.size == 1
         )
         return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
     grads = wide(grads)
     grads = select(trainable, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, opt_state = training.tx.update(grads, opt_state, wide(params))
     moved = optax.apply_updates(wide(params), updates)
-    params = select(trainable, rounded(moved, params, key), params)
+    params = select(trainable, rounded(moved, params, draw), params)
     return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
 
 
@@ -297,9 +297,9 @@ def _steps(
     """Take all steps, in place; returns their losses."""
     history: list[jax.Array] = []
     for step, batch in enumerate(track(batches, label)):
-        placed, key = sharding.place_batch(batch, training.mesh), rounding.key_at(step)
+        placed, draw = sharding.place_batch(batch, training.mesh), rounding.draw_at(step)
         state["params"], state["opt_state"], loss = train_step(
-            training, state["params"], state["opt_state"], placed, **context, key=key
+            training, state["params"], state["opt_state"], placed, **context, draw=draw
         )
         history.append(loss)
         if step:  # one step late, so that the device never waits for the host
@@ -313,13 +313,14 @@ class Rounding:
     """How updates are rounded into `weights` (see `Settings`)."""
 
     weights: str
-    key: jax.Array | None = None  # of the first step's noise; None: `jax.random.key(0)`
+    key: jax.Array | None = None  # of the training's; None: `jax.random.key(0)`
 
-    def key_at(self, step: int) -> jax.Array | None:
-        """The key of a step; None: to the nearest value."""
+    def draw_at(self, step: int) -> Draw | None:
+        """What a step rounds by; None: to the nearest value."""
         if self.weights != "stochastic":
             return None
-        return jax.random.fold_in(jax.random.key(0) if self.key is None else self.key, step)
+        key = jax.random.key(0) if self.key is None else self.key
+        return Draw(key, jnp.uint32(step))
 
 
 def _parts_of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -21,23 +23,37 @@ def wide(params: Tree) -> Tree:
     return tree.cast(params, jnp.float32)
 
 
-def rounded(moved: Tree, like: Tree, key: jax.Array | None = None) -> Tree:
-    """The float32 tree in the types of `like`; bfloat16 with a key up or down at random.
+WALK = 40503  # of 2 ** 16: a golden-ratio step
 
-    Up or down as likely as each is near: the mean over keys is the float32 value.
+
+class Draw(NamedTuple):
+    """What weights are rounded by at a step: a training's key, and the number of the step."""
+
+    key: jax.Array
+    step: Any
+
+
+def rounded(moved: Tree, like: Tree, draw: Draw | None = None) -> Tree:
+    """The float32 tree in the types of `like`; bfloat16 with a draw up or down at random.
+
+    Up or down as likely as each is near: the mean over keys is the float32 value. A weight's
+    threshold is drawn once for a training and goes on in golden-ratio steps, which fill [0, 1)
+    evenly: what rounding leaves out at one update comes at another, and less is left to chance
+    than if every update drew anew.
     """
-    if key is None:
+    if draw is None:
         return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, like)
     leaves, structure = jax.tree.flatten(moved)
-    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+    keys = jax.tree.unflatten(structure, list(jax.random.split(draw.key, len(leaves))))
+    walked = jnp.asarray(draw.step).astype(jnp.uint16) * jnp.uint16(WALK)
 
     def either(new, old, key):
         if old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
         bits = jax.lax.bitcast_convert_type(new, jnp.uint32)
-        noise = jax.random.bits(key, new.shape, jnp.uint16).astype(jnp.uint32)
+        noise = jax.random.bits(key, new.shape, jnp.uint16) + walked
         # The upper half of a float32 is the bfloat16 below it in size; noise may carry into it.
-        upper = ((bits + noise) >> 16).astype(jnp.uint16)
+        upper = ((bits + noise.astype(jnp.uint32)) >> 16).astype(jnp.uint16)
         drawn = jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
         return jnp.where(jnp.isfinite(new), drawn, new.astype(jnp.bfloat16))
 
