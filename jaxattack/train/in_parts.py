@@ -8,19 +8,55 @@ weights asks nothing of the others (`optimizer.Elementwise`) can do without.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from jaxattack import sharding
 from jaxattack.train.optimizer import Elementwise
-from jaxattack.train.rounding import Draw, rounded, wide
+from jaxattack.train.rounding import Draw, joined, parted, rounded, wide
 from jaxattack.tree import Tree
 
 ROWS, MUCH = 16, 1 << 26  # parts of an embedding's rows, if it has so many weights
 
 Arrays = list[jax.Array]
+# Of a leaf: weights, the byte that follows them or None, what the optimiser keeps.
+Part = tuple[jax.Array, jax.Array | None, Arrays]
+
+
+class Extended(NamedTuple):
+    """An optimiser's state, and of bfloat16 weights the byte that follows them (`rounding`)."""
+
+    state: Tree
+    low: Tree
+
+
+def extended(state: Tree, params: Tree, mesh: Mesh) -> Extended:
+    """The state before the first step, where weights have a byte more; they begin without it."""
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.int8), params)
+    zeros = jax.tree.map(
+        lambda leaf, place: jnp.zeros(leaf.shape, leaf.dtype, device=place),
+        abstract,
+        sharding.shardings(abstract, mesh),
+    )
+    return Extended(state, zeros)
+
+
+def whole(params: Tree, low: Tree) -> Tree:
+    """Weights and the bytes that follow them as float32; leaf by leaf, in the place of both."""
+    highs, structure = jax.tree.flatten(params)
+    lows, found = jax.tree.leaves(low), []
+    del params, low
+    while highs:
+        found.append(_joined(highs.pop(0), lows.pop(0)))
+    return jax.tree.unflatten(structure, found)
+
+
+_joined = jax.jit(joined)
 
 
 def updated(
@@ -38,7 +74,8 @@ def updated(
         tx: the optimiser.
         params: the weights.
         grads: a gradient like them, in any type.
-        state: of its `init`; trees in it that are built like the parameters are theirs.
+        state: of its `init`, perhaps `Extended`; trees in it that are built like the parameters
+            are theirs.
         trainable: bool tree like `params`; None trains all.
         draw: round at random instead of to the nearest value.
         alone: whether one device holds all, so that an embedding may be cut by its rows.
@@ -48,26 +85,32 @@ def updated(
     factor = tx.factor(grads)
     weights = jax.tree.leaves(params)
     structure: Any = jax.tree.structure(params)
+    lows: list[Any] = [None] * len(weights)
+    if isinstance(state, Extended):
+        state, lows = state.state, jax.tree.leaves(state.low)
     clipping, own_state = state
     layout = Layout.of(own_state, structure)
     moments, shared = layout.taken_apart(own_state)
 
-    def one(part: Arrays, grad: Any, chosen: Any, draw: Draw | None) -> tuple[Arrays, Arrays]:
-        old, *own = part
+    def one(part: Part, grad: Any, chosen: Any, draw: Draw | None) -> tuple[Part, Arrays]:
+        old, low, own = part
+        exact = wide(old) if low is None else joined(old, low)
         scaled = {"part": grad.astype(jnp.float32) * factor}
         before = layout.put_together([own], shared, SINGLE)
-        updates, after = tx.own.update(scaled, before, {"part": wide(old)})
-        new = rounded(wide(old) + updates["part"], old, draw)
-        new = new if chosen is None else jnp.where(chosen, new, old)
+        updates, after = tx.own.update(scaled, before, {"part": exact})
+        moved = exact + updates["part"]
+        new = (rounded(moved, old, draw), None) if low is None else parted(moved)
+        if chosen is not None:
+            new = jax.tree.map(lambda new, old: jnp.where(chosen, new, old), new, (old, low))
         (own,), now = Layout.of(after, SINGLE).taken_apart(after)
-        return [new, *own], now
+        return (*new, own), now
 
-    def spoilt(part: Arrays, *_: Any) -> tuple[Arrays, Arrays]:
-        return [jnp.full_like(part[0], jnp.nan), *part[1:]], shared
+    def spoilt(part: Part, *_: Any) -> tuple[Part, Arrays]:
+        return (jnp.full_like(part[0], jnp.nan), *part[1:]), shared
 
     # A branch has read all that it is given before anything it makes is written. Without one XLA
     # could not tell, and would copy all layers of the weights and moments at every turn.
-    def either(*leaf: Any) -> tuple[Arrays, Arrays]:
+    def either(*leaf: Any) -> tuple[Part, Arrays]:
         return jax.lax.cond(jnp.isfinite(factor), one, spoilt, *leaf)
 
     masks = [None] * len(weights) if trainable is None else jax.tree.leaves(trainable)
@@ -76,10 +119,13 @@ def updated(
         draws = [Draw(key, draw.step) for key in jax.random.split(draw.key, len(weights))]
     parts, now = [], shared
     for i, beside in enumerate(zip(jax.tree.leaves(grads), masks, draws, strict=True)):
-        part, now = _in_turn(either, [weights[i], *moments[i]], *beside, alone)
+        part, now = _in_turn(either, (weights[i], lows[i], moments[i]), *beside, alone)
         parts.append(part)
-    own_state = layout.put_together([own for _, *own in parts], now, structure)
-    return structure.unflatten([new for new, *_ in parts]), (clipping, own_state)
+    high, low, own = zip(*parts, strict=True)
+    state = clipping, layout.put_together(list(own), now, structure)
+    if lows[0] is not None:
+        state = Extended(state, structure.unflatten(low))
+    return structure.unflatten(high), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,13 +171,13 @@ def _is_like(node: Tree, structure: Any) -> bool:
 
 
 def _in_turn(
-    one: Callable[..., tuple[Arrays, Arrays]],
-    part: Arrays,
+    one: Callable[..., tuple[Part, Arrays]],
+    part: Part,
     grad: jax.Array,
     chosen: jax.Array | None,
     draw: Draw | None,
     alone: bool,
-) -> tuple[Arrays, Arrays]:
+) -> tuple[Part, Arrays]:
     """`one` of a leaf's layers, or of an embedding's rows, each in the place of what it was."""
     shape, count = grad.shape, 1
     if len(shape) > 2:
@@ -150,9 +196,9 @@ def _in_turn(
         part, _ = state
         here = chosen if chosen is None else at(chosen, i)
         own = draw if draw is None else Draw(jax.random.fold_in(draw.key, i), draw.step)
-        new, now = one([at(array, i) for array in part], at(grad, i), here, own)
-        put = jax.lax.dynamic_update_slice_in_dim
-        return [put(array, leaf, i * rows, 0) for array, leaf in zip(part, new, strict=True)], now
+        new, now = one(jax.tree.map(lambda a: at(a, i), part), at(grad, i), here, own)
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * rows, axis=0)
+        return jax.tree.map(put, part, new), now
 
     shared = jax.eval_shape(lambda: turn(0, (part, None)))[1]
     start = part, [jnp.zeros(leaf.shape, leaf.dtype) for leaf in shared]

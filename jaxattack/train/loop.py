@@ -207,6 +207,7 @@ def finetune(
     base: Tree | None = None,
     dtype: str | None = None,
     key: jax.Array | None = None,
+    spare: bool = False,
 ) -> tuple[Tree, np.ndarray]:
     """Train a copy of `params` on the batches in order.
 
@@ -223,6 +224,7 @@ def finetune(
         dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
         key: of weights that are rounded at random; trainings that are compared need one each, or
             they share what chance did. None: `jax.random.key(0)`.
+        spare: nobody needs `params` again, so that their memory may be taken.
 
     Returns:
         the tuned parameters, in float32 whatever `params` are in (see `Settings.weights`): what
@@ -243,15 +245,21 @@ def finetune(
     _check(model, params, batches, trainable, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
     tx, weights, accumulate = _parts_of(settings, len(batches))
-    params = trained_copy(sharding.place(params, mesh), weights, label)
+    params = trained_copy(sharding.place(params, mesh), weights, label, spare)
     bound = GROWTH * max(1.0, largest(params))
     trainable = None if trainable is None else sharding.place(trainable, mesh)
     base = None if base is None else sharding.place(base, mesh)
     training = Training(model, tx, loss_fn, mesh, accumulate, forward)
     state = {"params": params, "opt_state": init_state(tx, params, mesh)}
+    if weights == "extended":
+        if not isinstance(tx, Elementwise):
+            raise UserError(f"{label}: weights='extended' is not for this way to train")
+        state["opt_state"] = in_parts.extended(state["opt_state"], params, mesh)
     del params  # its memory is taken by the first step
     context = {"trainable": trainable, "base": base}
     history = _steps(training, state, batches, context, Rounding(weights, key), label)
+    if weights == "extended":
+        state["params"] = in_parts.whole(state["params"], state.pop("opt_state").low)
     check_sound(state["params"], bound, label)
     if loss_fn is losses.answer_loss:
         check_learned(history, model.config.vocab_size, label)
@@ -350,8 +358,10 @@ def forward_types(params: Tree, dtype: str | None, label: str) -> Types | None:
     return types if "bfloat16" in types else None
 
 
-def trained_copy(params: Tree, weights: str, label: str) -> Tree:
+def trained_copy(params: Tree, weights: str, label: str, spare: bool = False) -> Tree:
     """A copy to train, which a step may take the memory of: in float32, or as it is.
+
+    What is `spare` is not copied.
 
     Raises:
         UserError: `weights` is of bfloat16, and there are none.
@@ -362,7 +372,7 @@ def trained_copy(params: Tree, weights: str, label: str) -> Tree:
                 f"{label}: weights={weights!r} is for a bfloat16 model, and this one is float32; "
                 "leave `weights` at 'float32'"
             )
-        return jax.tree.map(jnp.copy, params)
+        return params if spare else jax.tree.map(jnp.copy, params)
     return jax.tree.map(
         lambda leaf: jnp.copy(leaf) if leaf.dtype == jnp.float32 else leaf.astype(jnp.float32),
         params,

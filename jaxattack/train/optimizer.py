@@ -22,7 +22,7 @@ from jaxattack.tree import Tree
 
 # Whose update of some weights asks nothing of the others.
 ELEMENTWISE = ("adam", "adamw", "adamw8bit", "lion", "sgd")
-WEIGHTS = ("float32", "stochastic", "bfloat16")
+WEIGHTS = ("float32", "extended", "stochastic", "bfloat16")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -31,9 +31,10 @@ class Settings:
     """How to fine-tune: an optimiser of optax by name, its schedule, how weights are kept.
 
     Beside optax's there is "adamw8bit", whose moments take 8 bits a weight (`train.eight_bit`).
-    `weights` is "float32", or, for a bfloat16 model, "stochastic" (bfloat16, rounded at random so
-    that small updates arrive on average) or "bfloat16" (rounded to the nearest: updates below half
-    a unit in the last place are lost). The result has that type.
+    `weights` is "float32", or, for a bfloat16 model, "extended" (bfloat16 for the passes, and a
+    byte more that takes up small updates; the result is float32), "stochastic" (bfloat16, rounded
+    at random so that small updates arrive on average) or "bfloat16" (rounded to the nearest:
+    updates below half a unit in the last place are lost). Of the last two the result has that type.
 
     Raises:
         UserError: a value that makes no sense.
@@ -67,6 +68,11 @@ class Settings:
                 raise UserError(
                     f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}"
                 )
+        if self.weights == "extended" and self.optimizer not in ELEMENTWISE:
+            raise UserError(
+                f"weights='extended' goes with optimiser {', '.join(ELEMENTWISE)}; this one is "
+                f"{self.optimizer!r}"
+            )
 
 
 class Elementwise(NamedTuple):

@@ -58,3 +58,21 @@ def rounded(moved: Tree, like: Tree, draw: Draw | None = None) -> Tree:
         return jnp.where(jnp.isfinite(new), drawn, new.astype(jnp.bfloat16))
 
     return jax.tree.map(either, moved, like, keys)
+
+
+def joined(high: jax.Array, low: jax.Array) -> jax.Array:
+    """The float32 number of a bfloat16 one and the byte after it, int8."""
+    above = jax.lax.bitcast_convert_type(high, jnp.uint16).astype(jnp.int32)
+    return jax.lax.bitcast_convert_type(((above << 8) + low) << 8, jnp.float32)
+
+
+def parted(value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The nearest number of 24 bits, as the bfloat16 nearest to it and a byte, from -128 to 127."""
+    bits = jax.lax.bitcast_convert_type(value, jnp.int32)
+    # Of a magnitude; a carry goes into the exponent, as it should.
+    short = jax.lax.shift_right_logical(bits + 0x80, 8)
+    above = (short + 0x80) >> 8
+    high = jax.lax.bitcast_convert_type(above.astype(jnp.uint16), jnp.bfloat16)
+    low = (short - (above << 8)).astype(jnp.int8)
+    sound = jnp.isfinite(value)
+    return jnp.where(sound, high, value.astype(jnp.bfloat16)), jnp.where(sound, low, 0)
