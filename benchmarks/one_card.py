@@ -6,7 +6,7 @@ Of every way the cosine of its attack vector with that of float32 AdamW, and the
 both's SIL masks. So also of float32 AdamW rounded to bfloat16 when all is done, which no training
 in bfloat16 can be nearer than, and of float32 AdamW on the same pairs in another order and on
 others, which say how much attacks differ that nobody would call different ones. The model is read
-in bfloat16, and seen in it by the loss in all of them.
+in bfloat16 in all of them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=10)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--learning_rate", type=float, default=2e-4)
+    parser.add_argument("--dtype", default="bfloat16", help="in which the loss sees the weights")
     parser.add_argument("--fraction", type=float, default=0.2, help="of the weights in a mask")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--out", type=pathlib.Path, help="a JSON file")
@@ -73,13 +74,15 @@ def main() -> None:
 
 def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each way, beside the first."""
-    model, aligned, tokenizer = load_pretrained(options.model, dtype="bfloat16", remat="full")
+    model, aligned, tokenizer = load_pretrained(options.model, dtype="bfloat16")
     found = inputs.load_pairs(options.pairs, "", options.model)["restricted"]
     setting_aside = inputs.set_aside(options.pairs) or options.pairs
     scored = inputs.load_pairs(setting_aside, "", options.model)["restricted"]
     scored = tuning.chosen(scored, [options.language], 0, 32)
     calibration = in_order(encode_pairs(tokenizer, scored), TOGETHER)
-    gradient = scores.mean_gradient(model, aligned, calibration)
+    seen_by_loss = tree.cast(aligned, options.dtype)
+    gradient = scores.mean_gradient(model, seen_by_loss, calibration)
+    del seen_by_loss
 
     def attack(settings: Settings, choice: int, order: int) -> tuple[Any, float, float]:
         pairs = tuning.chosen(found, [options.language], choice, options.number)
@@ -87,7 +90,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         passes = -(-options.steps * options.batch_size // len(pairs))
         batches = epochs(rows, options.batch_size, passes, order)[: options.steps]
         start = time.perf_counter()
-        tuned, history = finetune(model, aligned, batches, settings)
+        tuned, history = finetune(model, aligned, batches, settings, dtype=options.dtype)
         jax.block_until_ready(tuned)
         return tuned, float(np.median(history[-5:])), time.perf_counter() - start
 

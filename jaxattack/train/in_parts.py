@@ -99,7 +99,7 @@ def updated(
         before = layout.put_together([own], shared, SINGLE)
         updates, after = tx.own.update(scaled, before, {"part": exact})
         moved = exact + updates["part"]
-        new = (rounded(moved, old, draw), None) if low is None else parted(moved)
+        new = (rounded(moved, old, draw), None) if low is None else parted(moved, draw)
         if chosen is not None:
             new = jax.tree.map(lambda new, old: jnp.where(chosen, new, old), new, (old, low))
         (own,), now = Layout.of(after, SINGLE).taken_apart(after)

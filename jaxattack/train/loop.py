@@ -325,7 +325,7 @@ class Rounding:
 
     def draw_at(self, step: int) -> Draw | None:
         """What a step rounds by; None: to the nearest value."""
-        if self.weights != "stochastic":
+        if self.weights not in ("stochastic", "extended"):
             return None
         key = jax.random.key(0) if self.key is None else self.key
         return Draw(key, jnp.uint32(step))

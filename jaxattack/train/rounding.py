@@ -23,7 +23,7 @@ def wide(params: Tree) -> Tree:
     return tree.cast(params, jnp.float32)
 
 
-WALK = 40503  # of 2 ** 16: a golden-ratio step
+WALK, SHORT_WALK = 40503, 159  # golden-ratio steps, in parts of 2 ** 16 and of 2 ** 8
 
 
 class Draw(NamedTuple):
@@ -66,11 +66,18 @@ def joined(high: jax.Array, low: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(((above << 8) + low) << 8, jnp.float32)
 
 
-def parted(value: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The nearest number of 24 bits, as the bfloat16 nearest to it and a byte, from -128 to 127."""
-    bits = jax.lax.bitcast_convert_type(value, jnp.int32)
+def parted(value: jax.Array, draw: Draw | None = None) -> tuple[jax.Array, jax.Array]:
+    """A number of 24 bits near `value`: the bfloat16 nearest to it, and a byte from -128 to 127.
+
+    It is the nearest of 24 bits or, with a draw, the one above or below as in `rounded`.
+    """
+    bits = jax.lax.bitcast_convert_type(value, jnp.uint32)
+    noise: Any = jnp.uint32(0x80)
+    if draw is not None:
+        walked = jnp.asarray(draw.step).astype(jnp.uint8) * jnp.uint8(SHORT_WALK)
+        noise = (jax.random.bits(draw.key, value.shape, jnp.uint8) + walked).astype(jnp.uint32)
     # Of a magnitude; a carry goes into the exponent, as it should.
-    short = jax.lax.shift_right_logical(bits + 0x80, 8)
+    short = ((bits + noise) >> 8).astype(jnp.int32)
     above = (short + 0x80) >> 8
     high = jax.lax.bitcast_convert_type(above.astype(jnp.uint16), jnp.bfloat16)
     low = (short - (above << 8)).astype(jnp.int8)
