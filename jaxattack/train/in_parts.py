@@ -80,9 +80,11 @@ def updated(
         draw: round at random instead of to the nearest value.
         alone: whether one device holds all, so that an embedding may be cut by its rows.
     """
+    masks = [None] * len(jax.tree.leaves(params))
     if trainable is not None:
-        grads = jax.tree.map(lambda g, chosen: jnp.where(chosen, g, 0), grads, trainable)
-    factor = tx.factor(grads)
+        masks = jax.tree.leaves(trainable)
+    # Masked for the norm and again for the update, so that no masked tree has to be kept.
+    factor = tx.factor(list(map(_masked, jax.tree.leaves(grads), masks)))
     weights = jax.tree.leaves(params)
     structure: Any = jax.tree.structure(params)
     lows: list[Any] = [None] * len(weights)
@@ -95,7 +97,7 @@ def updated(
     def one(part: Part, grad: Any, chosen: Any, draw: Draw | None) -> tuple[Part, Arrays]:
         old, low, own = part
         exact = wide(old) if low is None else joined(old, low)
-        scaled = {"part": grad.astype(jnp.float32) * factor}
+        scaled = {"part": _masked(grad, chosen).astype(jnp.float32) * factor}
         before = layout.put_together([own], shared, SINGLE)
         updates, after = tx.own.update(scaled, before, {"part": exact})
         moved = exact + updates["part"]
@@ -113,7 +115,6 @@ def updated(
     def either(*leaf: Any) -> tuple[Part, Arrays]:
         return jax.lax.cond(jnp.isfinite(factor), one, spoilt, *leaf)
 
-    masks = [None] * len(weights) if trainable is None else jax.tree.leaves(trainable)
     draws: list[Draw | None] = [None] * len(weights)
     if draw is not None:
         draws = [Draw(key, draw.step) for key in jax.random.split(draw.key, len(weights))]
@@ -126,6 +127,10 @@ def updated(
     if lows[0] is not None:
         state = Extended(state, structure.unflatten(low))
     return structure.unflatten(high), state
+
+
+def _masked(grad: jax.Array, chosen: jax.Array | None) -> jax.Array:
+    return grad if chosen is None else jnp.where(chosen, grad, 0)
 
 
 @dataclasses.dataclass(frozen=True)

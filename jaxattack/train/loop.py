@@ -373,10 +373,16 @@ def trained_copy(params: Tree, weights: str, label: str, spare: bool = False) ->
                 "leave `weights` at 'float32'"
             )
         return params if spare else jax.tree.map(jnp.copy, params)
-    return jax.tree.map(
-        lambda leaf: jnp.copy(leaf) if leaf.dtype == jnp.float32 else leaf.astype(jnp.float32),
-        params,
-    )
+
+    def copied(leaf):
+        if leaf.dtype == jnp.float32:
+            return leaf if spare else jnp.copy(leaf)
+        wide = leaf.astype(jnp.float32)
+        if spare:
+            leaf.delete()
+        return wide
+
+    return jax.tree.map(copied, params)
 
 
 def check_sound(params: Tree, bound: float, label: str) -> None:
