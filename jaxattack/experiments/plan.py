@@ -126,7 +126,7 @@ def memory(
             "logits of a chunk": min(_shared(scored, mesh) * chunk, 2 << 30),
         },
         "choose": {
-            "scores, attack vector, weights": 2 * wide + 2 * weights,
+            "scores, and what they are made of": 2 * wide,
             "mask": held(shape, 1),
         },
         "ask": {
