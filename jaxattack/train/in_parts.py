@@ -84,7 +84,10 @@ def updated(
     if trainable is not None:
         masks = jax.tree.leaves(trainable)
     # Masked for the norm and again for the update, so that no masked tree has to be kept.
-    factor = tx.factor(list(map(_masked, jax.tree.leaves(grads), masks)))
+    squares = [
+        _sum_of_squares(*leaf, alone) for leaf in zip(jax.tree.leaves(grads), masks, strict=True)
+    ]
+    factor = tx.factor(jnp.sqrt(sum(squares, jnp.zeros(()))))
     weights = jax.tree.leaves(params)
     structure: Any = jax.tree.structure(params)
     lows: list[Any] = [None] * len(weights)
@@ -131,6 +134,26 @@ def updated(
 
 def _masked(grad: jax.Array, chosen: jax.Array | None) -> jax.Array:
     return grad if chosen is None else jnp.where(chosen, grad, 0)
+
+
+def _sum_of_squares(grad: jax.Array, chosen: jax.Array | None, alone: bool) -> jax.Array:
+    count = _count(grad, alone)
+
+    def add(i, total):
+        rows = len(grad) // count
+        here = jax.tree.map(
+            lambda array: jax.lax.dynamic_slice_in_dim(array, i * rows, rows), (grad, chosen)
+        )
+        return total + jnp.sum(jnp.square(_masked(*here).astype(jnp.float32)))
+
+    return jax.lax.fori_loop(0, count, add, jnp.zeros(()))
+
+
+def _count(leaf: jax.Array, alone: bool) -> int:
+    """The parts a leaf is worked off in: its layers, or some of an embedding's rows."""
+    if leaf.ndim > 2:
+        return len(leaf)
+    return ROWS if leaf.ndim == 2 and alone and leaf.size >= MUCH and len(leaf) % ROWS == 0 else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,15 +207,11 @@ def _in_turn(
     alone: bool,
 ) -> tuple[Part, Arrays]:
     """`one` of a leaf's layers, or of an embedding's rows, each in the place of what it was."""
-    shape, count = grad.shape, 1
-    if len(shape) > 2:
-        count = shape[0]
-    elif len(shape) == 2 and alone and grad.size >= MUCH and shape[0] % ROWS == 0:
-        count = ROWS
+    count = _count(grad, alone)
     if count == 1:
         return one(part, grad, chosen, draw)
 
-    rows = shape[0] // count
+    rows = len(grad) // count
 
     def at(array, i):
         return jax.lax.dynamic_slice_in_dim(array, i * rows, rows)

@@ -80,13 +80,13 @@ class Elementwise(NamedTuple):
 
     Attributes:
         init, update: of the whole, clipped.
-        factor: what a gradient is multiplied with to be clipped, of all of it.
+        factor: what a gradient is multiplied with to be clipped, by its norm.
         own: what comes after that, on any part of the weights.
     """
 
     init: Callable[[Tree], Tree]
     update: Callable[..., tuple[Tree, Tree]]
-    factor: Callable[[Tree], jax.Array]
+    factor: Callable[[jax.Array], jax.Array]
     own: optax.GradientTransformation
 
 
@@ -124,7 +124,7 @@ def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformati
     whole = optax.chain(clip, found)
     if settings.optimizer not in ELEMENTWISE:
         return whole
-    factor = functools.partial(clip_factor, most=settings.clip)
+    factor = functools.partial(clip_factor, most=settings.clip or math.inf)
     return Elementwise(whole.init, whole.update, factor, found)
 
 
@@ -135,20 +135,14 @@ def _clipped(most: float) -> optax.GradientTransformation:
     """
 
     def scale(updates: Tree, params: Tree | None = None) -> Tree:
-        factor = _factor(optax.tree.norm(updates), most)
+        factor = clip_factor(optax.tree.norm(updates), most)
         return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
 
     return optax.stateless(scale)
 
 
-def clip_factor(gradient: Tree, most: float) -> jax.Array:
-    """What a gradient of any type is multiplied with to have a norm of `most`; 0: no clipping."""
-    wide = (leaf.astype(jnp.float32) for leaf in jax.tree.leaves(gradient))
-    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in wide))
-    return _factor(norm, most or jnp.inf)
-
-
-def _factor(norm: jax.Array, most: float) -> jax.Array:
+def clip_factor(norm: jax.Array, most: float) -> jax.Array:
+    """What a gradient of this norm is multiplied with to have one of `most` at the most."""
     # Of a norm that is not finite nothing is left; the loop then names it.
     return jnp.where(jnp.isfinite(norm), jnp.minimum(1.0, most / norm), jnp.nan)
 
