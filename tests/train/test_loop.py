@@ -429,7 +429,7 @@ def test_weight_decay_that_would_be_ignored_is_refused():
     ("change", "words"),
     [
         ({"schedule": "linear"}, "schedule is 'linear'; give one of constant, cosine"),
-        ({"weights": "float16"}, "weights is 'float16'; give one of float32, extended, stochastic"),
+        (
             {"weights": "float16"},
             "weights is 'float16'; give one of float32, extended, stochastic, bfloat16",
         ),
