@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
@@ -23,7 +24,7 @@ def save(path: pathlib.Path, state: Tree) -> None:
     orbax.
     """
     with _raised_once():
-        ocp.save(path.absolute(), tree.unflatten(tree.named_leaves(state)))
+        ocp.save(path.absolute(), _stored(state))
 
 
 def save_async(path: pathlib.Path, state: Tree) -> Any:
@@ -31,7 +32,7 @@ def save_async(path: pathlib.Path, state: Tree) -> Any:
     takes its memory. The `result()` of what is returned waits until it is on disk.
     """
     with _raised_once():
-        return ocp.save_async(path.absolute(), tree.unflatten(tree.named_leaves(state)))
+        return ocp.save_async(path.absolute(), _stored(state))
 
 
 def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:
@@ -47,10 +48,18 @@ def load(path: pathlib.Path, like: Tree, mesh: Mesh) -> Tree:
         like,
         sharding.shardings(like, mesh),
     )
-    named = tree.named_leaves(abstract)
     with _raised_once():
-        loaded = tree.named_leaves(ocp.load(path.absolute(), tree.unflatten(named)))
-    return jax.tree.unflatten(jax.tree.structure(abstract), [loaded[name] for name in named])
+        loaded = tree.named_leaves(ocp.load(path.absolute(), _stored(abstract)))
+    leaves = [
+        loaded[name] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+        for name, leaf in tree.named_leaves(abstract).items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+
+
+def _stored(state: Tree) -> Tree:
+    """The leaves by name; orbax writes none without entries."""
+    return tree.unflatten({k: leaf for k, leaf in tree.named_leaves(state).items() if leaf.size})
 
 
 @contextlib.contextmanager

@@ -117,9 +117,13 @@ def interrupted(root, monkeypatch, stopped, at, **options):
         {"settings": optax.sgd(0.05, momentum=0.9)},
         {"settings": Settings(0.05, optimizer="lion")},
         {"settings": Settings(0.05, weights="stochastic"), "start": on("4", jnp.bfloat16)},
+        {
+            "settings": Settings(0.05, optimizer="adamw8bit", weights="extended"),
+            "start": on("4", jnp.bfloat16),
+        },
         {"trainable": jax.tree.map(lambda leaf: jnp.asarray(leaf > 0), START)},
     ],
-    ids=["one device", "eight", "momentum", "lion", "rounded at random", "frozen"],
+    ids=["one device", "eight", "momentum", "lion", "rounded at random", "8 bits", "frozen"],
 )
 def test_what_goes_on_ends_where_what_was_not_stopped_does(
     root, monkeypatch, stopped, capsys, options, at
