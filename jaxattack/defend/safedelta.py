@@ -76,7 +76,7 @@ def second_moments(model: Transformer, params: Tree, batches: Sequence[Arrays]) 
         layers, inputs, _ = matrix.shape
         totals[places[name]] = jnp.zeros((layers, inputs, inputs), jnp.float32)
     for batch in track(batches, "Safe Delta"):
-        totals = _grow(model, mesh, totals, params, sharding.place_batch(batch, mesh))
+        totals = _grow(model, mesh, totals, params, sharding.place_filled(batch, mesh))
     means = {place: total / count for place, total in totals.items()}
     return tree.unflatten({name: means[place] for name, place in places.items()})
 

@@ -87,7 +87,7 @@ def input_norms(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> 
     squares: Tree = None
     check_tokens(model.config, (batch["tokens"] for batch in batches), "Wanda: batch")
     for batch in track(batches, "Wanda"):
-        found = _squares(model, mesh, params, sharding.place_batch(batch, mesh))
+        found = _squares(model, mesh, params, sharding.place_filled(batch, mesh))
         squares = found if squares is None else jax.tree.map(jnp.add, squares, found)
 
     def norm(name: str, leaf: jax.Array) -> jax.Array:

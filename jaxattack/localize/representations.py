@@ -30,7 +30,7 @@ def mean_states(model: Transformer, params: Tree, texts: Sequence[Sequence[int]]
         for row, text in enumerate(some):
             tokens[row, : len(text)] = text
             real[row, : len(text)] = 1
-        placed = sharding.place_batch({"tokens": tokens, "real": real}, mesh)
+        placed = sharding.place_filled({"tokens": tokens, "real": real}, mesh)
         states = _means(model.clone(keep_hidden=True), mesh, params, **placed)
         found.append(sharding.to_host(states)[:, : len(some)])
     return np.concatenate(found, axis=1)

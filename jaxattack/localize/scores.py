@@ -230,7 +230,8 @@ def _accumulate(
             with sharding.within(mesh):
                 group = jax.tree.map(lambda rows: sharding.constrain(rows, sharding.BATCH), group)
             axes = sharding.BATCH[0]
-            grads = jax.vmap(gradient, (0, None), spmd_axis_name=axes)(group, params)
+            with sharding.each_alone():
+                grads = jax.vmap(gradient, (0, None), spmd_axis_name=axes)(group, params)
 
         def grow(moment, total, grads):
             chosen = real.reshape(-1, *[1] * (grads.ndim - 1))

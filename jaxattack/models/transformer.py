@@ -281,7 +281,7 @@ class Transformer(nn.Module):
             segment_ids = jnp.zeros_like(tokens)
         around = self._around(positions, None if mask is not None else segment_ids, mask, slot)
         if rows is None:
-            rows = whole_rows(self.embed)[tokens]
+            rows = rows_of(self.embed, tokens)
         # Who wants the gradient here gives something to add, in the collection "perturbations".
         x = self.perturb("lookup", rows) * jnp.asarray(c.embed_scale, rows.dtype)
         if c.embed_norm:
@@ -317,31 +317,51 @@ class Transformer(nn.Module):
         """Logits `[..., V]` in float32 of hidden states `[..., D]`."""
         head = self.embed if self.config.tied else self.head
         flat = x.reshape(-1, x.shape[-1])
+        if len(flat) <= flat.shape[1]:
+            # Few states: sums over some columns of the head are less than all of its columns.
+            flat = sharding.constrain(flat, P("data", "fsdp"))
         logits = jnp.matmul(flat, head.T, preferred_element_type=jnp.float32)
+        logits = sharding.constrain(logits, P(sharding.BATCH[0], "tensor"))
         return attn.soft_cap(logits, self.config.final_softcap).reshape(*x.shape[:-1], -1)
 
 
-def whole_rows(table: jax.Array) -> jax.Array:
-    """The embedding as a lookup needs it."""
-    return sharding.constrain(table, P("tensor"))
+def rows_of(table: jax.Array, tokens: jax.Array) -> jax.Array:
+    """The rows `[B, T, D]` of a table `[V, D]` for tokens `[B, T]`.
+
+    On a mesh every device looks up the columns that it holds, for the tokens of all those that
+    hold the others, and then they exchange them: none of them holds the whole table.
+    """
+    if sharding.current_mesh() is None:
+        return table[tokens]
+    return sharding.constrain(_by_columns(table[_of_all_columns(tokens)]), sharding.BATCH)
+
+
+def _of_all_columns(tokens: jax.Array) -> jax.Array:
+    return sharding.constrain(tokens, P("data"))
+
+
+def _by_columns(rows: jax.Array) -> jax.Array:
+    return sharding.constrain(rows, P("data", None, "fsdp"))
+
+
+def add_rows(table: jax.Array, tokens: jax.Array, rows: jax.Array) -> jax.Array:
+    """The table `[V, D]` with rows `[B, T, D]` added to those of the tokens, as `rows_of` reads."""
+    return table.at[_of_all_columns(tokens)].add(_by_columns(rows))
 
 
 @jax.custom_vjp
 def look_up(table: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The rows `[..., D]` of the tokens, and the table, for what else is done with it.
+    """The rows `[B, T, D]` of the tokens, and the table, for what else is done with it.
 
     In the backward pass the rows' gradient is added into that of the other uses: two gradients of
     the table, to be summed, would take the memory of two.
     """
-    return whole_rows(table)[tokens], table
+    return rows_of(table, tokens), table
 
 
 def _look_up_back(tokens, gradients):
     d_rows, d_table = gradients
-    d_rows = d_rows.astype(d_table.dtype)
-    if sharding.current_mesh() is None:
-        return d_table.at[tokens].add(d_rows), None
-    return d_table + whole_rows(jnp.zeros_like(d_table)).at[tokens].add(d_rows), None
+    return add_rows(d_table, tokens, d_rows.astype(d_table.dtype)), None
 
 
 look_up.defvjp(lambda table, tokens: (look_up(table, tokens), tokens), _look_up_back)

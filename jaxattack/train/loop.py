@@ -325,7 +325,7 @@ def _steps(
     """Take all steps, in place; returns their losses."""
     history: list[jax.Array] = []
     for step, batch in enumerate(track(batches, label)):
-        placed, key = sharding.place_batch(batch, training.mesh), rounding.key_at(step)
+        placed, key = _placed(training, batch), rounding.key_at(step)
         state["params"], state["opt_state"], loss = train_step(
             training, state["params"], state["opt_state"], placed, **context, key=key
         )
@@ -334,6 +334,14 @@ def _steps(
             _check_finite(history[-2], step - 1, label)
     _check_finite(history[-1], len(history) - 1, label)
     return np.array([float(loss) for loss in history], np.float32)
+
+
+def _placed(training: Training, batch: Tree) -> Tree:
+    """A batch on the devices, each of which has as many rows in every part that is worked off."""
+    rows = [len(leaf) for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
+    if any(count % training.accumulate for count in rows):
+        return sharding.place_batch(batch, training.mesh)  # which the step refuses
+    return sharding.place_filled(batch, training.mesh, training.accumulate)
 
 
 @dataclasses.dataclass(frozen=True)
