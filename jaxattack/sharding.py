@@ -146,6 +146,26 @@ def _put(arrays: tree.Tree, places: tree.Tree, mesh: Mesh) -> tree.Tree:
     return jax.tree.map(put, arrays, places)
 
 
+def has_room(beside: tree.Tree, times: int) -> bool:
+    """Whether every device on which a tree lies here could hold so many more of it.
+
+    Devices that do not say how much memory they have, as a CPU, have none to spare.
+    """
+    needed: dict[jax.Device, int] = {}
+    for leaf in jax.tree.leaves(beside):
+        for shard in leaf.addressable_shards:
+            needed[shard.device] = needed.get(shard.device, 0) + shard.data.nbytes
+    enough = all(times * nbytes <= _spare(device) for device, nbytes in needed.items())
+    if jax.process_count() > 1:  # what one of them keeps, none of them may read again
+        enough = bool(np.min(multihost_utils.process_allgather(np.int32(enough))))
+    return enough
+
+
+def _spare(device: jax.Device) -> int:
+    said = device.memory_stats() or {}
+    return said.get("bytes_limit", 0) - said.get("bytes_in_use", 0)
+
+
 def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
     """The whole array in every process; all of them have to ask for it."""
     if isinstance(array, jax.Array) and not (

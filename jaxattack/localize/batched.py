@@ -25,6 +25,7 @@ from jaxattack.train.losses import predicted
 from jaxattack.tree import Tree
 
 FEWEST = 512  # words worked off at once
+WHOLE = HeadAxes()  # nothing of the head is on another device
 
 
 class Predictions(NamedTuple):
@@ -139,7 +140,7 @@ def by_head(
     )(final, matrix, asked, totals)
 
 
-def _by_head_here(final, matrix, asked, totals, *, softcap, row_axes=(), axes=HeadAxes()):
+def _by_head_here(final, matrix, asked, totals, *, softcap, row_axes=(), axes=WHOLE):
     """`by_head` for a device's rows, and for its part of the head, in blocks of words."""
     batch, _, size = final.shape
     flat = final.reshape(-1, size)
