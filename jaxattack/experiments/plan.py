@@ -54,7 +54,13 @@ TUNED = (
     "crow",
 )
 # Of which stages the memory is estimated together; other stages need less.
-HELD = {"train": TUNED, "score": ("gradients", "inputs"), "choose": ("mask",), "ask": ("ask",)}
+HELD = {
+    "train": TUNED,
+    "score": ("gradients", "inputs"),
+    "choose": ("mask",),
+    "stitch": ("mask",),
+    "ask": ("ask",),
+}
 RECOMPUTED = {"none": 0, "dots": 0, "full": 1}  # forward passes again in the backward pass
 
 
@@ -92,7 +98,11 @@ def held(shape: Shape, itemsize: int) -> int:
 def memory(
     shape: Shape, tokens: Tokens, batch: int, asked: int, scored: int
 ) -> dict[str, dict[str, int]]:
-    """Bytes on one device by sort of stage (`HELD`) and by what holds them."""
+    """Bytes on one device by sort of stage (`HELD`) and by what holds them.
+
+    What XLA takes for the compiled programs, on 1 to 64 devices, is within a seventh of it
+    (`tests/experiments/test_plan_compiled.py`).
+    """
     c, mesh = shape.config, shape.mesh
     chunk = tokens.row * c.vocab_size * 4  # logits of a row
     item = 2 if "16" in shape.dtype else 4
@@ -103,35 +113,43 @@ def memory(
         tuned = {"weights": weights}
     elif item < 4:
         tuned[f"the same in {shape.dtype}, for the passes"] = weights
-    scoring = activations(c, tokens.row, item, shape.remat)
-    if scores.is_much(_shared(scored, mesh) * scoring, weights):
-        scoring = activations(c, tokens.row, item, "full")
-    matrix = max(  # the largest of one layer, whose gradient by a single example is held
-        math.prod(leaf.shape[1:] if name.startswith("layers/") else leaf.shape)
-        for name, leaf in tree.named_leaves(shape.abstract).items()
-        if name not in ("embed", "head")
-    )
+    examples = _shared(scored, mesh)
+    scoring = activations(c, examples, tokens.row, item, shape.remat)
+    if scores.is_much(scoring, weights):
+        scoring = activations(c, examples, tokens.row, item, "full")
+    sizes = gathered(shape)
+    layer = sum(sizes.values()) if mesh.shape["fsdp"] > 1 else 0
+    matrix = max(sizes.values())
     return {
         "train": {
             **tuned,
+            "what it starts from": weights,
             "gradient, float32": wide,
             "two moments, float32": 2 * wide,
-            "activations": rows * activations(c, tokens.row, item, shape.remat),
+            "a layer, gathered, and a gradient in it": (layer + matrix) * item if layer else 0,
+            "activations": activations(c, rows, tokens.row, item, shape.remat),
             "logits of a chunk": min(rows * chunk, 2 << 30),
         },
         "score": {
             "weights": weights,
-            "accumulator, float32": wide,
+            "sums, and those of a batch, float32": 2 * wide,
+            "a layer, gathered": layer * item,
             "gradient of one matrix": matrix * 4,
-            "activations": _shared(scored, mesh) * scoring,
-            "logits of a chunk": min(_shared(scored, mesh) * chunk, 2 << 30),
+            "activations": scoring,
+            "logits of a chunk": min(examples * chunk, 2 << 30),
         },
         "choose": {
-            "scores, attack vector, weights": 2 * wide + 2 * weights,
+            "weights": weights,
+            "attack, gradient, scores, float32": 3 * wide,
+        },
+        "stitch": {
+            "weights": weights,
+            "attack and variant, float32": 2 * wide,
             "mask": held(shape, 1),
         },
         "ask": {
-            "weights, two models and a mask": 2 * weights + held(shape, 1),
+            "weights, of two models": 2 * weights,
+            "a layer, gathered": layer * item,
             "cache": int(
                 2
                 * c.num_layers
@@ -144,6 +162,19 @@ def memory(
             ),
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },
+    }
+
+
+def gathered(shape: Shape) -> dict[str, int]:
+    """Entries of each matrix of one layer where it is used: split by `tensor` alone."""
+    alone = AbstractMesh(
+        (1, 1, shape.mesh.shape["tensor"]), sharding.AXES, axis_types=shape.mesh.axis_types
+    )
+    return {
+        name: math.prod(leaf.shape[1:])
+        // sharding.parts(sharding.spec_for(name, leaf.shape, alone), alone)
+        for name, leaf in tree.named_leaves(shape.abstract).items()
+        if name.startswith("layers/")
     }
 
 

@@ -186,8 +186,9 @@ def gradient_moments(
     group = sharding.ways(mesh) if together or spread else 1
     if together and batches and model.remat == "none":
         rows, length = batches[0]["tokens"].shape
-        kept = activations(model.config, length, params["embed"].dtype.itemsize)
-        if is_much(rows * kept // group, tree.nbytes(params) // mesh.size):
+        own = sharding.filled_rows(rows, mesh) // group
+        kept = activations(model.config, own, length, params["embed"].dtype.itemsize)
+        if is_much(kept, tree.nbytes(params) // mesh.size):
             model = model.clone(remat="full")
     for batch, asked in zip(track(batches, label), predictions, strict=True):
         rows = -(-len(asked) // group) * group

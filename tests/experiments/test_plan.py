@@ -66,10 +66,14 @@ def test_attacked_weights_are_written_in_float32(tmp_path):
     assert plan.written(dataclasses.replace(shape_of(), weights="bfloat16"), work) == 2 * WEIGHTS
 
 
-def test_scoring_holds_one_accumulator_and_the_gradient_of_one_matrix():
+def test_scoring_holds_two_accumulators_a_layer_and_the_gradient_of_one_matrix():
     parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
-    assert parts["accumulator, float32"] == 2 * plan.held(shape_of(), 2)
+    assert parts["sums, and those of a batch, float32"] == 4 * plan.held(shape_of(), 2)
     assert parts["gradient of one matrix"] == 4 * 4096 * 14336
+    matrices = 2 * 4096 * (4096 + 1024) + 3 * 4096 * 14336
+    assert parts["a layer, gathered"] == 2 * (matrices + 2 * 4096)
+    single = plan.memory(shape_of((1, 1, 1)), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
+    assert single["a layer, gathered"] == 0
 
 
 def test_operations_are_six_a_weight_and_token_and_eight_with_recomputation(tmp_path):
