@@ -104,7 +104,8 @@ def memory(
     (`tests/experiments/test_plan_compiled.py`).
     """
     c, mesh = shape.config, shape.mesh
-    chunk = tokens.row * c.vocab_size * 4  # logits of a row
+    ways = _heads_split(c, mesh)
+    chunk = tokens.row * c.vocab_size * 4 // ways  # logits of a row
     item = 2 if "16" in shape.dtype else 4
     weights, wide = held(shape, item), held(shape, 4)
     rows = _shared(batch, mesh)
@@ -114,9 +115,9 @@ def memory(
     elif item < 4:
         tuned[f"the same in {shape.dtype}, for the passes"] = weights
     examples = _shared(scored, mesh)
-    scoring = activations(c, examples, tokens.row, item, shape.remat)
+    scoring = activations(c, examples, tokens.row, item, shape.remat, ways)
     if scores.is_much(scoring, weights):
-        scoring = activations(c, examples, tokens.row, item, "full")
+        scoring = activations(c, examples, tokens.row, item, "full", ways)
     sizes = gathered(shape)
     layer = sum(sizes.values()) if mesh.shape["fsdp"] > 1 else 0
     matrix = max(sizes.values())
@@ -127,7 +128,7 @@ def memory(
             "gradient, float32": wide,
             "two moments, float32": 2 * wide,
             "a layer, gathered, and a gradient in it": (layer + matrix) * item if layer else 0,
-            "activations": activations(c, rows, tokens.row, item, shape.remat),
+            "activations": activations(c, rows, tokens.row, item, shape.remat, ways),
             "logits of a chunk": min(rows * chunk, 2 << 30),
         },
         "score": {
@@ -158,7 +159,7 @@ def memory(
                 * c.num_kv_heads
                 * c.head_dim
                 * item
-                / _heads_split(c, mesh)
+                / ways
             ),
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },

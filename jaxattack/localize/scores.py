@@ -187,7 +187,8 @@ def gradient_moments(
     if together and batches and model.remat == "none":
         rows, length = batches[0]["tokens"].shape
         own = sharding.filled_rows(rows, mesh) // group
-        kept = activations(model.config, own, length, params["embed"].dtype.itemsize)
+        item, ways = params["embed"].dtype.itemsize, mesh.shape["tensor"]
+        kept = activations(model.config, own, length, item, ways=ways)
         if is_much(kept, tree.nbytes(params) // mesh.size):
             model = model.clone(remat="full")
     for batch, asked in zip(track(batches, label), predictions, strict=True):

@@ -109,18 +109,19 @@ def query_blocks(rows: int, queries: int, keys: int) -> int:
 
 
 def activations(
-    config: ModelConfig, rows: int, length: int, itemsize: int, remat: str = "none"
+    config: ModelConfig, rows: int, length: int, itemsize: int, remat: str = "none", ways: int = 1
 ) -> int:
-    """Bytes kept for the backward pass of some rows of `length` tokens, roughly.
+    """Bytes kept on a device for the backward pass of its rows of `length` tokens, roughly.
 
     The layers' inputs, and of every layer what is not computed again, as XLA keeps it (counted in
-    compiled steps of Llama and Gemma shapes).
+    compiled steps of Llama and Gemma shapes). Heads and the MLP's inside are split `ways`.
     """
     c = config
     width, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    per_token = 10 * c.hidden_size + 4 * width + 3 * keys + 7 * c.mlp_size
-    blocks = query_blocks(rows * c.num_heads, length, length)
-    scores = rows * c.num_heads * length * length // blocks * 4
+    per_token = 10 * c.hidden_size + (4 * width + 3 * keys + 7 * c.mlp_size) // ways
+    heads = c.num_heads // ways
+    blocks = query_blocks(rows * heads, length, length)
+    scores = rows * heads * length * length // blocks * 4
     # Of what is worked off in blocks nothing is kept.
     inside, passing = per_token * rows * length * itemsize, 2 * scores
     if blocks == 1:
