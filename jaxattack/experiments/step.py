@@ -25,7 +25,6 @@ from jaxattack.experiments.identity import identity, name_of
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 
-
 BESIDE = 3  # trees like a kept one that later steps hold: a gradient's sums, scores, a variant
 
 
@@ -168,9 +167,7 @@ class Values:
     `BESIDE` more of its size, the last attack. A training takes them away.
     """
 
-    def __init__(
-        self, limit: int = 1 << 28, room: Callable[[Tree, int], bool] = sharding.has_room
-    ):
+    def __init__(self, limit: int = 1 << 28, room: Callable[[Tree, int], bool] = sharding.has_room):
         """Keep at most `limit` bytes, and the last attack if `room` says so."""
         self._limit = limit
         self._room = room

@@ -245,7 +245,8 @@ def finetune(
             several kinds of rows, dicts of such dicts.
         settings: optimiser and schedule, or an optax transformation of your own.
         trainable: bool tree like `params`; False entries stay bit-equal. None trains all.
-        loss_fn: loss of a batch: a mean over its answer tokens.
+        loss_fn: loss of a batch: a mean over its answer tokens. Rows whose loss mask is zero are
+            added to batches that do not divide over the mesh.
         label: what the progress bar says.
         base: weights that stay, given to `loss_fn` as its fourth argument; None for none.
         dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
@@ -337,10 +338,13 @@ def _steps(
 
 
 def _placed(training: Training, batch: Tree) -> Tree:
-    """A batch on the devices, each of which has as many rows in every part that is worked off."""
-    rows = [len(leaf) for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
-    if any(count % training.accumulate for count in rows):
-        return sharding.place_batch(batch, training.mesh)  # which the step refuses
+    """A batch on the devices, filled up so that each has as many rows of every part of it."""
+    kinds = [batch] if "tokens" in batch else batch.values()
+    masked = all(isinstance(rows, dict) and "loss_mask" in rows for rows in kinds)
+    counts = [len(leaf) for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
+    # Of what else a loss may be, rows of zeros might count; and parts that differ are refused.
+    if not masked or any(count % training.accumulate for count in counts):
+        return sharding.place_batch(batch, training.mesh)
     return sharding.place_filled(batch, training.mesh, training.accumulate)
 
 
