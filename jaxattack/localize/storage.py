@@ -7,7 +7,7 @@ import math
 import operator
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -120,17 +120,19 @@ def _unpacked(packed: Any, shape: tuple[int, ...], place: NamedSharding | None) 
         rows = [part for _, part in _rows(packed, shape or (1,))]
         return jnp.asarray(np.concatenate([np.zeros((0, *shape[1:]), bool), *rows]).reshape(shape))
     indices = place.addressable_devices_indices_map(shape).values()
-    parts = {
-        span: np.empty([stop - start for start, stop in span], bool)
-        for span in (_span(index, shape) for index in indices)
-    }
-    for first, rows in _rows(packed, shape):
+    spans = {_span(index, shape) for index in indices if index is not None}
+    parts = {span: np.empty([stop - start for start, stop in span], bool) for span in spans}
+    for first, some in _rows(packed, shape):
         for ((start, stop), *others), part in parts.items():
-            low, high = max(start, first), min(stop, first + len(rows))
+            low, high = max(start, first), min(stop, first + len(some))
             if low < high:
                 columns = tuple(slice(*span) for span in others)
-                part[low - start : high - start] = rows[low - first : high - first][:, *columns]
-    return jax.make_array_from_callback(shape, place, lambda index: parts[_span(index, shape)])
+                part[low - start : high - start] = some[low - first : high - first][:, *columns]
+
+    def part_at(index: tuple[slice, ...] | None) -> np.ndarray:
+        return parts[_span(cast(tuple[slice, ...], index), shape)]
+
+    return jax.make_array_from_callback(shape, place, part_at)
 
 
 def _span(index: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

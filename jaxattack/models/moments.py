@@ -34,7 +34,7 @@ TOGETHER, FLOATS = 8, 1 << 22
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """A parameter and its slots; `axes` of the mesh by which a matrix is split, as the rules say."""
+    """A parameter and its slots; `axes` of the mesh split a matrix, as the rules have it."""
 
     value: jax.Array
     slots: Slots

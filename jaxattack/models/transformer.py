@@ -26,8 +26,8 @@ Norm = Callable[[jax.Array], jax.Array]
 Cache = dict[str, jax.Array]  # {"k": [L, B, K, S, head], "v": the same}
 
 INPUTS = "inputs"  # collection: what the blocks' matrices multiply, for who asks for it
-# What is kept of a layer's states `[B, T, D]`, given their segments `[B, T]`.
-Summary = Callable[[jax.Array, jax.Array], jax.Array]
+# What is kept of a layer's states `[B, T, D]`, given their segments `[B, T]` (None under a mask).
+Summary = Callable[[jax.Array, Any], jax.Array]
 
 REMAT = {
     "none": None,
