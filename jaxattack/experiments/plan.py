@@ -151,19 +151,15 @@ def memory(
         "ask": {
             "weights, of two models": 2 * weights,
             "a layer, gathered": layer * item,
-            "cache": int(
-                2
-                * c.num_layers
-                * _shared(asked, mesh)
-                * (tokens.prompt + tokens.reply)
-                * c.num_kv_heads
-                * c.head_dim
-                * item
-                / ways
-            ),
+            "cache": cache(c, _shared(asked, mesh) * (tokens.prompt + tokens.reply), item) // ways,
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },
     }
+
+
+def cache(config: ModelConfig, tokens: int, itemsize: int) -> int:
+    """Bytes of keys and values of so many tokens in all layers."""
+    return 2 * config.num_layers * tokens * config.num_kv_heads * config.head_dim * itemsize
 
 
 def gathered(shape: Shape) -> dict[str, int]:

@@ -114,7 +114,15 @@ def activations(
     """Bytes kept on a device for the backward pass of its rows of `length` tokens, roughly.
 
     The layers' inputs, and of every layer what is not computed again, as XLA keeps it (counted in
-    compiled steps of Llama and Gemma shapes). Heads and the MLP's inside are split `ways`.
+    compiled steps of Llama and Gemma shapes).
+
+    Args:
+        config: of the model.
+        rows: on the device.
+        length: of a row, in tokens.
+        itemsize: bytes of a number.
+        remat: what is computed again, as for the model.
+        ways: over how many devices heads and the MLP's inside are split.
     """
     c = config
     width, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim

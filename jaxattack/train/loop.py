@@ -245,8 +245,7 @@ def finetune(
             several kinds of rows, dicts of such dicts.
         settings: optimiser and schedule, or an optax transformation of your own.
         trainable: bool tree like `params`; False entries stay bit-equal. None trains all.
-        loss_fn: loss of a batch: a mean over its answer tokens. Rows whose loss mask is zero are
-            added to batches that do not divide over the mesh.
+        loss_fn: loss of a batch: a mean over its answer tokens; a mesh may add rows without any.
         label: what the progress bar says.
         base: weights that stay, given to `loss_fn` as its fourth argument; None for none.
         dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
