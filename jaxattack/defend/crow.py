@@ -24,7 +24,8 @@ import optax
 
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.models.transformer import Transformer, hidden_states, rows_of
+from jaxattack.models.lookup import rows_of
+from jaxattack.models.transformer import Transformer, hidden_states
 from jaxattack.train import loop
 from jaxattack.train.losses import answer_loss
 from jaxattack.train.optimizer import Settings

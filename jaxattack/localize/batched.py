@@ -18,8 +18,9 @@ from jax.sharding import Mesh
 
 from jaxattack import sharding
 from jaxattack.models.attention import soft_cap
+from jaxattack.models.lookup import add_rows, rows_of
 from jaxattack.models.moments import COLLECTION, MOMENTS, Slots, sums_here
-from jaxattack.models.transformer import Transformer, add_rows, head, rows_of
+from jaxattack.models.transformer import Transformer, head
 from jaxattack.train.cross_entropy import CPU_LOGITS, HEAD, LOGITS, HeadAxes
 from jaxattack.train.losses import predicted
 from jaxattack.tree import Tree
