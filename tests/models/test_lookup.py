@@ -18,13 +18,18 @@ def test_rows_and_their_gradient_are_those_of_one_device(shape, rows):
     other = rng.normal(size=table.shape).astype(np.float32)  # gradient of the table's other uses
 
     @jax.jit
-    def on_mesh(table, tokens, back):
+    def on_mesh(table, tokens, back, other):
         with within(mesh):
             found, pull = jax.vjp(lambda table: look_up(table, tokens)[:2], table)
             return found[0], pull((back, other))[0]
 
     placed = place({"embed": table}, mesh)["embed"]
-    found, gradient = on_mesh(placed, place_batch(tokens, mesh), place_batch(back, mesh))
+    given = (
+        place_batch(tokens, mesh),
+        place_batch(back, mesh),
+        place({"embed": other}, mesh)["embed"],
+    )
+    found, gradient = on_mesh(placed, *given)
     np.testing.assert_array_equal(found, table[tokens])
     expected = other.copy()
     np.add.at(expected, tokens, back)
