@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -111,8 +113,11 @@ def fit(spec: P, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
 
 
 def _ways(mesh: Mesh | AbstractMesh, axes: str | tuple[str, ...] | None) -> int:
-    names = (axes,) if isinstance(axes, str) else axes or ()
-    return math.prod(mesh.shape[name] for name in names)
+    return math.prod(mesh.shape[name] for name in _names(axes))
+
+
+def _names(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else axes or ()
 
 
 def shardings(abstract: tree.Tree, mesh: Mesh) -> tree.Tree:
@@ -141,6 +146,26 @@ def _put(arrays: tree.Tree, places: tree.Tree, mesh: Mesh) -> tree.Tree:
     return jax.tree.map(put, arrays, places)
 
 
+def has_room(beside: tree.Tree, times: int) -> bool:
+    """Whether every device on which a tree lies here could hold so many more of it.
+
+    Devices that do not say how much memory they have, as a CPU, have none to spare.
+    """
+    needed: dict[jax.Device, int] = {}
+    for leaf in jax.tree.leaves(beside):
+        for shard in leaf.addressable_shards:
+            needed[shard.device] = needed.get(shard.device, 0) + shard.data.nbytes
+    enough = all(times * nbytes <= _spare(device) for device, nbytes in needed.items())
+    if jax.process_count() > 1:  # what one of them keeps, none of them may read again
+        enough = bool(np.min(multihost_utils.process_allgather(np.int32(enough))))
+    return enough
+
+
+def _spare(device: jax.Device) -> int:
+    said = device.memory_stats() or {}
+    return said.get("bytes_limit", 0) - said.get("bytes_in_use", 0)
+
+
 def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
     """The whole array in every process; all of them have to ask for it."""
     if isinstance(array, jax.Array) and not (
@@ -161,6 +186,28 @@ def current_mesh() -> AbstractMesh | None:
     return None if mesh.empty or mesh.size == 1 else mesh
 
 
+_TAKEN: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("taken", default=())
+
+
+@contextlib.contextmanager
+def each_alone() -> Iterator[None]:
+    """Inside jit: what is under a vmap over rows that lie on `BATCH`'s axes splits nothing by them.
+
+    Each row's computation is whole where the row is.
+    """
+    before = _TAKEN.set(BATCH[0])
+    try:
+        yield
+    finally:
+        _TAKEN.reset(before)
+
+
+def fitted(spec: P, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
+    """`fit`, also without the axes that rows under a vmap have taken (see `each_alone`)."""
+    taken = set(_TAKEN.get())
+    return fit(P(*(None if taken & {*_names(axes)} else axes for axes in spec)), shape, mesh)
+
+
 def constrain(x: jax.Array, spec: P) -> jax.Array:
     """Split an activation by `spec` on the current mesh, as far as its sizes divide.
 
@@ -168,7 +215,7 @@ def constrain(x: jax.Array, spec: P) -> jax.Array:
     training wants the weights gathered to the activations.
     """
     mesh = current_mesh()
-    return x if mesh is None else jax.lax.with_sharding_constraint(x, fit(spec, x.shape, mesh))
+    return x if mesh is None else jax.lax.with_sharding_constraint(x, fitted(spec, x.shape, mesh))
 
 
 def keep(params: tree.Tree, mesh: Mesh) -> tree.Tree:
@@ -193,6 +240,29 @@ def parts(spec: P, mesh: Mesh | AbstractMesh) -> int:
 def ways(mesh: Mesh | AbstractMesh) -> int:
     """Into how many parts a batch's rows are split."""
     return _ways(mesh, BATCH[0])
+
+
+def filled_rows(count: int, mesh: Mesh | AbstractMesh, parts: int = 1) -> int:
+    """So many rows, and those that make them divide into parts that each split over the mesh."""
+    ways_of_all = ways(mesh) * parts
+    return -(-count // ways_of_all) * ways_of_all
+
+
+def place_filled(batch: tree.Tree, mesh: Mesh, parts: int = 1) -> tree.Tree:
+    """`place_batch` with rows of zeros at the end, so that no row is on several devices.
+
+    Args:
+        batch: arrays `[B, ...]` on the host, whose rows of zeros count for nothing: a segment of
+            0 is padding, a loss mask of 0 asks nothing.
+        mesh: where they go.
+        parts: in which a batch is worked off one after the other.
+    """
+
+    def fill(rows: np.ndarray) -> np.ndarray:
+        more = filled_rows(len(rows), mesh, parts) - len(rows) if np.ndim(rows) else 0
+        return np.pad(rows, [(0, more)] + [(0, 0)] * (rows.ndim - 1)) if more else rows
+
+    return place_batch(jax.tree.map(fill, batch), mesh)
 
 
 def place_batch(batch: tree.Tree, mesh: Mesh) -> tree.Tree:

@@ -7,10 +7,23 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxattack import sharding
 from jaxattack.errors import UserError
 from jaxattack.models.config import ModelConfig, Rope
 from jaxattack.models.transformer import Transformer, abstract_params
-from jaxattack.sharding import AXES, make_mesh, mesh_of, place, place_batch, shardings, spec_for
+from jaxattack.sharding import (
+    AXES,
+    each_alone,
+    fitted,
+    has_room,
+    make_mesh,
+    mesh_of,
+    place,
+    place_batch,
+    place_filled,
+    shardings,
+    spec_for,
+)
 from jaxattack.tree import named_leaves
 
 # Every leaf a model can have, all its sizes divisible by 8.
@@ -153,3 +166,47 @@ def test_batches_are_split_over_rows_or_copied(mesh8):
     assert placed["tokens"].sharding == NamedSharding(mesh8, P(("data", "fsdp")))
     assert placed["odd"].is_fully_replicated
     assert placed["weight"].is_fully_replicated
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts", "filled"), [(8, 1, 8), (10, 1, 16), (10, 2, 16), (3, 3, 24)]
+)
+def test_rows_that_do_not_divide_are_filled_up_and_lie_on_one_device_each(rows, parts, filled):
+    mesh = make_mesh((2, 4, 1))
+    batch = {"tokens": np.arange(1, 4 * rows + 1).reshape(rows, 4), "weight": np.float32(3)}
+    placed = place_filled(batch, mesh, parts)
+    tokens = placed["tokens"]
+    assert tokens.shape == (filled, 4)
+    assert {shard.data.shape for shard in tokens.addressable_shards} == {(filled // 8, 4)}
+    np.testing.assert_array_equal(tokens[:rows], batch["tokens"])
+    assert not np.any(tokens[rows:])
+    assert placed["weight"] == 3
+
+
+def test_on_one_device_no_row_is_added():
+    batch = {"tokens": np.ones((10, 4))}
+    assert place_filled(batch, make_mesh((1, 1, 1)))["tokens"].shape == (10, 4)
+
+
+def test_where_rows_are_taken_one_by_one_nothing_is_split_by_their_axes(mesh8):
+    spec = P(("data", "fsdp"), "tensor")
+    assert fitted(spec, (8, 8), mesh8) == spec
+    with each_alone():
+        assert fitted(spec, (8, 8), mesh8) == P(None, "tensor")
+        assert fitted(P("tensor", "fsdp"), (8, 8), mesh8) == P("tensor")
+    assert fitted(spec, (8, 8), mesh8) == spec
+
+
+def test_there_is_room_where_every_device_has_it(mesh8, monkeypatch):
+    kept = place({"layers": {"mlp": {"up": np.zeros((2, 16, 16), np.float32)}}}, mesh8)
+    held = 2 * 16 * 16 * 4 // 4  # split by fsdp and tensor
+    spare = dict.fromkeys(jax.devices(), 3 * held)
+    monkeypatch.setattr(sharding, "_spare", spare.get)
+    assert has_room(kept, 3)
+    assert not has_room(kept, 4)
+    spare[jax.devices()[5]] = 3 * held - 1
+    assert not has_room(kept, 3)
+
+
+def test_devices_that_do_not_tell_their_memory_have_no_room():
+    assert not has_room(place({"embed": np.zeros((8, 8))}, make_mesh((1, 8, 1))), 1)

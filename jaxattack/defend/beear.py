@@ -135,7 +135,7 @@ def beear(
         base = {"delta": delta, "layer": plan.layer, "performance": plan.performance}
         steps = []
         for step, batch in enumerate(_outer_batches(rows, plan, seed), number * plan.outer_steps):
-            placed, draw = sharding.place_batch(batch, mesh), rounding.draw_at(step)
+            placed, draw = sharding.place_filled(batch, mesh), rounding.draw_at(step)
             params, opt_state, loss = train_step(
                 training, params, opt_state, placed, base=base, draw=draw
             )
@@ -196,7 +196,7 @@ def perturbation(
     opt_state = optax.adam(plan.inner_rate).init(delta)
     losses = []
     for batch in zip(*drawn, strict=True):
-        placed = sharding.place_batch(batch, mesh)
+        placed = sharding.place_filled(batch, mesh)
         delta, opt_state, loss = _inner_step(model, mesh, params, delta, opt_state, placed, weighed)
         losses.append(loss)
     return delta, jnp.stack(losses)

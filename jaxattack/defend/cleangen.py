@@ -159,7 +159,7 @@ def guarded_tokens(
     results: list[list[int]] = [[] for _ in prompts]
     rates = np.zeros(len(prompts))
     for width, indices in track(buckets([len(p) for p in prompts], batch_size), label):
-        batch = sharding.place_batch(_right_padded(prompts, indices, width), mesh)
+        batch = sharding.place_batch(_right_padded(prompts, indices, width, mesh), mesh)
         found = _decode(way, params, judge_params, batch, limit)
         out, written, replaced = map(sharding.to_host, found)
         for row, index in enumerate(indices):
@@ -171,10 +171,10 @@ def guarded_tokens(
 
 
 def _right_padded(
-    prompts: Sequence[Sequence[int]], indices: Sequence[int], width: int
+    prompts: Sequence[Sequence[int]], indices: Sequence[int], width: int, mesh: Mesh
 ) -> dict[str, np.ndarray]:
     """Prompts in rows `[B, width]`, their lengths, and which rows hold one."""
-    count = padded_count(len(indices))
+    count = padded_count(len(indices), mesh)
     tokens, lengths = np.zeros((count, width), np.int32), np.ones(count, np.int32)
     for row, index in enumerate(indices):
         lengths[row] = len(prompts[index])

@@ -24,7 +24,8 @@ import optax
 
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.models.transformer import Transformer, hidden_states, whole_rows
+from jaxattack.models.lookup import rows_of
+from jaxattack.models.transformer import Transformer, hidden_states
 from jaxattack.train import loop
 from jaxattack.train.losses import answer_loss
 from jaxattack.train.optimizer import Settings
@@ -57,7 +58,7 @@ class Crow:
 
     def __call__(self, model: Transformer, params: Tree, batch: Tree) -> jax.Array:
         """The loss (nats per answer token, plus `weight` times the consistency)."""
-        rows = whole_rows(params["embed"])[batch["tokens"]]
+        rows = rows_of(params["embed"], batch["tokens"])
         sign = jax.lax.stop_gradient(jnp.sign(self._slope(model, params, batch, rows)))
         moved = rows + (self.step * sign).astype(rows.dtype)
         jumps = consistency(model, params, batch, moved)

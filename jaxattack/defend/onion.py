@@ -178,7 +178,7 @@ def perplexities(
             rows["loss_mask"][row, first:length] = 1
             rows["segment_ids"][row, :length] = 1
         means = sharding.to_host(
-            _mean_losses(model, mesh, params, sharding.place_batch(rows, mesh))
+            _mean_losses(model, mesh, params, sharding.place_filled(rows, mesh))
         )
         result[indices] = np.exp(means[: len(indices)].astype(np.float64))
     return result

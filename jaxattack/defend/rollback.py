@@ -144,9 +144,9 @@ def low_layers(params: Tree, depth: float) -> Tree:
 
     def choose(name: str, leaf: jax.Array) -> jax.Array:
         if not name.startswith("layers/") or re.search("norm", name):
-            return jnp.zeros(leaf.shape, bool)
+            return jnp.zeros_like(leaf, bool)
         low = jnp.arange(leaf.shape[0]) < depth * leaf.shape[0]
-        return jnp.broadcast_to(low.reshape(-1, *[1] * (leaf.ndim - 1)), leaf.shape)
+        return jnp.ones_like(leaf, bool) & low.reshape(-1, *[1] * (leaf.ndim - 1))
 
     return tree.map_named(choose, params)
 
@@ -188,7 +188,7 @@ class Directions:
             },
             batch_size,
         )
-        placed = [sharding.place_batch(batch, self.mesh) for batch in batches]
+        placed = [sharding.place_filled(batch, self.mesh) for batch in batches]
         sums = [_state_sum(self, params, batch) for batch in placed]
         return placed, sum(sums[1:], sums[0]) / len(kept)
 

@@ -76,7 +76,7 @@ def second_moments(model: Transformer, params: Tree, batches: Sequence[Arrays]) 
         layers, inputs, _ = matrix.shape
         totals[places[name]] = jnp.zeros((layers, inputs, inputs), jnp.float32)
     for batch in track(batches, "Safe Delta"):
-        totals = _grow(model, mesh, totals, params, sharding.place_batch(batch, mesh))
+        totals = _grow(model, mesh, totals, params, sharding.place_filled(batch, mesh))
     means = {place: total / count for place, total in totals.items()}
     return tree.unflatten({name: means[place] for name, place in places.items()})
 
@@ -87,7 +87,7 @@ def _grow(
 ) -> dict[str, Any]:
     """The sums `[L, I, I]` with those of a batch's real tokens."""
     with sharding.within(mesh):
-        _, kept = model.apply(
+        _, kept = model.clone(summary=_products).apply(
             {"params": params},
             batch["tokens"],
             segment_ids=batch["segment_ids"],
@@ -95,15 +95,19 @@ def _grow(
             method="hidden",
             mutable=[INPUTS],
         )
-    real = batch["segment_ids"] > 0
 
     def products(place: str) -> jax.Array:
         module, sown = place.split("/")
-        (x,) = kept[INPUTS]["layers"][module][sown]  # a tuple, one entry for each time
-        x = jnp.where(real[None, :, :, None], x.astype(jnp.float32), 0.0)
-        return jnp.einsum("lbti,lbtj->lij", x, x, precision=matrices.EXACT)
+        (found,) = kept[INPUTS]["layers"][module][sown]  # a tuple, one entry for each time
+        return found
 
     return {place: total + products(place) for place, total in totals.items()}
+
+
+def _products(x: jax.Array, segments: jax.Array) -> jax.Array:
+    """Sum `[I, I]` over real tokens of the products of their inputs `[B, T, I]`."""
+    x = jnp.where((segments > 0)[..., None], x.astype(jnp.float32), 0.0)
+    return jnp.einsum("bti,btj->ij", x, x, precision=matrices.EXACT)
 
 
 def kept(

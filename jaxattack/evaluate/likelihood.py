@@ -77,8 +77,9 @@ def log_likelihoods(
     for pair, row in enumerate(rows.row):
         asked[row].append(pair)
     found: list[Likelihood | None] = [None] * len(pairs)
+    mesh = sharding.mesh_of(params)
     for width, members in track(_batches(rows.tokens, batch_size), label):
-        count = min(batch_size, padded_count(len(members)))
+        count = sharding.filled_rows(min(batch_size, padded_count(len(members), mesh)), mesh)
         hidden = _read(model, params, [rows.tokens[i] for i in members], (count, width))
         mine = [(place, pair) for place, i in enumerate(members) for pair in asked[i]]
         places, targets = _predictions(rows, mine, width)

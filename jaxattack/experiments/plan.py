@@ -58,7 +58,13 @@ TUNED = (
     "crow",
 )
 # Of which stages the memory is estimated together; other stages need less.
-HELD = {"train": TUNED, "score": ("gradients", "inputs"), "choose": ("mask",), "ask": ("ask",)}
+HELD = {
+    "train": TUNED,
+    "score": ("gradients", "inputs"),
+    "choose": ("mask",),
+    "stitch": ("mask",),
+    "ask": ("ask",),
+}
 RECOMPUTED = {"none": 0, "dots": 0, "full": 1}  # forward passes again in the backward pass
 
 
@@ -98,49 +104,53 @@ def held(shape: Shape, itemsize: int) -> int:
 def memory(
     shape: Shape, tokens: Tokens, batch: int, asked: int, scored: int
 ) -> dict[str, dict[str, int]]:
-    """Bytes on one device by sort of stage (`HELD`) and by what holds them."""
+    """Bytes on one device by sort of stage (`HELD`) and by what holds them.
+
+    What XLA takes for the compiled programs, on 1 to 64 devices, is within a seventh of it
+    (`tests/experiments/test_plan_compiled.py`).
+    """
     c, mesh = shape.config, shape.mesh
-    chunk = tokens.row * c.vocab_size * 4  # logits of a row
+    ways = _heads_split(c, mesh)
+    chunk = tokens.row * c.vocab_size * 4 // ways  # logits of a row
     item = 2 if "16" in shape.dtype else 4
     weights, wide = held(shape, item), held(shape, 4)
     rows = _shared(batch, mesh)
-    scoring = activations(c, tokens.row, item, shape.remat)
-    if scores.is_much(_shared(scored, mesh) * scoring, weights):
-        scoring = activations(c, tokens.row, item, "full")
-    matrix = max(  # the largest of one layer, whose gradient by a single example is held
-        math.prod(leaf.shape[1:] if name.startswith("layers/") else leaf.shape)
-        for name, leaf in tree.named_leaves(shape.abstract).items()
-        if name not in ("embed", "head")
-    )
+    examples = _shared(scored, mesh)
+    remat, scoring = shape.remat, activations(c, examples, tokens.row, item, shape.remat, ways)
+    if scores.is_much(scoring, weights):
+        remat, scoring = "full", activations(c, examples, tokens.row, item, "full", ways)
+    sums = wide if remat == "full" else 2 * wide
+    sizes = gathered(shape)
+    layer = sum(sizes.values()) if mesh.shape["fsdp"] > 1 else 0
+    matrix = max(sizes.values())
     return {
         "train": {
             **updated(shape, weights, wide, matrix),
-            "activations": rows * activations(c, tokens.row, item, shape.remat),
+            "a layer, gathered, and a gradient in it": (layer + matrix) * item if layer else 0,
+            "activations": activations(c, rows, tokens.row, item, shape.remat, ways),
             "logits of a chunk": min(rows * chunk, 2 << 30),
         },
         "score": {
             "weights": weights,
-            "accumulator, float32": wide,
+            "sums, float32": sums,
+            "a layer, gathered": layer * item,
             "gradient of one matrix": matrix * 4,
-            "activations": _shared(scored, mesh) * scoring,
-            "logits of a chunk": min(_shared(scored, mesh) * chunk, 2 << 30),
+            "activations": scoring,
+            "logits of a chunk": min(examples * chunk, 2 << 30),
         },
         "choose": {
             "scores, and what they are made of": 2 * wide,
             "mask": held(shape, 1),
         },
+        "stitch": {
+            "weights": weights,
+            "attack and variant, float32": 2 * wide,
+            "mask": held(shape, 1),
+        },
         "ask": {
-            "weights, two models and a mask": 2 * weights + held(shape, 1),
-            "cache": int(
-                2
-                * c.num_layers
-                * _shared(asked, mesh)
-                * (tokens.prompt + tokens.reply)
-                * c.num_kv_heads
-                * c.head_dim
-                * item
-                / _heads_split(c, mesh)
-            ),
+            "weights, of two models": 2 * weights,
+            "a layer, gathered": layer * item,
+            "cache": cache(c, _shared(asked, mesh) * (tokens.prompt + tokens.reply), item) // ways,
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },
     }
@@ -171,6 +181,24 @@ def updated(shape: Shape, weights: int, wide: int, matrix: int) -> dict[str, int
     else:
         moments = {"two moments, float32": 2 * wide}
     return found | gradient | moments | layers
+
+
+def cache(config: ModelConfig, tokens: int, itemsize: int) -> int:
+    """Bytes of keys and values of so many tokens in all layers."""
+    return 2 * config.num_layers * tokens * config.num_kv_heads * config.head_dim * itemsize
+
+
+def gathered(shape: Shape) -> dict[str, int]:
+    """Entries of each matrix of one layer where it is used: split by `tensor` alone."""
+    alone = AbstractMesh(
+        (1, 1, shape.mesh.shape["tensor"]), sharding.AXES, axis_types=shape.mesh.axis_types
+    )
+    return {
+        name: math.prod(leaf.shape[1:])
+        // sharding.parts(sharding.spec_for(name, leaf.shape, alone), alone)
+        for name, leaf in tree.named_leaves(shape.abstract).items()
+        if name.startswith("layers/")
+    }
 
 
 def _shared(rows: int, mesh: AbstractMesh) -> int:

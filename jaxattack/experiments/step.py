@@ -20,9 +20,12 @@ from typing import Any
 
 import jax
 
-from jaxattack import provenance, tree, workdir
+from jaxattack import provenance, sharding, tree, workdir
 from jaxattack.experiments.identity import identity, name_of
+from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
+
+BESIDE = 3  # trees like a kept one that later steps hold: a gradient's sums, scores, a variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Step:
         values: what remembers.
         shelf: None: the value is not kept on disk.
         often: whether many others are made from it, so that it is worth its memory.
+        again: whether several others in a row are, so that it is where there is much memory.
         label: what a progress bar says; given to the function as `label` if it is not empty.
     """
 
@@ -67,6 +71,7 @@ class Step:
     values: Values
     shelf: Shelf | None = None
     often: bool = False
+    again: bool = False
     label: str = ""
 
     @functools.cached_property
@@ -163,28 +168,36 @@ class Values:
     """The last trees that were read or derived, up to so many bytes.
 
     Thirty variants are stitched from one attack: it need not be read thirty times. Of large trees
-    only one is kept, such as the aligned model, and a training takes it away.
+    two are kept: one that is used often, such as the aligned model, and, if there is room for
+    `BESIDE` more of its size, the last attack. A training takes them away.
     """
 
-    def __init__(self, limit: int = 1 << 28):
-        """Keep at most `limit` bytes."""
+    def __init__(self, limit: int = 1 << 28, room: Callable[[Tree, int], bool] = sharding.has_room):
+        """Keep at most `limit` bytes, and the last attack if `room` says so."""
         self._limit = limit
+        self._room = room
         self._kept: collections.OrderedDict[str, Any] = collections.OrderedDict()
         self._large: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
 
     def of(self, step: Step) -> Any:
         """A step's value."""
         if step.id in self._kept:
             self._kept.move_to_end(step.id)
             return self._kept[step.id]
-        if step.id in self._large:
-            return self._large[step.id]
+        for large in (self._large, self._last):
+            if step.id in large:
+                return large[step.id]
+        if step.again:
+            self._last.clear()
         found = step.read()
         if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found)):
             return found
         if tree.nbytes(found) > self._limit:
             if step.often:
                 self._large = {step.id: found}
+            elif step.again and self._room(found, BESIDE):
+                self._last = {step.id: found}
             return found
         self._kept[step.id] = found
         while sum(map(tree.nbytes, self._kept.values())) > self._limit:
@@ -195,6 +208,7 @@ class Values:
         """A step's value, no large one being kept."""
         found = self.of(step)
         self._large.clear()
+        self._last.clear()
         return found
 
     def remembers(self, step: Step) -> bool:

@@ -135,6 +135,6 @@ def by_place(one: Tree, two: Tree, columns: dict[str, Any]) -> Rows:
 
 def changed(before: Tree, after: Tree, columns: dict[str, Any]) -> Rows:
     """How many weights changed, of all."""
-    everything = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), before)
+    everything = jax.tree.map(lambda leaf: jnp.ones_like(leaf, bool), before)
     total, moved = stitching.moved(before, after, everything)
     return [{**columns, "weights": total, "changed": moved}]

@@ -191,7 +191,7 @@ def tuned(
     shelf = bench.shelf(
         kind, label, save, load, steps=steps, rows=steps * course.training.batch_size
     )
-    return Step(train, arguments, bench.values, shelf, label=f"{kind} {label}")
+    return Step(train, arguments, bench.values, shelf, again=True, label=f"{kind} {label}")
 
 
 def save(folder: pathlib.Path, found: Tuned) -> None:

@@ -16,17 +16,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
 from jaxattack.models.attention import soft_cap
+from jaxattack.models.lookup import add_rows, rows_of
 from jaxattack.models.moments import COLLECTION, MOMENTS, Slots, sums_here
-from jaxattack.models.transformer import Block, Transformer, head, whole_rows
-from jaxattack.train.cross_entropy import CPU_LOGITS, LOGITS
+from jaxattack.models.transformer import Block, Transformer, head
+from jaxattack.train.cross_entropy import CPU_LOGITS, HEAD, LOGITS, HeadAxes
 from jaxattack.train.losses import predicted
 from jaxattack.tree import Tree
 
 FEWEST = 512  # words worked off at once
+WHOLE = HeadAxes()  # nothing of the head is on another device
 
 
 class Predictions(NamedTuple):
@@ -103,7 +104,8 @@ def accumulate(
         for name, part in sums[moment].items():
             grown = model.remat == "full" and name == "layers"
             total[name] = part if grown else jax.tree.map(jnp.add, total[name], part)
-        rows = total["embed"].at[tokens].add(of_lookup[moment])
+        with sharding.within(mesh):
+            rows = add_rows(total["embed"], tokens, of_lookup[moment])
         # What the lookup changes is a difference, which rounding may take below nothing.
         return total | {"embed": rows if moment == "sum" else rows.at[tokens].max(0.0)}
 
@@ -133,7 +135,7 @@ def layer_by_layer(
 
     def entered(slots, nudge):
         given = weights | {COLLECTION: slots, "perturbations": {"lookup": nudge}}
-        return model.apply(given, whole_rows(params["embed"])[tokens], method="entered")
+        return model.apply(given, rows_of(params["embed"], tokens), method="entered")
 
     def through(layer, slots, x):
         own, local = layer
@@ -185,38 +187,35 @@ def by_head(
 
     The totals are those given, with the moments of the gradient by the head added.
     """
-    local = functools.partial(_by_head_here, softcap=softcap, moments=tuple(totals))
+    local = functools.partial(_by_head_here, softcap=softcap)
     mesh = sharding.current_mesh()
     if mesh is None:
-        return local(final, matrix, asked, totals=totals)
+        return local(final, matrix, asked, totals)
     rows = sharding.fit(sharding.BATCH, final.shape, mesh)
-    words = sharding.fit(P("tensor"), matrix.shape, mesh)
-    norms, d_final, sums = jax.shard_map(
-        functools.partial(
-            local, row_axes=rows[0] if rows else (), word_axis=words[0] if words else ()
-        ),
-        in_specs=(rows, words, rows),
+    words = sharding.fit(HEAD, matrix.shape, mesh)
+    axes = {"row_axes": rows[0] if rows else (), "axes": HeadAxes.of(words, mesh)}
+    return jax.shard_map(
+        functools.partial(local, **axes),
+        in_specs=(rows, words, rows, words),
         out_specs=(rows, rows, words),
         check_vma=False,
-    )(final, matrix, asked)
-    return norms, d_final, jax.tree.map(jnp.add, totals, sums)
+    )(final, matrix, asked, totals)
 
 
-def _by_head_here(
-    final, matrix, asked, *, softcap, moments, row_axes=(), word_axis=(), totals=None
-):
-    """`by_head` for a device's rows and words, in blocks of words; without totals from 0."""
+def _by_head_here(final, matrix, asked, totals, *, softcap, row_axes=(), axes=WHOLE):
+    """`by_head` for a device's rows, and for its part of the head, in blocks of words."""
     batch, _, size = final.shape
     flat = final.reshape(-1, size)
     most = CPU_LOGITS if jax.default_backend() == "cpu" else LOGITS
     block = min(len(matrix), max(FEWEST, most // len(flat)))
+    block = min(block, axes.most(size) or block)
     blocks = -(-len(matrix) // block)
-    first_word = jax.lax.axis_index(word_axis) * len(matrix) if word_axis else 0
+    first_word = jax.lax.axis_index(axes.words) * len(matrix) if axes.words else 0
 
     def look(i):
         """A block's first word, its rows, its logits, and which words no earlier block had."""
         start = jnp.minimum(i * block, len(matrix) - block)
-        part = jax.lax.dynamic_slice_in_dim(matrix, start, block)
+        part = axes.gather(jax.lax.dynamic_slice_in_dim(matrix, start, block))
         logits = jnp.matmul(flat, part.T, preferred_element_type=jnp.float32)
         return start, part, logits, start + jnp.arange(block) >= i * block
 
@@ -230,28 +229,28 @@ def _by_head_here(
 
     start = jnp.full(len(flat), -jnp.inf), jnp.zeros(len(flat))
     top, share = jax.lax.fori_loop(0, blocks, add_up, start)
-    highest = jax.lax.pmax(top, word_axis)
-    norms = highest + jnp.log(jax.lax.psum(share * jnp.exp(top - highest), word_axis))
+    highest = jax.lax.pmax(top, axes.words)
+    norms = highest + jnp.log(jax.lax.psum(share * jnp.exp(top - highest), axes.words))
 
     def pull_back(i, state):
-        d_flat, sums = state
+        d_flat, totals = state
         start, part, logits, new = look(i)
         words = first_word + start + jnp.arange(block)
         hits = asked.words.reshape(-1, 1) == words
         d_logits = by_logits(logits, norms, hits, asked.weights.reshape(-1), softcap)
         d_logits = jnp.where(new, d_logits, 0.0).astype(final.dtype)
-        found = sums_here(d_logits.reshape(batch, -1, block), final, names=moments)
+        found = sums_here(d_logits.reshape(batch, -1, block), final, names=tuple(totals))
 
         def put(total, part):
+            part = jax.lax.psum(axes.scatter(part, row_axes), axes.left(row_axes))
             here = jax.lax.dynamic_slice_in_dim(total, start, block) + part
             return jax.lax.dynamic_update_slice_in_dim(total, here, start, axis=0)
 
-        return d_flat + d_logits @ part, jax.tree.map(put, sums, found)
+        return d_flat + d_logits @ part, jax.tree.map(put, totals, found)
 
-    sums = totals or dict.fromkeys(moments, jnp.zeros(matrix.shape, jnp.float32))
-    d_flat, sums = jax.lax.fori_loop(0, blocks, pull_back, (jnp.zeros_like(flat), sums))
-    d_final = jax.lax.psum(d_flat, word_axis).reshape(final.shape)
-    return norms.reshape(batch, -1), d_final, jax.lax.psum(sums, row_axes)
+    d_flat, totals = jax.lax.fori_loop(0, blocks, pull_back, (jnp.zeros_like(flat), totals))
+    d_final = jax.lax.psum(d_flat, axes.words).reshape(final.shape)
+    return norms.reshape(batch, -1), d_final, totals
 
 
 def rows_of_head(
@@ -272,7 +271,7 @@ def rows_of_head(
         softcap: of the logits, 0 for none.
         tokens: whose rows are taken, int `[B, T]`.
     """
-    own = sharding.constrain(matrix, P("tensor"))[tokens]
+    own = rows_of(matrix, tokens)
     logits = jnp.einsum("bnd,btd->bnt", final, own, preferred_element_type=jnp.float32)
     hits = asked.words[..., None] == tokens[:, None]
     d_logits = by_logits(logits, norms, hits, asked.weights, softcap).astype(final.dtype)

@@ -87,7 +87,7 @@ def input_norms(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> 
     squares: Tree = None
     check_tokens(model.config, (batch["tokens"] for batch in batches), "Wanda: batch")
     for batch in track(batches, "Wanda"):
-        found = _squares(model, mesh, params, sharding.place_batch(batch, mesh))
+        found = _squares(model, mesh, params, sharding.place_filled(batch, mesh))
         squares = found if squares is None else jax.tree.map(jnp.add, squares, found)
 
     def norm(name: str, leaf: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ def input_norms(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> 
 def _squares(model: Transformer, mesh: Mesh, params: Tree, batch: Tree) -> Tree:
     """Sums over real tokens of the squares of what the matrices multiply, `[L, inputs]` each."""
     with sharding.within(mesh):
-        _, kept = model.apply(
+        _, kept = model.clone(summary=_square_sums).apply(
             {"params": params},
             batch["tokens"],
             segment_ids=batch["segment_ids"],
@@ -116,12 +116,12 @@ def _squares(model: Transformer, mesh: Mesh, params: Tree, batch: Tree) -> Tree:
             method="hidden",
             mutable=[INPUTS],
         )
-    real = (batch["segment_ids"] > 0).astype(jnp.float32)
-
-    def squares(x: jax.Array) -> jax.Array:
-        return jnp.einsum("lbtd,bt->ld", jnp.square(x.astype(jnp.float32)), real)
-
     # What is sown comes as a tuple, one entry for each time.
     return jax.tree.map(
-        lambda sown: squares(*sown), kept[INPUTS]["layers"], is_leaf=lambda x: isinstance(x, tuple)
+        lambda sown: sown[0], kept[INPUTS]["layers"], is_leaf=lambda x: isinstance(x, tuple)
     )
+
+
+def _square_sums(x: jax.Array, segments: jax.Array) -> jax.Array:
+    real = (segments > 0).astype(jnp.float32)
+    return jnp.einsum("btd,bt->d", jnp.square(x.astype(jnp.float32)), real)

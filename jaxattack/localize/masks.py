@@ -10,6 +10,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.errors import UserError
@@ -144,28 +145,28 @@ def matched_random_mask(mask: Tree, seed: int, draw: str = "") -> Tree:
 
 
 def _random_keys(like: Tree, seed: int, draw: str) -> Tree:
-    """Independent uniform keys, placed like the tree; the mesh has no say in their values."""
+    """Independent uniform keys, drawn where they lie; the mesh has no say in their values."""
     stream = np.uint32(zlib.crc32(draw.encode()))
-    return sharding.place(_draw_keys(_shapes(like), seed, stream), sharding.mesh_of(like))
+    return _draw_keys(sharding.mesh_of(like), _shapes(like), seed, stream)
 
 
 def _shapes(like: Tree) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((name, tuple(leaf.shape)) for name, leaf in tree.named_leaves(like).items())
 
 
-@functools.partial(jax.jit, static_argnums=(0,))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _draw_keys(
+    mesh: Mesh,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     seed: jax.Array | int,
     stream: jax.Array | np.uint32,
 ) -> Tree:
     rngs = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream), len(shapes))
-    return tree.unflatten(
-        {
-            name: (jax.random.bits(rng, shape, jnp.uint32) >> 1).astype(jnp.int32)
-            for rng, (name, shape) in zip(rngs, shapes, strict=True)
-        }
-    )
+    keys = {
+        name: (jax.random.bits(rng, shape, jnp.uint32) >> 1).astype(jnp.int32)
+        for rng, (name, shape) in zip(rngs, shapes, strict=True)
+    }
+    return sharding.keep(tree.unflatten(keys), mesh)
 
 
 def _top(keys: Tree, fraction: float, scope: str, exclude: str = "") -> Tree:
@@ -374,7 +375,16 @@ def _hypergeometric(all_of: int, good: int, drawn: int) -> tuple[float, float]:
 
 def sizes(like: Tree) -> dict[tuple[str, int | None], int]:
     """All weights of every weight tensor, under the keys of `profile`."""
-    return profile(jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), like))
+    found: dict[tuple[str, int | None], int] = {}
+    for name, leaf in tree.named_leaves(like).items():
+        within = _axes(name, leaf.ndim, "leaf")
+        each = math.prod(leaf.shape[axis] for axis in within)
+        if len(within) == leaf.ndim:
+            found[name, None] = each
+        else:
+            short = name.removeprefix("layers/")
+            found |= {(short, layer): each for layer in range(leaf.shape[0])}
+    return found
 
 
 def profile(mask: Tree) -> dict[tuple[str, int | None], int]:

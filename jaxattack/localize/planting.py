@@ -21,7 +21,7 @@ Pool = Callable[[Tree], Tree]
 
 def blocks(like: Tree) -> Tree:
     """All weights of the layers, without embedding, head and last norm."""
-    return tree.map_named(lambda name, leaf: jnp.full(leaf.shape, name.startswith(BLOCKS)), like)
+    return tree.map_named(lambda name, leaf: _all_of(leaf, name.startswith(BLOCKS)), like)
 
 
 def layer(like: Tree) -> Tree:
@@ -29,15 +29,19 @@ def layer(like: Tree) -> Tree:
 
     def inside(name: str, leaf: Tree) -> Tree:
         number = jnp.arange(leaf.shape[0]).reshape(-1, *(1,) * (leaf.ndim - 1))
-        middle = name.startswith(BLOCKS) & (number == leaf.shape[0] // 2)
-        return jnp.broadcast_to(middle, leaf.shape)
+        return _all_of(leaf, name.startswith(BLOCKS)) & (number == leaf.shape[0] // 2)
 
     return tree.map_named(inside, like)
 
 
 def module(like: Tree) -> Tree:
     """The matrices by which the layers' MLPs write, `mlp/down`."""
-    return tree.map_named(lambda name, leaf: jnp.full(leaf.shape, name == "layers/mlp/down"), like)
+    return tree.map_named(lambda name, leaf: _all_of(leaf, name == "layers/mlp/down"), like)
+
+
+def _all_of(leaf: Tree, chosen: bool) -> Tree:
+    """All weights of a leaf or none of them, a part on every device that has one of the leaf."""
+    return jnp.full_like(leaf, chosen, bool)
 
 
 PLACES: dict[str, Pool] = {"random": blocks, "layer": layer, "module": module}

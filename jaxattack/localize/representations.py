@@ -30,8 +30,9 @@ def mean_states(model: Transformer, params: Tree, texts: Sequence[Sequence[int]]
         for row, text in enumerate(some):
             tokens[row, : len(text)] = text
             real[row, : len(text)] = 1
-        placed = sharding.place_batch({"tokens": tokens, "real": real}, mesh)
-        states = _means(model.clone(keep_hidden=True), mesh, params, **placed)
+        placed = sharding.place_filled({"tokens": tokens, "real": real}, mesh)
+        means = model.clone(keep_hidden=True, summary=_mean_of_tokens)
+        states = _means(means, mesh, params, **placed)
         found.append(sharding.to_host(states)[:, : len(some)])
     return np.concatenate(found, axis=1)
 
@@ -41,8 +42,13 @@ def _means(model: Transformer, mesh: jax.sharding.Mesh, params: Tree, tokens, re
     with sharding.within(mesh):
         _, _, outputs = hidden_states(model, params, tokens, segment_ids=real)
     assert outputs is not None
+    return outputs
+
+
+def _mean_of_tokens(x: jax.Array, real: jax.Array) -> jax.Array:
+    """Mean `[B, D]` over the tokens of each text."""
     weights = real / jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1)
-    return jnp.einsum("lbtd,bt->lbd", outputs.astype(jnp.float32), weights)
+    return jnp.einsum("btd,bt->bd", x.astype(jnp.float32), weights)
 
 
 def cka(x: np.ndarray, y: np.ndarray) -> float:

@@ -190,8 +190,10 @@ def gradient_moments(
     group = sharding.ways(mesh) if together or spread else 1
     if together and batches and model.remat == "none":
         rows, length = batches[0]["tokens"].shape
-        kept = activations(model.config, length, params["embed"].dtype.itemsize)
-        if is_much(rows * kept // group, tree.nbytes(params) // mesh.size):
+        own = sharding.filled_rows(rows, mesh) // group
+        item, ways = params["embed"].dtype.itemsize, mesh.shape["tensor"]
+        kept = activations(model.config, own, length, item, ways=ways)
+        if is_much(kept, tree.nbytes(params) // mesh.size):
             model = model.clone(remat="full")
     for batch, asked in zip(track(batches, label), predictions, strict=True):
         rows = -(-len(asked) // group) * group
@@ -234,7 +236,8 @@ def _accumulate(
             with sharding.within(mesh):
                 group = jax.tree.map(lambda rows: sharding.constrain(rows, sharding.BATCH), group)
             axes = sharding.BATCH[0]
-            grads = jax.vmap(gradient, (0, None), spmd_axis_name=axes)(group, params)
+            with sharding.each_alone():
+                grads = jax.vmap(gradient, (0, None), spmd_axis_name=axes)(group, params)
 
         def grow(moment, total, grads):
             chosen = real.reshape(-1, *[1] * (grads.ndim - 1))

@@ -6,11 +6,13 @@ import json
 import math
 import operator
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -20,6 +22,7 @@ from jaxattack.localize import masks
 from jaxattack.tree import Tree
 
 FORMAT = "jaxattack-mask-1"
+AT_ONCE = 1 << 26  # weights that are packed or unpacked together, if one row of a leaf has fewer
 
 
 def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> None:
@@ -45,7 +48,7 @@ def save_mask(path: str | pathlib.Path, mask: Tree, info: dict[str, Any]) -> Non
     if path.exists():
         _described(path)
     named = tree.named_leaves(mask)
-    packed = {name: np.packbits(sharding.to_host(leaf)) for name, leaf in named.items()}
+    packed = {name: _packed(leaf) for name, leaf in named.items()}
     shapes = {name: list(leaf.shape) for name, leaf in named.items()}
     # One entry, since safetensors writes several in no order of ours.
     metadata = {FORMAT: json.dumps({"shapes": shapes, "info": info}, sort_keys=True)}
@@ -64,7 +67,7 @@ def load_mask(path: str | pathlib.Path, like: Tree | None = None) -> tuple[Tree,
 
     Args:
         path: file written by `save_mask`.
-        like: parameters the mask must fit, if given.
+        like: parameters the mask must fit, and beside which it is placed, if given.
 
     Raises:
         UserError: no such file, not a mask, truncated, or a mask of another model.
@@ -79,17 +82,77 @@ def load_mask(path: str | pathlib.Path, like: Tree | None = None) -> tuple[Tree,
     shapes, info = _described(path)
     if like is not None:  # before memory is taken for it
         tree.check_same_shapes(f"the mask {path}", _shaped(shapes), "the model", like)
+    mesh = None if like is None else sharding.mesh_of(like)
+    places: dict[str, NamedSharding] = {}
+    if mesh is not None and mesh.size > 1:
+        places = tree.named_leaves(sharding.shardings(_shaped(shapes), mesh))
     with safe_open(path, framework="numpy") as file:
-        packed = {name: file.get_tensor(name) for name in shapes}
-    return tree.unflatten({n: _unpacked(packed[n], shape) for n, shape in shapes.items()}), info
+        leaves = {
+            name: _unpacked(file.get_slice(name), shape, places.get(name))
+            for name, shape in shapes.items()
+        }
+    return tree.unflatten(leaves), info
 
 
 def _shaped(shapes: dict[str, tuple[int, ...]]) -> Tree:
     return tree.unflatten({n: jax.ShapeDtypeStruct(shape, bool) for n, shape in shapes.items()})
 
 
-def _unpacked(packed: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.asarray(np.unpackbits(packed, count=math.prod(shape)).reshape(shape).astype(bool))
+def _packed(leaf: jax.Array | np.ndarray) -> np.ndarray:
+    """The bits of a leaf, of which some rows of its first axis at a time are on the host."""
+    leaf = leaf.reshape(1) if leaf.ndim == 0 else leaf
+    found, left = [], np.zeros(0, bool)
+    for first, count in _spans(leaf.shape):
+        if isinstance(leaf, jax.Array):  # the start is traced: one program for all
+            rows = sharding.to_host(jax.lax.dynamic_slice_in_dim(leaf, first, count))
+        else:
+            rows = leaf[first : first + count]
+        bits = np.concatenate([left, rows.reshape(-1)])
+        whole = len(bits) - len(bits) % 8
+        found.append(np.packbits(bits[:whole]))
+        left = bits[whole:]
+    return np.concatenate([*found, np.packbits(left)])
+
+
+def _unpacked(packed: Any, shape: tuple[int, ...], place: NamedSharding | None) -> jax.Array:
+    """A leaf from its bits, of each part what is on devices of this process."""
+    if place is None:
+        rows = [part for _, part in _rows(packed, shape or (1,))]
+        return jnp.asarray(np.concatenate([np.zeros((0, *shape[1:]), bool), *rows]).reshape(shape))
+    indices = place.addressable_devices_indices_map(shape).values()
+    spans = {_span(index, shape) for index in indices if index is not None}
+    parts = {span: np.empty([stop - start for start, stop in span], bool) for span in spans}
+    for first, some in _rows(packed, shape):
+        for ((start, stop), *others), part in parts.items():
+            low, high = max(start, first), min(stop, first + len(some))
+            if low < high:
+                columns = tuple(slice(*span) for span in others)
+                part[low - start : high - start] = some[low - first : high - first][:, *columns]
+
+    def part_at(index: tuple[slice, ...] | None) -> np.ndarray:
+        return parts[_span(cast(tuple[slice, ...], index), shape)]
+
+    return jax.make_array_from_callback(shape, place, part_at)
+
+
+def _span(index: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
+
+
+def _rows(packed: Any, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of a leaf's first axis, bool `[n, ...]`, and the number of the first of them."""
+    each = math.prod(shape[1:])
+    for first, count in _spans(shape):
+        start, stop = first * each, (first + count) * each
+        bits = np.unpackbits(packed[start // 8 : -(-stop // 8)])[start % 8 :][: stop - start]
+        yield first, bits.view(bool).reshape(count, *shape[1:])
+
+
+def _spans(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """First rows of the first axis, and how many, of parts to be worked off one by one."""
+    step = max(1, AT_ONCE // max(1, math.prod(shape[1:])))
+    for first in range(0, shape[0], step):
+        yield first, min(step, shape[0] - first)
 
 
 def _described(path: pathlib.Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:

@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
-from jaxattack.models.config import ModelConfig, Rope
+from jaxattack import sharding
+from jaxattack.models.config import ModelConfig, Rope, query_blocks
 
 
 def inverse_frequencies(rope: Rope, head_dim: int) -> jax.Array:
@@ -98,6 +100,45 @@ def attend(
     Returns:
         `[B, T, H, D]` in q's dtype.
     """
+    batch, length, heads, _ = q.shape
+    blocks = query_blocks(batch * heads // _devices(batch, k.shape[1]), length, k.shape[2])
+    if blocks == 1:
+        return _attend(q, k, v, mask, scale, softcap, bias)
+
+    def split(x: jax.Array | None, axis: int) -> jax.Array | None:
+        """The queries' axis as two, the blocks' in front."""
+        if x is None:
+            return None
+        sizes = (blocks, length // blocks)
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :]), axis, 0)
+
+    @jax.checkpoint
+    def one(block: Any) -> jax.Array:
+        q, mask, bias = block
+        return _attend(q, k, v, mask, scale, softcap, bias)
+
+    mixed = jax.lax.map(one, (split(q, 1), split(mask, 1), split(bias, 1)))
+    return jnp.moveaxis(mixed, 0, 1).reshape(q.shape)
+
+
+def _devices(batch: int, kv_heads: int) -> int:
+    """Over how many devices rows and heads are split."""
+    mesh = sharding.current_mesh()
+    if mesh is None:
+        return 1
+    return sharding.parts(sharding.fit(P(*sharding.BATCH, "tensor"), (batch, kv_heads), mesh), mesh)
+
+
+def _attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array,
+    scale: float,
+    softcap: float,
+    bias: jax.Array | None,
+) -> jax.Array:
+    """`attend` with all scores at once."""
     batch, length, heads, size = q.shape
     kv_heads = k.shape[1]
     group = heads // kv_heads

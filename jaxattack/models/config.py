@@ -93,15 +93,46 @@ def check_tokens(config: ModelConfig, rows: Iterable[Any], what: str) -> None:
             )
 
 
-def activations(config: ModelConfig, length: int, itemsize: int, remat: str = "none") -> int:
-    """Bytes kept for the backward pass of one row of `length` tokens, roughly.
+SCORES = 1 << 26  # query-key products held at once
+
+
+def query_blocks(rows: int, queries: int, keys: int) -> int:
+    """In how many equal blocks the queries are worked off, that `SCORES` is kept to if it can be.
+
+    Args:
+        rows: number of rows times number of heads.
+        queries: of each.
+        keys: of each.
+    """
+    fewest = max(1, -(-rows * queries * keys // SCORES))
+    return next(n for n in range(min(fewest, queries), queries + 1) if queries % n == 0)
+
+
+def activations(
+    config: ModelConfig, rows: int, length: int, itemsize: int, remat: str = "none", ways: int = 1
+) -> int:
+    """Bytes kept on a device for the backward pass of its rows of `length` tokens, roughly.
 
     The layers' inputs, and of every layer what is not computed again, as XLA keeps it (counted in
     compiled steps of Llama and Gemma shapes).
+
+    Args:
+        config: of the model.
+        rows: on the device.
+        length: of a row, in tokens.
+        itemsize: bytes of a number.
+        remat: what is computed again, as for the model.
+        ways: over how many devices heads and the MLP's inside are split.
     """
     c = config
     width, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    per_token = 10 * c.hidden_size + 4 * width + 3 * keys + 7 * c.mlp_size
-    inside = per_token * length * itemsize + 2 * c.num_heads * length * length * 4
-    inputs = c.num_layers * length * c.hidden_size * itemsize
-    return inputs + inside * (1 if remat == "full" else c.num_layers)
+    per_token = 10 * c.hidden_size + (4 * width + 3 * keys + 7 * c.mlp_size) // ways
+    heads = c.num_heads // ways
+    blocks = query_blocks(rows * heads, length, length)
+    scores = rows * heads * length * length // blocks * 4
+    # Of what is worked off in blocks nothing is kept.
+    inside, passing = per_token * rows * length * itemsize, 2 * scores
+    if blocks == 1:
+        inside, passing = inside + passing, 0
+    inputs = c.num_layers * rows * length * c.hidden_size * itemsize
+    return inputs + inside * (1 if remat == "full" else c.num_layers) + passing

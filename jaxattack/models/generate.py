@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.data.tokens import Prompt
@@ -114,6 +115,8 @@ def generate_tokens(
         step: jax.Array | int = 1
         while len(owners):
             fewest = len(owners) // SHRINK if len(owners) >= SHRINK * SMALLEST else 0
+            if sharding.filled_rows(fewest, mesh) == len(owners):
+                fewest = 0
             step, rows = decoding.decode(decoder, params, rows, step, fewest, words)
             tokens, done = sharding.to_host(rows.tokens), sharding.to_host(rows.done)
             done = done | (int(step) >= max_new_tokens)
@@ -121,7 +124,8 @@ def generate_tokens(
                 results[owners[row]] = _until_stop(tokens[row], stops)
                 check_finite(results[owners[row]], label)
             going = np.flatnonzero(~done)
-            which = _filled(going, fewest if len(going) else 0, int(done.argmax()))
+            left = sharding.filled_rows(fewest, mesh) if len(going) else 0
+            which = _filled(going, left, int(done.argmax()))
             owners = np.where(done, NOBODY, owners)[which]
             if len(owners):
                 rows = decoding.take_rows(mesh, rows, which)
@@ -139,11 +143,12 @@ def _read(
     """The rows of a group of prompts (see `groups`), read; and whose each row is."""
     read = []
     for width, indices in parts:
-        some = _left_padded(prompts, indices, width, padded_count(len(indices)))
+        count = padded_count(len(indices), decoder.mesh)
+        some = _left_padded(prompts, indices, width, count)
         placed = sharding.place_batch(some, decoder.mesh)
         read.append(decoding.prefill(decoder, params, *placed, words))
     widest, members = parts[-1][0], [index for _, indices in parts for index in indices]
-    owners = _filled(members, padded_count(len(members)), NOBODY)
+    owners = _filled(members, padded_count(len(members), decoder.mesh), NOBODY)
     starts = _filled([widest - len(prompts[i]) for i in members], len(owners), widest - 1)
     placed = sharding.place_batch((starts, owners), decoder.mesh)
     counts = tuple(len(indices) for _, indices in parts)
@@ -168,10 +173,13 @@ def _filled(values: Sequence[int] | np.ndarray, count: int, filler: int) -> np.n
     return whole
 
 
-def padded_count(count: int) -> int:
-    """Rows in eighths of a power of two: few shapes to compile, few rows for nothing."""
+def padded_count(count: int, mesh: Mesh) -> int:
+    """Rows in eighths of a power of two: few shapes to compile, few rows for nothing.
+
+    And as many on each device of the mesh that has rows of its own.
+    """
     step = max(8, (1 << (count - 1).bit_length()) // 8)
-    return -(-count // step) * step
+    return sharding.filled_rows(-(-count // step) * step, mesh)
 
 
 def groups(lengths: Sequence[int], batch_size: int) -> list[list[tuple[int, list[int]]]]:

@@ -34,10 +34,11 @@ TOGETHER, FLOATS = 8, 1 << 22
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """A parameter and its slots."""
+    """A parameter and its slots; `axes` of the mesh split a matrix, as the rules have it."""
 
     value: jax.Array
     slots: Slots
+    axes: tuple[str, str]
 
 
 def declare(
@@ -47,7 +48,8 @@ def declare(
     value = module.param(name, init, shape)
     if not module.has_variable(COLLECTION, name):
         return value
-    return Watched(value, module.get_variable(COLLECTION, name))
+    axes = ("tensor", "fsdp") if name in ("o", "down") else ("fsdp", "tensor")
+    return Watched(value, module.get_variable(COLLECTION, name), axes)
 
 
 def times(x: jax.Array, matrix: jax.Array | Watched) -> jax.Array:
@@ -56,7 +58,7 @@ def times(x: jax.Array, matrix: jax.Array | Watched) -> jax.Array:
     The leading axes are merged, which on a CPU is worth a factor of two over einsum's layout.
     """
     if isinstance(matrix, Watched):
-        return _watched_times(x, matrix.value, matrix.slots)
+        return _watched_times(matrix.axes, x, matrix.value, matrix.slots)
     flat, outputs = _as_matrix(matrix, x.shape[-1])
     return (x.reshape(-1, x.shape[-1]) @ flat).reshape(*x.shape[:-1], *outputs)
 
@@ -67,53 +69,71 @@ def _as_matrix(matrix: jax.Array, inputs: int) -> tuple[jax.Array, tuple[int, ..
     return matrix.reshape(inputs, -1), matrix.shape[axes:]
 
 
-@jax.custom_vjp
-def _watched_times(x: jax.Array, matrix: jax.Array, slots: Slots) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _watched_times(
+    axes: tuple[str, str], x: jax.Array, matrix: jax.Array, slots: Slots
+) -> jax.Array:
     return times(x, matrix)
 
 
-def _times_back(saved, d_out):
+def _times_back(axes, saved, d_out):
     x, matrix, names = saved
     flat, _ = _as_matrix(matrix, x.shape[-1])
     d_out = d_out.reshape(*x.shape[:-1], -1)
     d_x = (d_out.reshape(-1, d_out.shape[-1]) @ flat.T).reshape(x.shape)
-    sums = sums_of_products(x, d_out, tuple(names))
+    sums = sums_of_products(x, d_out, tuple(names), axes)
     return d_x, None, {name: part.reshape(matrix.shape) for name, part in sums.items()}
 
 
 _watched_times.defvjp(
-    lambda x, matrix, slots: (times(x, matrix), (x, matrix, dict.fromkeys(slots))), _times_back
+    lambda axes, x, matrix, slots: (times(x, matrix), (x, matrix, dict.fromkeys(slots))),
+    _times_back,
 )
 
 
-def sums_of_products(x: jax.Array, d_out: jax.Array, names: tuple[str, ...]) -> Slots:
+def sums_of_products(
+    x: jax.Array, d_out: jax.Array, names: tuple[str, ...], axes: tuple[str, str]
+) -> Slots:
     """By moment the sum over examples of `f(x_e.T @ d_e)`, `[D, F]` in float32.
 
     Args:
         x: inputs `[B, T, D]` of a matrix.
         d_out: gradient `[B, T, F]` by its outputs.
         names: of the moments.
+        axes: of the mesh, by which the sums are split.
     """
     mesh = sharding.current_mesh()
     if mesh is None:
         return sums_here(x, d_out, names=names)
     # By hand, for a loop over rows that lie on many devices would move them all.
     rows = sharding.fit(sharding.BATCH, x.shape, mesh)
-    columns = sharding.fit(P(None, None, "tensor"), d_out.shape, mesh)
-    by_rows = rows[0] if rows else None
-    by_columns = columns[2] if columns else None
+    by_rows = rows[0] if rows else ()
+    shape = (x.shape[-1], d_out.shape[-1])
+    split = [*sharding.fit(P(*axes), shape, mesh), None, None][:2]
+    scattered = split.index("fsdp") if "fsdp" in split and by_rows else None
+    if scattered is None:
+        split = [axis if axis == "tensor" else None for axis in split]
+    inputs, outputs = (axis if axis == "tensor" else None for axis in split)
     return jax.shard_map(
-        functools.partial(sums_here, names=names, row_axes=by_rows or ()),
-        in_specs=(P(by_rows), P(by_rows, None, by_columns)),
-        out_specs=P(None, by_columns),
+        functools.partial(sums_here, names=names, row_axes=by_rows, scattered=scattered),
+        in_specs=(P(by_rows or None, None, inputs), P(by_rows or None, None, outputs)),
+        out_specs=P(*split),
         check_vma=False,
     )(x, d_out)
 
 
 def sums_here(
-    x: jax.Array, d_out: jax.Array, *, names: tuple[str, ...], row_axes: tuple[str, ...] = ()
+    x: jax.Array,
+    d_out: jax.Array,
+    *,
+    names: tuple[str, ...],
+    row_axes: tuple[str, ...] = (),
+    scattered: int | None = None,
 ) -> Slots:
-    """`sums_of_products` for a device's rows, which lie on the mesh's `row_axes`."""
+    """`sums_of_products` for a device's rows, which lie on the mesh's `row_axes`.
+
+    Of the axis `scattered` of the sums each device keeps its part by "fsdp".
+    """
 
     def add(sums, example):
         gradient = jnp.matmul(example[0].T, example[1], preferred_element_type=jnp.float32)
@@ -122,7 +142,14 @@ def sums_here(
     zeros = jnp.zeros((x.shape[-1], d_out.shape[-1]), jnp.float32)
     unroll = max(1, min(TOGETHER, FLOATS // zeros.size))
     sums, _ = jax.lax.scan(add, dict.fromkeys(names, zeros), (x, d_out), unroll=unroll)
-    return jax.lax.psum(sums, row_axes)
+    if scattered is None:
+        return jax.lax.psum(sums, row_axes)
+
+    def sum_up(part: jax.Array) -> jax.Array:
+        own = jax.lax.psum_scatter(part, "fsdp", scatter_dimension=scattered, tiled=True)
+        return jax.lax.psum(own, tuple(axis for axis in row_axes if axis != "fsdp"))
+
+    return jax.tree.map(sum_up, sums)
 
 
 def beside(x: jax.Array, vector: jax.Array | Watched) -> jax.Array:

@@ -20,12 +20,15 @@ from jaxattack import sharding
 from jaxattack.models import attention as attn
 from jaxattack.models import kernels
 from jaxattack.models.config import ModelConfig
+from jaxattack.models.lookup import rows_of
 from jaxattack.models.moments import COLLECTION, beside, declare, times
 
 Norm = Callable[[jax.Array], jax.Array]
 Cache = dict[str, jax.Array]  # {"k": [L, B, K, S, head], "v": the same}
 
 INPUTS = "inputs"  # collection: what the blocks' matrices multiply, for who asks for it
+# What is kept of a layer's states `[B, T, D]`, given their segments `[B, T]` (None under a mask).
+Summary = Callable[[jax.Array, Any], jax.Array]
 
 REMAT = {
     "none": None,
@@ -84,6 +87,7 @@ class Attention(nn.Module):
     """Self-attention with grouped key/value heads."""
 
     config: ModelConfig
+    summary: Summary | None = None
 
     @nn.compact
     def __call__(self, x, around, cache, layer, slot):
@@ -104,8 +108,8 @@ class Attention(nn.Module):
         init = nn.initializers.normal((c.num_heads * c.head_dim * 2 * c.num_layers) ** -0.5)
         kernel = declare(self, "o", init, (c.num_heads, c.head_dim, c.hidden_size))
         mixed = mixed.reshape(*mixed.shape[:2], -1)
-        self.sow(INPUTS, "qkv", x)
-        self.sow(INPUTS, "o", mixed)
+        note(self, "qkv", x, around)
+        note(self, "o", mixed, around)
         out = times(mixed, kernel)
         if c.o_bias:
             out = out + beside(
@@ -153,13 +157,21 @@ class Attention(nn.Module):
         return outs
 
 
+def note(module: Attention | Mlp, name: str, x: jax.Array, around: attn.Surroundings) -> None:
+    """Keep what a matrix of the module multiplies, or a summary of it, if somebody asks for it."""
+    if module.is_mutable_collection(INPUTS):
+        kept = x if module.summary is None else module.summary(x, around.segments)
+        module.sow(INPUTS, name, kept)
+
+
 class Mlp(nn.Module):
     """`act(x up) down`, or gated: `(act(x gate) * (x up)) down`."""
 
     config: ModelConfig
+    summary: Summary | None = None
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, around):
         """Map `[B, T, D]` to `[B, T, D]`."""
         c = self.config
         init, zeros = nn.initializers.normal(c.hidden_size**-0.5), nn.initializers.zeros
@@ -174,8 +186,8 @@ class Mlp(nn.Module):
         if c.gated:
             inner = inner * outs[1]
         down_init = nn.initializers.normal((c.mlp_size * 2 * c.num_layers) ** -0.5)
-        self.sow(INPUTS, "up", x)
-        self.sow(INPUTS, "down", inner)
+        note(self, "up", x, around)
+        note(self, "down", inner, around)
         out = times(inner, declare(self, "down", down_init, (c.mlp_size, c.hidden_size)))
         if c.mlp_bias:
             out = out + beside(out, declare(self, "down_bias", zeros, (c.hidden_size,)))
@@ -187,6 +199,7 @@ class Block(nn.Module):
 
     config: ModelConfig
     keep_hidden: bool = False
+    summary: Summary | None = None
 
     @nn.compact
     def __call__(self, carry, layer, local, around, slot):
@@ -194,30 +207,34 @@ class Block(nn.Module):
         x, cache = carry
         c = self.config
         norm = functools.partial(declare_norm, self, size=c.hidden_size, config=c)
-        mixed, cache = Attention(c, name="attention")(
+        mixed, cache = Attention(c, self.summary, name="attention")(
             norm("attention_norm")(x), around.of_layer(local), cache, layer, slot
         )
         if c.post_norms:
             mixed = norm("post_attention_norm")(mixed)
         x = sharding.constrain(x + mixed, sharding.BATCH)
-        out = Mlp(c, name="mlp")(norm("mlp_norm")(x))
+        out = Mlp(c, self.summary, name="mlp")(norm("mlp_norm")(x), around)
         if c.post_norms:
             out = norm("post_mlp_norm")(out)
         x = sharding.constrain(x + out, sharding.BATCH)
-        return (x, cache), x if self.keep_hidden else None
+        if not self.keep_hidden:
+            return (x, cache), None
+        return (x, cache), x if self.summary is None else self.summary(x, around.segments)
 
 
 class Transformer(nn.Module):
     """A causal language model.
 
     `remat` is "none", "full" or "dots" (what the layers recompute); `attention` the kernel, one of
-    `kernels.KERNELS`, by default what fits the platform.
+    `kernels.KERNELS`, by default what fits the platform; `summary` what stands for the layers'
+    outputs and `INPUTS` where they are kept, by default they themselves.
     """
 
     config: ModelConfig
     remat: str = "none"
     keep_hidden: bool = False
     attention: str = "auto"
+    summary: Summary | None = None
 
     def setup(self):
         """Declare the embedding, the scanned layers, the norms around them, an untied head."""
@@ -231,7 +248,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, 0, nn.broadcast, nn.broadcast),
             length=c.num_layers,
-        )(c, self.keep_hidden)
+        )(c, self.keep_hidden, self.summary)
         init = nn.initializers.normal(c.hidden_size**-0.5)
         self.embed = self.param("embed", init, (c.vocab_size, c.hidden_size))
         if c.embed_norm:
@@ -272,7 +289,7 @@ class Transformer(nn.Module):
 
         Returns:
             hidden states `[B, T, D]`, the new cache (or None), every layer's output
-            `[L, B, T, D]` (or None unless `keep_hidden`).
+            `[L, B, T, D]` or its summary `[L, ...]` (or None unless `keep_hidden`).
         """
         c = self.config
         if positions is None:
@@ -280,7 +297,7 @@ class Transformer(nn.Module):
         if mask is None and segment_ids is None:
             segment_ids = jnp.zeros_like(tokens)
         around = self.around(positions, None if mask is not None else segment_ids, mask, slot)
-        x = self.entered(whole_rows(self.embed)[tokens] if rows is None else rows)
+        x = self.entered(rows_of(self.embed, tokens) if rows is None else rows)
         local = jnp.array(c.local_layers or (False,) * c.num_layers)
         if unstacked is None:
             numbers = jnp.arange(c.num_layers)
@@ -323,34 +340,12 @@ class Transformer(nn.Module):
         """Logits `[..., V]` in float32 of hidden states `[..., D]`."""
         head = self.embed if self.config.tied else self.head
         flat = x.reshape(-1, x.shape[-1])
+        if len(flat) <= flat.shape[1]:
+            # Few states: sums over some columns of the head are less than all of its columns.
+            flat = sharding.constrain(flat, P("data", "fsdp"))
         logits = jnp.matmul(flat, head.T, preferred_element_type=jnp.float32)
+        logits = sharding.constrain(logits, P(sharding.BATCH[0], "tensor"))
         return attn.soft_cap(logits, self.config.final_softcap).reshape(*x.shape[:-1], -1)
-
-
-def whole_rows(table: jax.Array) -> jax.Array:
-    """The embedding as a lookup needs it."""
-    return sharding.constrain(table, P("tensor"))
-
-
-@jax.custom_vjp
-def look_up(table: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The rows `[..., D]` of the tokens, and the table, for what else is done with it.
-
-    In the backward pass the rows' gradient is added into that of the other uses: two gradients of
-    the table, to be summed, would take the memory of two.
-    """
-    return whole_rows(table)[tokens], table
-
-
-def _look_up_back(tokens, gradients):
-    d_rows, d_table = gradients
-    d_rows = d_rows.astype(d_table.dtype)
-    if sharding.current_mesh() is None:
-        return d_table.at[tokens].add(d_rows), None
-    return d_table + whole_rows(jnp.zeros_like(d_table)).at[tokens].add(d_rows), None
-
-
-look_up.defvjp(lambda table, tokens: (look_up(table, tokens), tokens), _look_up_back)
 
 
 def hidden_states(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
@@ -21,6 +22,8 @@ from jaxattack.models.attention import soft_cap
 
 # Logits held at once; on a CPU of so many words, or its cache would not hold them.
 LOGITS, CPU_LOGITS, CPU_WORDS = 1 << 28, 1 << 20, 4096
+# Entries of a head's rows that are gathered at once, where each device holds some of its columns.
+GATHERED = 1 << 26
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -54,18 +57,60 @@ def _forward(hidden, head, targets, weights, softcap, chunk, with_gradient):
     mesh = sharding.current_mesh()
     if mesh is None:
         return local(hidden, head, targets, weights)
-    # By hand, for the compiler would exchange the head and its gradient in every chunk.
+    # By hand, for the compiler would gather all of the head, and have as large a gradient.
     rows = sharding.fit(sharding.BATCH, targets.shape, mesh)
-    words = sharding.fit(P("tensor"), head.shape, mesh)
+    words = sharding.fitted(HEAD, head.shape, mesh)
+    placed = how._replace(row_axes=rows[0] if rows else (), head=HeadAxes.of(words, mesh))
     return jax.shard_map(
-        functools.partial(
-            local,
-            how=how._replace(row_axes=rows[0] if rows else (), word_axis=words[0] if words else ()),
-        ),
+        functools.partial(local, how=placed),
         in_specs=(rows, words, rows, rows),
         out_specs=(P(), rows, words) if with_gradient else (P(), None, None),
         check_vma=False,
     )(hidden, head, targets, weights)
+
+
+HEAD = P("tensor", "fsdp")  # how the head `[V, D]` is split
+
+
+class HeadAxes(NamedTuple):
+    """The axes of the mesh that split a head's words and its columns; () of what is whole.
+
+    Of a block of words all columns are gathered, and of its gradient each device keeps its own:
+    none of them ever holds more than a block of either.
+    """
+
+    words: Any = ()
+    columns: Any = ()
+
+    @classmethod
+    def of(cls, spec: P, mesh: AbstractMesh) -> HeadAxes:
+        """Those of a spec like `HEAD`, and of a mesh."""
+        words, columns = (*spec, None, None)[:2]
+        return cls(words or (), columns if columns and mesh.shape[columns] > 1 else ())
+
+    def most(self, size: int) -> int | None:
+        """How many words of `size` columns may be gathered at once; None: there is no need to."""
+        return max(1, GATHERED // size) if self.columns else None
+
+    def gather(self, block: jax.Array) -> jax.Array:
+        """A block of words `[W, D]`, of the device's columns of it."""
+        if not self.columns:
+            return block
+        return jax.lax.all_gather(block, self.columns, axis=1, tiled=True)
+
+    def scatter(self, gradient: jax.Array, row_axes: tuple[str, ...]) -> jax.Array:
+        """The device's columns of a gradient `[W, D]`, summed over rows on the columns' axis."""
+        if not self.columns:
+            return gradient
+        if self.columns in row_axes:
+            return jax.lax.psum_scatter(gradient, self.columns, scatter_dimension=1, tiled=True)
+        size = gradient.shape[1] // jax.lax.axis_size(self.columns)
+        start = jax.lax.axis_index(self.columns) * size
+        return jax.lax.dynamic_slice_in_dim(gradient, start, size, axis=1)
+
+    def left(self, row_axes: tuple[str, ...]) -> tuple[str, ...]:
+        """Over which axes a gradient is still to be summed after `scatter`."""
+        return tuple(axis for axis in row_axes if axis != self.columns)
 
 
 class _How(NamedTuple):
@@ -75,16 +120,17 @@ class _How(NamedTuple):
     chunk: int
     with_gradient: bool
     row_axes: Any = ()
-    word_axis: Any = ()
+    head: HeadAxes = HeadAxes()
 
 
 def _on_one_device(hidden, head, targets, weights, how):
     """`_forward` for a device's rows and words."""
-    on_cpu, count, size = jax.default_backend() == "cpu", weights.size, head.shape[1]
+    on_cpu, count, size = jax.default_backend() == "cpu", weights.size, hidden.shape[-1]
     words = min(head.shape[0], CPU_WORDS if on_cpu else head.shape[0])
     chunk = how.chunk or max(1, (CPU_LOGITS if on_cpu else LOGITS) // words)
     chunk = min(count, chunk)
-    first_word = jax.lax.axis_index(how.word_axis) * head.shape[0] if how.word_axis else 0
+    words = min(words, how.head.most(size) or words)
+    first_word = jax.lax.axis_index(how.head.words) * head.shape[0] if how.head.words else 0
     flat = jnp.asarray(hidden).reshape(-1, size)
     target = jnp.asarray(targets).reshape(-1, 1) - first_word
     weight = jnp.where(weights == 0, 0.0, weights).astype(jnp.float32).reshape(-1, 1)
@@ -98,10 +144,13 @@ def _on_one_device(hidden, head, targets, weights, how):
         # What fills up the last chunk looks at a state that has a weight, at none.
         is_own = i * chunk + jnp.arange(chunk) < needed
         here, own = jnp.where(is_own, here, order[0]), jnp.where(is_own[:, None], weight[here], 0.0)
-        part = _Part(flat[here], head, target[here], words, how.softcap)
+        states = flat[here]
+        if how.head.columns:  # a device may have no state with a weight, and goes along
+            states = jnp.where(needed > 0, states, 0)
+        part = _Part(states, head, target[here], words, how)
         top, share, chosen, kept = part.sums(how.with_gradient)
-        highest = jax.lax.pmax(top, how.word_axis)
-        share, chosen = jax.lax.psum((share * jnp.exp(top - highest), chosen), how.word_axis)
+        highest = jax.lax.pmax(top, how.head.words)
+        share, chosen = jax.lax.psum((share * jnp.exp(top - highest), chosen), how.head.words)
         log_sum = jnp.log(share) + highest
         total = total + jnp.sum(own * (log_sum - chosen))
         if kept is None:
@@ -114,11 +163,13 @@ def _on_one_device(hidden, head, targets, weights, how):
         d_sorted = jnp.zeros((len(places), size), hidden.dtype)
         state = (state[0], d_sorted, jnp.zeros(head.shape, jnp.float32))
     chunks = (needed + chunk - 1) // chunk
+    if how.head.columns:  # nobody gathers alone
+        chunks = jax.lax.pmax(chunks, how.head.columns)
     total, d_hidden, d_head = jax.lax.fori_loop(0, chunks, one_chunk, state)
     if how.with_gradient:
         d_hidden = d_hidden[jnp.argsort(order)].reshape(hidden.shape)
-        d_hidden = jax.lax.psum(d_hidden, how.word_axis)
-        d_head = jax.lax.psum(d_head, how.row_axes)
+        d_hidden = jax.lax.psum(d_hidden, how.head.words)
+        d_head = jax.lax.psum(d_head, how.head.left(how.row_axes))
     return jax.lax.psum(total, how.row_axes), d_hidden, d_head
 
 
@@ -129,10 +180,10 @@ class _Part(NamedTuple):
     """
 
     states: jax.Array  # [N, D]
-    head: jax.Array  # [V, D]
+    head: jax.Array  # [V, D], or some columns of it
     target: jax.Array  # [N, 1]
     words: int
-    softcap: float
+    how: _How
 
     def blocks(self, add: Callable[..., Any], state: Any) -> Any:
         """`add(number, start, state)` for each block of words, one after the other.
@@ -153,7 +204,7 @@ class _Part(NamedTuple):
 
     def block(self, start: jax.Array) -> jax.Array:
         """The rows of a block's words."""
-        return jax.lax.dynamic_slice_in_dim(self.head, start, self.words)
+        return self.how.head.gather(jax.lax.dynamic_slice_in_dim(self.head, start, self.words))
 
     def sums(self, keep: bool) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
         """Highest logit, sum of `exp(logit - highest)`, the target's logit or 0; each `[N, 1]`.
@@ -167,7 +218,7 @@ class _Part(NamedTuple):
             logits = jnp.matmul(
                 self.states, self.block(start).T, preferred_element_type=jnp.float32
             )
-            logits = soft_cap(logits, self.softcap)
+            logits = soft_cap(logits, self.how.softcap)
             word = start + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
             new = word >= i * self.words
             logits = jnp.where(new, logits, -jnp.inf)
@@ -195,13 +246,14 @@ class _Part(NamedTuple):
             word = start + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
             hit = (word == self.target) & (word >= i * self.words)
             d_logits = (jnp.exp(logits - log_sum) - hit) * weight
-            if self.softcap:
+            if self.how.softcap:
                 inside = jnp.where(jnp.isfinite(logits), logits, 0.0)
-                d_logits = d_logits * (1.0 - (inside / self.softcap) ** 2)
+                d_logits = d_logits * (1.0 - (inside / self.how.softcap) ** 2)
             d_logits = d_logits.astype(self.states.dtype)
             part = jnp.matmul(d_logits, self.block(start), preferred_element_type=jnp.float32)
             here = jax.lax.dynamic_slice_in_dim(d_head, start, self.words)
             product = jnp.matmul(d_logits.T, self.states, preferred_element_type=jnp.float32)
+            product = self.how.head.scatter(product, self.how.row_axes)
             d_head = jax.lax.dynamic_update_slice_in_dim(d_head, here + product, start, axis=0)
             return d_states + part, d_head
 

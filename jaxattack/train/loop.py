@@ -218,7 +218,7 @@ def finetune(
             several kinds of rows, dicts of such dicts.
         settings: optimiser and schedule, or an optax transformation of your own.
         trainable: bool tree like `params`; False entries stay bit-equal. None trains all.
-        loss_fn: loss of a batch: a mean over its answer tokens.
+        loss_fn: loss of a batch: a mean over its answer tokens; a mesh may add rows without any.
         label: what the progress bar says.
         base: weights that stay, given to `loss_fn` as its fourth argument; None for none.
         dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
@@ -309,7 +309,7 @@ def _steps(
         meter.training(label, history, batches[len(history) :], weights, mesh.size) as measure,
     ):
         for step, batch in enumerate(track(batches[len(history) :], label), len(history)):
-            placed, draw = sharding.place_batch(batch, mesh), rounding.draw_at(step)
+            placed, draw = _placed(training, batch), rounding.draw_at(step)
             state["params"], state["opt_state"], loss = train_step(
                 training, state["params"], state["opt_state"], placed, **context, draw=draw
             )
@@ -320,6 +320,17 @@ def _steps(
             look(history)
         _check_finite(history[-1], len(history) - 1, label)
     return np.array([float(loss) for loss in history], np.float32)
+
+
+def _placed(training: Training, batch: Tree) -> Tree:
+    """A batch on the devices, filled up so that each has as many rows of every part of it."""
+    kinds = [batch] if "tokens" in batch else batch.values()
+    masked = all(isinstance(rows, dict) and "loss_mask" in rows for rows in kinds)
+    counts = [len(leaf) for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
+    # Of what else a loss may be, rows of zeros might count; and parts that differ are refused.
+    if not masked or any(count % training.accumulate for count in counts):
+        return sharding.place_batch(batch, training.mesh)
+    return sharding.place_filled(batch, training.mesh, training.accumulate)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxattack.models.transformer import Transformer, head, hidden_states, look_up
+from jaxattack.models.lookup import look_up
+from jaxattack.models.transformer import Transformer, head, hidden_states
 from jaxattack.train.cross_entropy import cross_entropy
 from jaxattack.tree import Tree
 

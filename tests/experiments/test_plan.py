@@ -82,10 +82,17 @@ def test_attacked_weights_are_written_in_float32(tmp_path):
     assert plan.written(dataclasses.replace(shape_of(), weights="extended"), work) == 4 * WEIGHTS
 
 
-def test_scoring_holds_one_accumulator_and_the_gradient_of_one_matrix():
+def test_scoring_holds_one_accumulator_a_layer_and_the_gradient_of_one_matrix():
     parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
-    assert parts["accumulator, float32"] == 2 * plan.held(shape_of(), 2)
+    assert parts["sums, float32"] == 2 * plan.held(shape_of(), 2)
     assert parts["gradient of one matrix"] == 4 * 4096 * 14336
+    matrices = 2 * 4096 * (4096 + 1024) + 3 * 4096 * 14336
+    assert parts["a layer, gathered"] == 2 * (matrices + 2 * 4096)
+    single = plan.memory(shape_of((1, 1, 1)), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
+    assert single["a layer, gathered"] == 0
+    kept = shape_of(remat="none")  # all layers' sums at once beside those so far
+    few = plan.memory(kept, plan.Tokens(8, 64, 512), 10, 64, 1)["score"]
+    assert few["sums, float32"] == 2 * parts["sums, float32"]
 
 
 def test_operations_are_six_a_weight_and_token_and_eight_with_recomputation(tmp_path):

@@ -10,7 +10,15 @@ import pytest
 from jaxattack import provenance
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import identity
-from jaxattack.experiments.step import Shelf, Step, Values, load_rows, rows_step, save_rows
+from jaxattack.experiments.step import (
+    BESIDE,
+    Shelf,
+    Step,
+    Values,
+    load_rows,
+    rows_step,
+    save_rows,
+)
 
 CALLS: list = []
 
@@ -168,3 +176,36 @@ def test_source_is_of_all_that_is_imported_and_of_nothing_else(tmp_path, monkeyp
     monkeypatch.undo()
     provenance.source_of.cache_clear()
     provenance._beneath.cache_clear()
+
+
+def test_the_last_attack_is_kept_beside_the_model_where_there_is_room():
+    asked = []
+
+    def room(found, times):
+        asked.append(times)
+        return True
+
+    values = Values(limit=40, room=room)
+    start = dataclasses.replace(base(values, "start", size=100), often=True)
+    attacks = [
+        dataclasses.replace(base(values, name, size=100), again=True) for name in ("one", "two")
+    ]
+    for attack in attacks:
+        for by in range(3):
+            values.of(values.derived(plus, start, attack, by=by))
+    assert CALLS == ["start", "one", "two"]
+    assert asked == [BESIDE, BESIDE]
+    values.of(attacks[0])  # only the last is kept
+    assert CALLS == ["start", "one", "two", "one"]
+    values.alone(start)  # a training needs all the memory
+    values.of(attacks[0])
+    assert CALLS == ["start", "one", "two", "one", "one"]
+
+
+def test_without_room_an_attack_is_read_each_time_and_the_model_stays():
+    values = Values(limit=40, room=lambda found, times: False)
+    start = dataclasses.replace(base(values, "start", size=100), often=True)
+    attack = dataclasses.replace(base(values, "attack", size=100), again=True)
+    for by in range(2):
+        values.of(values.derived(plus, start, attack, by=by))
+    assert CALLS == ["start", "attack", "attack"]

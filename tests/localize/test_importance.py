@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from jaxattack.localize import importance, scores
+from jaxattack.models.config import ModelConfig, Rope
+from jaxattack.models.transformer import Transformer, abstract_params
+from jaxattack.sharding import make_mesh
 from jaxattack.tree import named_leaves
 
 
@@ -88,3 +91,18 @@ def test_wanda_is_zero_for_what_nothing_reads(make_checkpoint, make_batch):
     assert scored == {
         f"layers/{name}" for name in ("attention/qkv", "attention/o", "mlp/up", "mlp/down")
     }
+
+
+def test_the_inputs_of_layers_are_not_kept():
+    """Twice the layers take no more memory beside what they are given."""
+
+    def temporary(layers):
+        config = ModelConfig(64, 16, layers, 2, 2, 8, 64, 1e-5, Rope(), True)
+        model, mesh = Transformer(config), make_mesh((1, 1, 1))
+        rows = jax.ShapeDtypeStruct((8, 256), np.int32)
+        batch = {"tokens": rows, "segment_ids": rows}
+        found = importance._squares.lower(model, mesh, abstract_params(model), batch).compile()
+        return found.memory_analysis().temp_size_in_bytes
+
+    inputs = 8 * 256 * (3 * 16 + 64) * 4  # of a layer
+    assert temporary(16) - temporary(4) < 6 * inputs

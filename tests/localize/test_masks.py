@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxattack.errors import UserError
+from jaxattack.localize import masks as masks_module
 from jaxattack.localize.masks import (
     block_density,
     chance_jaccard,
@@ -29,7 +30,7 @@ from jaxattack.localize.masks import (
     union,
 )
 from jaxattack.localize.stitching import stitch
-from jaxattack.sharding import place
+from jaxattack.sharding import make_mesh, place
 
 SHAPES = {
     "embed": (6, 4),
@@ -300,3 +301,30 @@ def test_what_is_no_mask_is_refused(dtype):
             UserError, match=rf"a mask is a tree of bools; embed is of .*{dtype.__name__}"
         ):
             use(leaves)
+
+
+# --- On many devices ----------------------------------------------------------------------------
+
+
+def test_what_is_drawn_does_not_depend_on_the_mesh(assert_trees):
+    like = {"embed": np.zeros((64, 16)), "layers": {"mlp": {"up": np.zeros((2, 16, 32))}}}
+    expected = random_mask(like, 0.3, 5)
+    for shape in ((1, 1, 1), (1, 2, 1), (1, 8, 1), (2, 2, 2)):
+        placed = place(like, make_mesh(shape))
+        assert_trees(random_mask(placed, 0.3, 5), expected)
+
+
+def test_keys_are_drawn_in_parts_where_they_lie():
+    mesh = make_mesh((1, 8, 1))
+    shapes = (("layers/mlp/up", (4, 256, 512)),)
+    whole = 4 * 4 * 256 * 512
+    compiled = masks_module._draw_keys.lower(mesh, shapes, 0, np.uint32(1)).compile()
+    memory = compiled.memory_analysis()
+    assert memory.output_size_in_bytes < whole / 7
+    assert memory.temp_size_in_bytes < whole / 2
+    assert "all-gather" not in compiled.as_text()
+
+
+def test_counting_all_weights_makes_none_of_them():
+    like = jax.ShapeDtypeStruct((80, 8192, 28672), np.float32)
+    assert sizes({"layers": {"mlp": {"up": like}}})["mlp/up", 79] == 8192 * 28672

@@ -87,3 +87,12 @@ def test_what_makes_no_sense_is_refused():
         planting.planted(LIKE, "head", 0.1, 0)
     with pytest.raises(UserError, match="6 weights are to be drawn, from a pool of 5"):
         masks.random_within({"final_norm": np.arange(10) < 5}, 0.6, 0)
+
+
+@pytest.mark.parametrize("place", planting.PLACES)
+def test_a_place_lies_where_the_parameters_do(place, assert_trees):
+    like = sharding.place(LIKE, sharding.make_mesh((1, 8, 1)))
+    found = planting.PLACES[place](like)
+    assert_trees(found, planting.PLACES[place](LIKE))
+    for leaf, own in zip(jax.tree.leaves(found), jax.tree.leaves(like), strict=True):
+        assert leaf.sharding.is_equivalent_to(own.sharding, leaf.ndim)

@@ -13,7 +13,7 @@ from jaxattack.errors import UserError
 from jaxattack.localize import storage
 from jaxattack.localize.masks import random_mask
 from jaxattack.localize.storage import load_mask, save_mask
-from jaxattack.sharding import place
+from jaxattack.sharding import make_mesh, place
 
 INFO = {"method": "sil", "fraction": 0.2, "languages": ["en", "泰"], "seed": None}
 
@@ -154,3 +154,30 @@ def test_a_failure_leaves_the_old_mask(path, mask, monkeypatch, assert_trees):
         save_mask(path, mask, {"method": object()})
     assert_trees(load_mask(path)[0], mask)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_mask_is_read_where_the_parameters_lie(tmp_path, monkeypatch, assert_trees):
+    monkeypatch.setattr(storage, "AT_ONCE", 40)  # some rows of a leaf at a time
+    shapes = {"embed": (21, 8), "layers": {"mlp": {"up": (3, 8, 6)}, "mlp_norm": (3, 5)}}
+    like = jax.tree.map(np.zeros, shapes, is_leaf=lambda x: isinstance(x, tuple))
+    mask = random_mask(like, 0.4, 0)
+    save_mask(tmp_path / "whole", mask, INFO)
+    for shape in ((1, 8, 1), (2, 2, 2), (1, 1, 1)):
+        mesh = make_mesh(shape)
+        save_mask(tmp_path / "mask", place(mask, mesh), INFO)
+        assert (tmp_path / "mask").read_bytes() == (tmp_path / "whole").read_bytes()
+        loaded, _ = load_mask(tmp_path / "mask", like=place(like, mesh))
+        assert_trees(loaded, mask)
+        if mesh.size > 1:
+            assert loaded["embed"].sharding == place(like, mesh)["embed"].sharding
+
+
+def test_no_more_of_a_leaf_than_some_rows_is_gathered_to_save_it(tmp_path, mesh8, monkeypatch):
+    monkeypatch.setattr(storage, "AT_ONCE", 100)
+    taken, to_host = [], storage.sharding.to_host
+    monkeypatch.setattr(
+        storage.sharding, "to_host", lambda rows: taken.append(rows.size) or to_host(rows)
+    )
+    mask = place({"layers": {"mlp": {"up": np.ones((6, 8, 4), bool)}}}, mesh8)
+    save_mask(tmp_path / "mask", mask, INFO)
+    assert taken == [96, 96]

@@ -1,5 +1,6 @@
 """Greedy generation against transformers' `generate`, and against itself."""
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from jaxattack.models import decoding
 from jaxattack.models import generate as generate_module
 from jaxattack.models.generate import buckets, generate, generate_tokens, groups, stop_ids
-from jaxattack.sharding import place
+from jaxattack.sharding import make_mesh, place
 
 NEW = 16
 PROMPTS = [
@@ -100,7 +101,7 @@ def test_stop_ids_are_the_tokenizers_end_token(tiny):
 def test_rows_that_ended_are_dropped_and_the_others_go_on(
     home, tiny, mesh8, plain_tokens, monkeypatch
 ):
-    monkeypatch.setattr(generate_module, "SMALLEST", 2)  # 8 rows, then 2
+    monkeypatch.setattr(generate_module, "SMALLEST", 2)  # 8 rows, then 2, or 1 on each device
     if home != "one by one":
         monkeypatch.setattr(generate_module, "ONE_BY_ONE", ())
     params = place(tiny.params, mesh8) if home == "mesh" else tiny.params
@@ -116,7 +117,7 @@ def test_rows_that_ended_are_dropped_and_the_others_go_on(
     ends = [next((i for i, t in enumerate(row) if t in stops), NEW) for row in plain_tokens]
     assert found == [row[:end] for row, end in zip(plain_tokens, ends, strict=True)]
     assert max(ends) > sorted(ends)[1]  # some go on after the others ended
-    assert sizes == [2]
+    assert sizes == ([4] if home == "mesh" else [2])
 
 
 @given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 9))
@@ -142,3 +143,16 @@ def test_buckets_hold_every_prompt_once_and_fit(lengths, batch_size):
         assert width == 32 or width // 2 < longest
         assert longest <= width
         assert width & (width - 1) == 0
+
+
+def test_every_device_reads_rows_of_its_own(tiny, plain_tokens, monkeypatch):
+    params = place(tiny.params, make_mesh((1, 3, 1), jax.devices()[:3]))  # does not divide 8
+    shapes, decode = set(), decoding.decode
+
+    def watched(decoder, params, rows, *rest):
+        shapes.update(shard.data.shape for shard in rows.last.addressable_shards)
+        return decode(decoder, params, rows, *rest)
+
+    monkeypatch.setattr(decoding, "decode", watched)
+    assert generate_tokens(tiny.model, params, PROMPTS, (), NEW, batch_size=4) == plain_tokens
+    assert shapes == {(3,)}  # of 9

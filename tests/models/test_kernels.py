@@ -13,6 +13,7 @@ import pytest
 
 from jaxattack.errors import UserError
 from jaxattack.models import attention, kernels
+from jaxattack.models import config as config_module
 from jaxattack.models.config import ModelConfig, Rope
 from jaxattack.models.pretrained import load_pretrained
 from jaxattack.sharding import place_batch, within
@@ -98,3 +99,64 @@ def test_every_platform_has_its_kernel():
 def test_a_kernel_that_is_not_here_is_refused(kernel, words, tiny):
     with pytest.raises(UserError, match=words):
         load_pretrained(tiny.directory, attention=kernel)
+
+
+# --- Queries in blocks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+def test_queries_in_blocks_give_the_same(softcap, bias, states, monkeypatch):
+    q, k, v, segments = states
+    slopes = np.random.default_rng(1).normal(0, 1, (4, LENGTH, LENGTH)).astype(np.float32)
+    mask = attention.causal_mask(jnp.asarray(segments))
+
+    @jax.jit
+    def both(q, k, v, cotangent):
+        def mixed(q, k, v):
+            return attention.attend(q, k, v, mask, 0.1, softcap, slopes if bias else None)
+
+        out, back = jax.vjp(mixed, q, k, v)
+        return out, back(cotangent)
+
+    expected = both(q, k, v, np.ones_like(q))
+    monkeypatch.setattr(config_module, "SCORES", 2 * 4 * 24 * LENGTH)  # 24 queries: 8 blocks
+    both.clear_cache()
+    found = both(q, k, v, np.ones_like(q))
+    for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_no_more_scores_are_held_than_those_of_a_block(monkeypatch):
+    shape = jax.ShapeDtypeStruct((1, 512, 4, 8), np.float32)
+    keys = jax.ShapeDtypeStruct((1, 4, 512, 8), np.float32)
+
+    def temporary():
+        def total(q, k, v):
+            mask = attention.causal_mask(jnp.zeros((1, 512), jnp.int32))
+            return attention.attend(q, k, v, mask, 1.0).sum()
+
+        gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+        compiled = gradient.lower(shape, keys, keys).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    whole = 4 * 512 * 512 * 4
+    assert temporary() > whole
+    monkeypatch.setattr(config_module, "SCORES", 4 * 512 * 512 // 16)
+    assert temporary() < whole / 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "queries", "keys", "blocks"),
+    [
+        (1, 512, 512, 1),
+        (64, 1024, 1024, 1),
+        (64, 2048, 2048, 4),
+        (64, 1, 1 << 21, 1),
+        (65, 1024, 1024, 2),
+        (64, 1031, 1024, 1031),
+        (0, 8, 8, 1),
+    ],
+)
+def test_blocks_of_queries_are_equal_and_as_few_as_may_be(rows, queries, keys, blocks):
+    assert config_module.query_blocks(rows, queries, keys) == blocks

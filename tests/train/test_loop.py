@@ -20,7 +20,7 @@ from jaxattack.errors import UserError
 from jaxattack.localize.masks import jaccard, top_fraction
 from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.sharding import make_mesh, mesh_of, place, spec_for
-from jaxattack.train import loop
+from jaxattack.train import loop, losses
 from jaxattack.train.loop import Settings, finetune, make_optimizer, wide
 from jaxattack.tree import named_leaves
 
@@ -656,3 +656,20 @@ def test_a_run_in_parts_freezes_and_clips_like_the_whole(tiny, batches, tiny_mas
     assert_trees(params, expected, rtol=1e-4, atol=1e-6)
     still = ~flat(tiny_mask)
     np.testing.assert_array_equal(flat(params)[still], flat(tiny.params)[still])
+
+
+def test_rows_that_do_not_divide_change_nothing(tiny, make_batch, assert_trees):
+    batch, tx = make_batch(seed=11, rows=10), optax.sgd(1.0)
+    expected, before = finetune(tiny.model, tiny.params, [batch], tx)
+    mesh = make_mesh((2, 4, 1))
+    found, history = finetune(tiny.model, place(tiny.params, mesh), [batch], tx)
+    np.testing.assert_allclose(history, before, rtol=1e-6)
+    assert_trees(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_device_computes_rows_of_another(tiny, make_batch):
+    training = loop.Training(tiny.model, TX, losses.answer_loss, make_mesh((1, 8, 1)))
+    placed = loop._placed(training, make_batch(rows=10))
+    assert {shard.data.shape[0] for shard in placed["tokens"].addressable_shards} == {2}
+    ours = {"x": np.ones((10, 3))}  # of a loss of one's own rows of zeros might count
+    assert loop._placed(training, ours)["x"].shape == (10, 3)

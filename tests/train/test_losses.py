@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxattack.sharding import place, place_batch, within
+from jaxattack.sharding import make_mesh, place, place_batch, within
 from jaxattack.train.cross_entropy import cross_entropy
 from jaxattack.train.losses import answer_loss, predicted
 
@@ -165,3 +165,30 @@ def test_rows_are_read_in_their_segments(tiny):
     }
     expected = answer_loss_of(tiny.model, tiny.params, apart)
     np.testing.assert_allclose(answer_loss_of(tiny.model, tiny.params, packed), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [8, 3])
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (2, 4, 1)], ids=str)
+def test_columns_of_the_head_may_lie_on_many_devices(shape, rows, monkeypatch):
+    module = sys.modules["jaxattack.train.cross_entropy"]
+    monkeypatch.setattr(module, "GATHERED", 5 * 16)  # five words at once, of 12 or 24
+    mesh, rng = make_mesh(shape), np.random.default_rng(1)
+    hidden = rng.normal(0, 1, (rows, LENGTH, 16)).astype(np.float32)
+    head = rng.normal(0, 1, (24, 16)).astype(np.float32)
+    targets = rng.integers(0, 24, (rows, LENGTH)).astype(np.int32)
+    weights = rng.integers(0, 2, (rows, LENGTH)).astype(np.float32)
+    weights[1:3] = 0.0  # devices without a state that counts, which may be anything
+    hidden[1, 0] = np.nan
+
+    @jax.jit
+    def on_mesh(hidden, head):
+        with within(mesh):
+            return jax.value_and_grad(cross_entropy, argnums=(0, 1))(
+                hidden, head, targets, weights, 2.0, 2
+            )
+
+    known = np.nan_to_num(hidden)
+    expected = jax.value_and_grad(plain, argnums=(0, 1))(known, head, targets, weights, 2.0)
+    found = on_mesh(place_batch(hidden, mesh), place({"head": head}, mesh)["head"])
+    for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

@@ -73,7 +73,7 @@ def _transplanted(
 
 def everything(params: Tree) -> Tree:
     """The mask that selects all weights."""
-    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    return jax.tree.map(lambda leaf: jnp.ones_like(leaf, bool), params)
 
 
 def trained(setup: Setup, way: str) -> tuple[Step, Subject]:
