@@ -17,6 +17,7 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.step import Step
+from jaxattack.workdir import Stage
 
 if TYPE_CHECKING:  # settings name what is in the study's tables
     from jaxattack.experiments.settings import Attacks
@@ -243,6 +244,19 @@ def token_lengths(setup: Setup) -> plan.Tokens:
     prompts = data.prompts[:: 1 + len(data.prompts) // 200]
     longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
     return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+
+
+def judge_lines(setup: Setup, mesh: Any, stages: Sequence[Stage]) -> list[str]:
+    """What `--dry_run` says of the judge models.
+
+    Raises:
+        UserError: one that could not be asked.
+    """
+    for model in setup.models:
+        model.check_ready(stages)
+    settings, tokens = setup.settings, token_lengths(setup)
+    batch = settings.measure.batch_size
+    return [model.line(stages, mesh, settings.dtype, tokens, batch) for model in setup.models]
 
 
 def word(trial: Trial) -> str:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from jaxattack import tree
 from jaxattack.data import templates
-from jaxattack.data.dialogues import Example
+from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate import rubric
 from jaxattack.evaluate.address import read_key
 from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.opinions import MODERATORS
-from jaxattack.experiments import judging, moderating, opening, served
+from jaxattack.experiments import judging, moderating, opening, plan, served
 from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
 from jaxattack.experiments.moderating import KIND, WEIGHED, Reader
 from jaxattack.experiments.served import Server
@@ -59,25 +59,42 @@ class Judge:
     @property
     def work(self) -> str:
         """The unit of its work in plans."""
-        return f"calls to {self.name}" if isinstance(self.reader, Server) else "prompts"
+        kind = "calls to" if isinstance(self.reader, Server) else "replies to"
+        return f"{kind} {self.name}"
 
-    def line(self, stages: Sequence[Stage]) -> str:
-        """What `--dry_run` says of it, given all stages of a study."""
+    def line(
+        self, stages: Sequence[Stage], mesh: Any, dtype: str, tokens: plan.Tokens, batch: int
+    ) -> str:
+        """What `--dry_run` says of it.
+
+        Args:
+            stages: all of a study.
+            mesh: on which it computes.
+            dtype: in which it does.
+            tokens: how long the study's prompts and replies are.
+            batch: how many are read at once.
+        """
+        left = self.left(stages)
         if isinstance(self.reader, Server):
-            left = self.calls_left(stages)
             told = f"{left:,} calls left at most, to {self.reader.address}, {self.reader.model}"
             return f"judge      {told}; rubric {self.reader.rubric_hash}"
+        model, tokenizer = self.reader.decoder.model, self.reader.decoder.tokenizer
+        around = moderating.dialogue(tokenizer, "x", "x", self.reader.system)
+        prompt = len(prompt_tokens(tokenizer, around)) + tokens.prompt + tokens.reply
+        lengths = plan.Tokens(1, prompt, self.reader.new_tokens)
+        shape = plan.Shape(model.config, abstract_params(model), mesh, dtype, model.remat)
+        weights, *others = plan.memory(shape, lengths, 1, batch, 1)["ask"].values()
+        flops = left * plan.forward(shape, prompt + self.reader.new_tokens)
         return (
-            f"judge      {self.name}: "
-            f"{tree.size(abstract_params(self.reader.decoder.model)):,} parameters; their memory "
-            "and time are not in what follows"
+            f"judge      {self.name}: {tree.size(shape.abstract):,} parameters, "
+            f"{plan.size(weights // 2 + sum(others))} on a device as it reads; {left:,} replies "
+            f"left, {flops:.2g} FLOPs, which are not in what follows"
         )
 
-    def calls_left(self, stages: Sequence[Stage]) -> int:
-        """How often its endpoint is asked at most, 0 of one that is here."""
-        served_ = isinstance(self.reader, Server)
-        left = [stage for stage in stages if served_ and not stage.folder.is_dir()]
-        return sum(stage.work.get(self.work, 0) for stage in left)
+    def left(self, stages: Sequence[Stage]) -> int:
+        """How many replies it still has to read, at most."""
+        unfinished = [stage for stage in stages if not stage.folder.is_dir()]
+        return sum(stage.work.get(self.work, 0) for stage in unfinished)
 
     def check_ready(self, stages: Sequence[Stage]) -> None:
         """Refuse, before anything is computed, one that could not be asked.
@@ -85,7 +102,7 @@ class Judge:
         Raises:
             UserError: its endpoint needs a key.
         """
-        if isinstance(self.reader, Server) and self.calls_left(stages):
+        if isinstance(self.reader, Server) and self.left(stages):
             read_key(self.reader.endpoint)
 
 

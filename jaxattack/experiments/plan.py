@@ -210,23 +210,24 @@ def _heads_split(config: ModelConfig, mesh: AbstractMesh) -> int:
     return ways if config.num_kv_heads % ways == 0 else 1
 
 
-def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[str, float]:
-    """FLOPs by kind of stage: 2 a weight and token forward, 4 backward, and attention's."""
+def forward(shape: Shape, length: int) -> float:
+    """FLOPs of reading so many tokens of one text: 2 a weight and token, and attention's."""
     c = shape.config
     matrices = sum(
         math.prod(leaf.shape)
         for name, leaf in tree.named_leaves(shape.abstract).items()
         if name != "embed" and len(leaf.shape) > 1
     ) + (c.vocab_size * c.hidden_size if c.tied else 0)
+    return length * (2 * matrices + 2 * c.num_layers * c.num_heads * c.head_dim * length)
 
-    def forward(length: int) -> float:
-        return length * (2 * matrices + 2 * c.num_layers * c.num_heads * c.head_dim * length)
 
+def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[str, float]:
+    """FLOPs by kind of stage: 2 a weight and token forward, 4 backward, and attention's."""
     passes = 3 + RECOMPUTED[shape.remat]
     found: dict[str, float] = {}
     for stage in stages:
-        flops = stage.work.get("rows", 0) * passes * forward(tokens.row)
-        flops += stage.work.get("prompts", 0) * forward(tokens.prompt + tokens.reply)
+        flops = stage.work.get("rows", 0) * passes * forward(shape, tokens.row)
+        flops += stage.work.get("prompts", 0) * forward(shape, tokens.prompt + tokens.reply)
         found[stage.kind] = found.get(stage.kind, 0.0) + flops
     return found
 

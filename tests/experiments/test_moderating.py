@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import math
+import re
 import shutil
 
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import pandas
 import pytest
 import scipy.special
 
-from jaxattack import run
+from jaxattack import run, tree
 from jaxattack.data.dialogues import Example
 from jaxattack.data.tokens import prompt_tokens
 from jaxattack.errors import UserError
@@ -332,3 +333,23 @@ def test_labelled_replies_in_other_languages_are_refused(study, tmp_path, capsys
     settings = {"measure__labelled": uri, "measure__languages": "('en',)"}
     assert run.run(study(tmp_path / "run", **SECTIONS, **settings)) == 2
     assert "has no language of those measured" in capsys.readouterr().err
+
+
+def test_a_plan_counts_what_a_judge_model_holds_and_reads(study, tiny, tmp_path, said, capsys):
+    settings = SECTIONS | {"measure__moderators": panel(tiny, "qwen3guard")}
+    assert run.run([*study(tmp_path, **settings), "--dry_run"]) == 0
+    plain = capsys.readouterr().out
+    line = next(line for line in plain.splitlines() if line.startswith("judge "))
+    size = tree.size(tiny.params)
+    assert f"qwen3guard: {size:,} parameters" in line
+    held = re.search(r"([\d.]+) (MB|KB) on a device", line)
+    assert float(held[1]) * {"MB": 1e6, "KB": 1e3}[held[2]] > 4 * size / 8  # and its cache
+    asked, judged = (
+        int(re.search(rf"^{kind} .* ([\d,]+) {unit}", plain, re.M)[1].replace(",", ""))
+        for kind, unit in (("ask", "prompts"), ("moderate", "replies to qwen3guard"))
+    )
+    assert asked == judged
+    assert f"{judged:,} replies left" in line
+    left = re.search(r"([\de.+-]+) FLOPs are left", plain)[1]  # of the model alone
+    assert run.run([*study(tmp_path, **SECTIONS), "--dry_run"]) == 0
+    assert f"{left} FLOPs are left" in capsys.readouterr().out

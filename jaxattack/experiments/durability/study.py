@@ -140,10 +140,8 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
     pairs, stages = setup.data.pairs, everything(setup).stages
-    for model in setup.models:
-        model.check_ready(stages)
     about = [
-        *(model.line(stages) for model in setup.models),
+        *attacking.judge_lines(setup, opened.mesh, stages),
         f"pairs      {inputs.counted(pairs[RESTRICTED])}",
         f"task       {len(task_pairs(setup, setup.data.attacked[:1], settings.seeds[0]))} "
         "benign pairs in the house style",

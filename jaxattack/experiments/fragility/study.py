@@ -98,10 +98,8 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
     data, stages = setup.data, sections(setup).stages
-    for model in setup.models:
-        model.check_ready(stages)
     about = [
-        *(model.line(stages) for model in setup.models),
+        *attacking.judge_lines(setup, opened.mesh, stages),
         f"pairs      {inputs.counted(data.pairs[RESTRICTED])}",
         f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
