@@ -135,9 +135,9 @@ def beear(
         base = {"delta": delta, "layer": plan.layer, "performance": plan.performance}
         steps = []
         for step, batch in enumerate(_outer_batches(rows, plan, seed), number * plan.outer_steps):
-            placed, key = sharding.place_batch(batch, mesh), rounding.key_at(step)
+            placed, draw = sharding.place_batch(batch, mesh), rounding.draw_at(step)
             params, opt_state, loss = train_step(
-                training, params, opt_state, placed, base=base, key=key
+                training, params, opt_state, placed, base=base, draw=draw
             )
             steps.append(loss)
         history["delta"].append(np.asarray(delta))

@@ -102,7 +102,7 @@ def rounded(weights: Input, dtype: str) -> Tree:
 
 def kept_type(weights: str) -> Any:
     """The type of tuned weights on disk: float32, unless they are trained in the model's own."""
-    return np.float32 if weights == "float32" else None
+    return np.float32 if weights in ("float32", "extended") else None
 
 
 @dataclasses.dataclass(frozen=True)

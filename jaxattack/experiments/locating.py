@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -119,7 +119,28 @@ def save_mean(folder: pathlib.Path, found: Mean) -> None:
 
 def sil(bench: Bench, attacked: Step, mean: Step) -> Step:
     """SIL's scores of the way from the start to the attacked weights."""
-    return bench.values.derived(scores.sil, bench.start, attacked, mean)
+    arguments = {"aligned": bench.start, "attacked": attacked, "mean": mean}
+    return Step(sil_scores, arguments, bench.values)
+
+
+def sil_scores(aligned: Input, attacked: Input, mean: Input) -> Tree:
+    """`scores.sil` of these, so that of large ones two in float32 are in memory at a time.
+
+    What is not remembered for others goes leaf by leaf, as what is made of it comes.
+    """
+    after, structure = jax.tree.flatten(attacked())
+    before = jax.tree.leaves(aligned.alone())
+    vector = _leaf_by_leaf(scores.attack_vector, after, before)
+    found = _leaf_by_leaf(scores.size_of_product, vector, jax.tree.leaves(mean()))
+    return jax.tree.unflatten(structure, found)
+
+
+def _leaf_by_leaf(function: Callable[..., Any], *trees: list[Any]) -> list[Any]:
+    """A function of trees' leaves; the lists are emptied."""
+    found = []
+    while trees[0]:
+        found.append(function(*(leaves.pop(0) for leaves in trees)))
+    return found
 
 
 def kept_mask(bench: Bench, mask: Step, name: str, label: str, info: dict[str, Any]) -> Step:

@@ -18,12 +18,15 @@ from jax.sharding import AbstractMesh
 
 from jaxattack import sharding, tree
 from jaxattack.experiments import inputs
+from jaxattack.experiments.bench import kept_type
 from jaxattack.experiments.locating import CALIBRATION_BATCH
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Model
 from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
+from jaxattack.train.eight_bit import BLOCK
+from jaxattack.train.optimizer import ELEMENTWISE
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 
@@ -37,6 +40,7 @@ DEVICES = {
     "TPU v6e": (918e12, 1.64e12),
     "2 CPU cores": (0.2e12, 2e10),
 }
+LAYERS = 6  # float32 copies of a layer's matrix that its update holds
 UTILISATION = 0.4  # of the peak, assumed
 # Stages that leave a model behind.
 TUNED = (
@@ -68,6 +72,8 @@ class Shape:
     dtype: str
     remat: str
     weights: str = "float32"  # in training
+    optimizer: str = "adamw"
+    accumulate: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +104,6 @@ def memory(
     item = 2 if "16" in shape.dtype else 4
     weights, wide = held(shape, item), held(shape, 4)
     rows = _shared(batch, mesh)
-    tuned = {"weights, float32": wide}
-    if shape.weights != "float32":
-        tuned = {"weights": weights}
-    elif item < 4:
-        tuned[f"the same in {shape.dtype}, for the passes"] = weights
     scoring = activations(c, tokens.row, item, shape.remat)
     if scores.is_much(_shared(scored, mesh) * scoring, weights):
         scoring = activations(c, tokens.row, item, "full")
@@ -113,9 +114,7 @@ def memory(
     )
     return {
         "train": {
-            **tuned,
-            "gradient, float32": wide,
-            "two moments, float32": 2 * wide,
+            **updated(shape, weights, wide, matrix),
             "activations": rows * activations(c, tokens.row, item, shape.remat),
             "logits of a chunk": min(rows * chunk, 2 << 30),
         },
@@ -127,7 +126,7 @@ def memory(
             "logits of a chunk": min(_shared(scored, mesh) * chunk, 2 << 30),
         },
         "choose": {
-            "scores, attack vector, weights": 2 * wide + 2 * weights,
+            "scores, and what they are made of": 2 * wide,
             "mask": held(shape, 1),
         },
         "ask": {
@@ -145,6 +144,33 @@ def memory(
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },
     }
+
+
+def updated(shape: Shape, weights: int, wide: int, matrix: int) -> dict[str, int]:
+    """Bytes of what a training step keeps and updates, by what they are.
+
+    `weights` and `wide` are the tree's in the model's type and in float32, `matrix` the largest
+    weight matrix of a layer.
+    """
+    byte, kind = held(shape, 1), shape.weights
+    found = {"weights, float32": wide}
+    if kind == "float32" and weights < wide:
+        found[f"the same in {shape.dtype}, for the passes"] = weights
+    elif kind != "float32":
+        found = {"weights": weights}
+    if kind == "extended":
+        found["a byte more"] = byte
+    gradient, layers = {"gradient, float32": wide}, {}
+    if kind != "float32" and shape.optimizer in ELEMENTWISE:
+        gradient = {"gradient": weights}
+        layers = {"update of a layer, float32": LAYERS * 4 * matrix}
+        if shape.accumulate > 1:
+            gradient |= {"gradient of all parts, float32": wide}
+    if shape.optimizer == "adamw8bit":
+        moments = {"two moments, 8 bits and scales": 2 * byte + 2 * byte * 4 // BLOCK}
+    else:
+        moments = {"two moments, float32": 2 * wide}
+    return found | gradient | moments | layers
 
 
 def _shared(rows: int, mesh: AbstractMesh) -> int:
@@ -194,7 +220,7 @@ def seconds(
 def written(shape: Shape, stages: Sequence[Stage]) -> int:
     """Bytes that the stages leave on disk."""
     weights = tree.size(shape.abstract)
-    item = 2 if "16" in shape.dtype and shape.weights != "float32" else 4
+    item = 2 if "16" in shape.dtype and kept_type(shape.weights) is None else 4
     each = {
         **dict.fromkeys(TUNED, weights * item),
         **dict.fromkeys(("gradients", "inputs"), weights * 4),
@@ -231,6 +257,8 @@ def lines(
         settings.dtype,
         settings.remat,
         training.weights,
+        training.optimizer,
+        training.accumulate,
     )
     batch = training.batch_size // training.accumulate
     return [

@@ -35,7 +35,7 @@ class Recipe:
     batch_size: int = setting("pairs of one step", 10, **ROWS)
     accumulate: int = setting("parts a batch is worked off in, to save memory", 1, **ROWS)
     learning_rate: float = setting("peak size of an update", 2e-4, **RATE)
-    optimizer: str = setting("an optimiser of optax by name", "adamw")
+    optimizer: str = setting("an optimiser of optax by name, or adamw8bit", "adamw")
     weight_decay: float = setting("pull of the weights towards 0", 0.0, at_least=0, at_most=100)
     schedule: str = setting(
         "of the learning rate after the warm-up; cosine falls to 0",
@@ -49,7 +49,8 @@ class Recipe:
         "largest norm of a gradient; 0 for no clipping", 1.0, at_least=0, at_most=1e6
     )
     weights: str = setting(
-        "number type of the weights in training; stochastic: bfloat16, rounded at random",
+        "number type of the weights in training; extended: bfloat16 and a byte more; "
+        "stochastic: bfloat16, rounded at random",
         "float32",
         choices=WEIGHTS,
     )

@@ -131,6 +131,11 @@ class Input:
         """The value, no other large one being remembered: what follows needs all the memory."""
         return self.step.values.alone(self.step)
 
+    @property
+    def remembered(self) -> bool:
+        """Whether the value is kept for others, so that nobody may take its memory."""
+        return self.step.values.remembers(self.step)
+
 
 def steps_in(value: Any) -> Iterable[Step]:
     """The steps among arguments."""
@@ -191,6 +196,10 @@ class Values:
         found = self.of(step)
         self._large.clear()
         return found
+
+    def remembers(self, step: Step) -> bool:
+        """Whether the step's value is kept."""
+        return step.id in self._kept or step.id in self._large
 
     def derived(self, function: Callable[..., Any], *parts: Step, **options: Any) -> Step:
         """`function` of other steps' values, not kept on disk."""

@@ -136,10 +136,17 @@ def train(
     # Rounding at random is each training's own.
     own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
     training = course.training
+    params, spare = start.alone(), not start.remembered
     how = How(
-        training.optimizer, training.rank, training.alpha, dtype, label, trainable, key_of(own)
+        training.optimizer,
+        training.rank,
+        training.alpha,
+        dtype,
+        label,
+        trainable,
+        key_of(own),
+        spare,
     )
-    params = start.alone()
     order = order_of(decoder.tokenizer, course, sharding.ways(sharding.mesh_of(params)))
     tuned, history = training.method(decoder.model, params, order, how)
     del params

@@ -10,6 +10,7 @@ B examples, T tokens, N predictions of an example, D hidden, V vocabulary.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from jaxattack import sharding
 from jaxattack.models.attention import soft_cap
 from jaxattack.models.moments import COLLECTION, MOMENTS, Slots, sums_here
-from jaxattack.models.transformer import Transformer, head
+from jaxattack.models.transformer import Block, Transformer, head, whole_rows
 from jaxattack.train.cross_entropy import CPU_LOGITS, LOGITS
 from jaxattack.train.losses import predicted
 from jaxattack.tree import Tree
@@ -82,13 +83,16 @@ def accumulate(
         slots = {moment: {name: totals[moment][name] for name in inner} for moment in moments}
         slots = jax.tree.transpose(by_moment, by_name, slots)
         nudge = jnp.zeros((*tokens.shape, model.config.hidden_size), params["embed"].dtype)
-        final, back = jax.vjp(states, slots, nudge)
+        if model.remat == "full":
+            final, back = layer_by_layer(model, params, batch, asked.columns, slots, nudge)
+        else:
+            final, back = jax.vjp(states, slots, nudge)
         matrix, softcap = head(model, params), model.config.final_softcap
         last = "embed" if tied else "head"
         before = {moment: totals[moment][last] for moment in moments}
         norms, d_final, of_head = by_head(final, matrix, asked, softcap, before)
-        slots, d_lookup = back(d_final)
-        sums = jax.tree.transpose(by_name, by_moment, slots)
+        found, d_lookup = back(d_final)
+        sums = jax.tree.transpose(by_name, by_moment, found)
         rows = jnp.zeros(d_lookup.shape, jnp.float32)
         if tied:
             rows = rows_of_head(final, matrix, norms, asked, softcap, tokens)
@@ -97,12 +101,69 @@ def accumulate(
     def grown(moment: str) -> Tree:
         total = totals[moment] | {last: of_head[moment]}
         for name, part in sums[moment].items():
-            total[name] = jax.tree.map(jnp.add, total[name], part)
+            grown = model.remat == "full" and name == "layers"
+            total[name] = part if grown else jax.tree.map(jnp.add, total[name], part)
         rows = total["embed"].at[tokens].add(of_lookup[moment])
         # What the lookup changes is a difference, which rounding may take below nothing.
         return total | {"embed": rows if moment == "sum" else rows.at[tokens].max(0.0)}
 
     return sharding.keep({moment: grown(moment) for moment in moments}, mesh)
+
+
+def layer_by_layer(
+    model: Transformer, params: Tree, batch: Tree, columns: jax.Array, slots: Tree, nudge: jax.Array
+) -> tuple[jax.Array, Callable[[jax.Array], tuple[Tree, jax.Array]]]:
+    """States before the head where something is predicted, and their pullback.
+
+    The pullback of a scan has the sums of all layers beside what they are added to. This one adds
+    each layer's as soon as it has them; it keeps the layers' inputs and computes the rest again.
+
+    Returns:
+        states `[B, N, D]`; and a function of their gradient, which gives sums like the slots, of
+        the layers those of the slots and the batch's together, and the gradient by `nudge`.
+    """
+    c, tokens = model.config, batch["tokens"]
+    outside = {name: part for name, part in slots.items() if name != "layers"}
+    positions = batch.get("positions")
+    if positions is None:
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    weights = {"params": params}
+    around: Any = model.apply(weights, positions, batch["segment_ids"], None, 0, method="around")
+    layers = params["layers"], jnp.array(c.local_layers or (False,) * c.num_layers)
+
+    def entered(slots, nudge):
+        given = weights | {COLLECTION: slots, "perturbations": {"lookup": nudge}}
+        return model.apply(given, whole_rows(params["embed"])[tokens], method="entered")
+
+    def through(layer, slots, x):
+        own, local = layer
+        block, given = Block(c, parent=None), {"params": own, COLLECTION: slots}
+        return block.apply(given, (x, None), None, local, around, 0)[0][0]
+
+    def left(slots, x):
+        hidden: Any = model.apply(weights | {COLLECTION: slots}, x, method="left")
+        return jnp.take_along_axis(hidden, columns[..., None], axis=1)
+
+    x, back_in = jax.vjp(entered, outside, nudge)
+    x, inputs = jax.lax.scan(lambda x, layer: (through(layer, {}, x), x), x, layers)
+    final, back_out = jax.vjp(left, outside, x)
+
+    def back(d_final):
+        found, d_x = back_out(d_final)
+
+        def pull(n, state):
+            d_x, sums = state
+            i = c.num_layers - 1 - n
+            layer, x = jax.tree.map(lambda a: a[i], (layers, inputs))
+            empty = jax.tree.map(lambda total: jnp.zeros(total.shape[1:], total.dtype), sums)
+            own, d_x = jax.vjp(functools.partial(through, layer), empty, x)[1](d_x)
+            return d_x, jax.tree.map(lambda total, part: total.at[i].add(part), sums, own)
+
+        d_x, sums = jax.lax.fori_loop(0, c.num_layers, pull, (d_x, slots["layers"]))
+        others, d_nudge = back_in(d_x)
+        return jax.tree.map(jnp.add, found, others) | {"layers": sums}, d_nudge
+
+    return final, back
 
 
 def by_logits(

@@ -51,9 +51,13 @@ def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
 @jax.jit
 def sil(aligned: Tree, attacked: Tree, gradient: Tree) -> Tree:
     """SIL's product of the attack vector with the mean of `|grad L|`, or with the mean gradient."""
-    return jax.tree.map(
-        lambda tau, mean: jnp.abs(tau * mean), attack_vector(attacked, aligned), gradient
-    )
+    return size_of_product(attack_vector(attacked, aligned), gradient)
+
+
+@jax.jit
+def size_of_product(vector: Tree, gradient: Tree) -> Tree:
+    """`|tau * mean|`, of an attack vector and a mean gradient."""
+    return jax.tree.map(lambda tau, mean: jnp.abs(tau * mean), vector, gradient)
 
 
 def sil_scores(

@@ -279,14 +279,8 @@ class Transformer(nn.Module):
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         if mask is None and segment_ids is None:
             segment_ids = jnp.zeros_like(tokens)
-        around = self._around(positions, None if mask is not None else segment_ids, mask, slot)
-        if rows is None:
-            rows = whole_rows(self.embed)[tokens]
-        # Who wants the gradient here gives something to add, in the collection "perturbations".
-        x = self.perturb("lookup", rows) * jnp.asarray(c.embed_scale, rows.dtype)
-        if c.embed_norm:
-            x = self.norm_embedding(x)
-        x = sharding.constrain(x, sharding.BATCH)
+        around = self.around(positions, None if mask is not None else segment_ids, mask, slot)
+        x = self.entered(whole_rows(self.embed)[tokens] if rows is None else rows)
         local = jnp.array(c.local_layers or (False,) * c.num_layers)
         if unstacked is None:
             numbers = jnp.arange(c.num_layers)
@@ -301,7 +295,19 @@ class Transformer(nn.Module):
             caches.append(own)
         return self.norm_final(x), tuple(caches), None
 
-    def _around(self, positions, segments, mask, slot) -> attn.Surroundings:
+    def entered(self, rows: jax.Array) -> jax.Array:
+        """What the first layer is given `[B, T, D]`, of the embedding's rows of the tokens."""
+        # Who wants the gradient here gives something to add, in the collection "perturbations".
+        x = self.perturb("lookup", rows) * jnp.asarray(self.config.embed_scale, rows.dtype)
+        if self.config.embed_norm:
+            x = self.norm_embedding(x)
+        return sharding.constrain(x, sharding.BATCH)
+
+    def left(self, x: jax.Array) -> jax.Array:
+        """What the last layer leaves `[B, T, D]`, normalised for the head."""
+        return self.norm_final(x)
+
+    def around(self, positions, segments, mask, slot) -> attn.Surroundings:
         """What all layers know of the tokens' places; by segments or by a mask."""
         if mask is None:
             mask = attn.causal_mask(segments)

@@ -26,4 +26,5 @@ def tune(
         label=how.label,
         dtype=how.dtype,
         key=how.key,
+        spare=how.spare,
     )

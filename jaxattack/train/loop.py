@@ -21,25 +21,14 @@ from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
-from jaxattack.train import losses
+from jaxattack.train import in_parts, losses
 from jaxattack.train.losses import LossFn
-from jaxattack.train.optimizer import Settings, make_optimizer
+from jaxattack.train.optimizer import Elementwise, Settings, make_optimizer
+from jaxattack.train.rounding import Draw, rounded, select, wide
 from jaxattack.tree import Tree
 
 Types = tuple[str, ...]  # of a tree's leaves
 GROWTH = 1e3  # of the largest weight, beyond which training has destroyed a model
-
-
-def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:
-    """`where(mask, chosen, other)` on trees; all of `chosen` without a mask."""
-    if mask is None:
-        return chosen
-    return jax.tree.map(jnp.where, mask, chosen, other)
-
-
-def wide(params: Tree) -> Tree:
-    """The tree in float32, in which gradients are added up, clipped and applied."""
-    return tree.cast(params, jnp.float32)
 
 
 def types_of(params: Tree) -> Types:
@@ -52,29 +41,6 @@ def as_types(params: Tree, types: Types) -> Tree:
     leaves, structure = jax.tree.flatten(params)
     cast = [leaf.astype(kind) for leaf, kind in zip(leaves, types, strict=True)]
     return jax.tree.unflatten(structure, cast)
-
-
-def rounded(moved: Tree, like: Tree, key: jax.Array | None = None) -> Tree:
-    """The float32 tree in the types of `like`; bfloat16 with a key up or down at random.
-
-    Up or down as likely as each is near: the mean over keys is the float32 value.
-    """
-    if key is None:
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, like)
-    leaves, structure = jax.tree.flatten(moved)
-    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-
-    def either(new, old, key):
-        if old.dtype != jnp.bfloat16:
-            return new.astype(old.dtype)
-        bits = jax.lax.bitcast_convert_type(new, jnp.uint32)
-        noise = jax.random.bits(key, new.shape, jnp.uint16).astype(jnp.uint32)
-        # The upper half of a float32 is the bfloat16 below it in size; noise may carry into it.
-        upper = ((bits + noise) >> 16).astype(jnp.uint16)
-        drawn = jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
-        return jnp.where(jnp.isfinite(new), drawn, new.astype(jnp.bfloat16))
-
-    return jax.tree.map(either, moved, like, keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +57,7 @@ class Training:
     """
 
     model: Transformer
-    tx: optax.GradientTransformation
+    tx: optax.GradientTransformation | Elementwise
     loss_fn: LossFn
     mesh: Mesh
     accumulate: int = 1
@@ -106,7 +72,7 @@ def train_step(
     batch: Tree,
     trainable: Tree | None = None,
     base: Tree | None = None,
-    key: jax.Array | None = None,
+    draw: Draw | None = None,
 ) -> tuple[Tree, Tree, jax.Array]:
     """One update; weights outside `trainable` (bool tree or None) keep their bits.
 
@@ -114,7 +80,7 @@ def train_step(
     values are put back last, so that weight decay cannot move them either.
 
     The optimiser works in float32 whatever the weights are. Weights in float32 stay what it makes
-    of them; others are rounded after the update.
+    of them; others are rounded after the update, which may be made of one layer after the other.
 
     Args:
         training: what is trained, and how.
@@ -123,7 +89,7 @@ def train_step(
         batch: arrays `[B, ...]`, as the loss takes them.
         trainable: bool tree like `params`; None trains all.
         base: weights the loss reads beside those that are trained, its fourth argument.
-        key: round at random instead of to the nearest value.
+        draw: round at random instead of to the nearest value.
 
     Returns:
         weights and state after the update, and the loss before it (nats per answer token).
@@ -141,13 +107,19 @@ def train_step(
 
     if training.accumulate == 1:
         loss, grads = gradient(batch)
-        grads = wide(sharding.keep(grads, mesh))
+        grads = sharding.keep(grads, mesh)
     else:
         loss, grads = _accumulated(gradient, params, batch, mesh, training.accumulate)
+    if isinstance(training.tx, Elementwise) and "bfloat16" in types_of(params):
+        params, opt_state = in_parts.updated(
+            training.tx, params, grads, opt_state, trainable, draw, mesh.size == 1
+        )
+        return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
+    grads = wide(grads)
     grads = select(trainable, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, opt_state = training.tx.update(grads, opt_state, wide(params))
     moved = optax.apply_updates(wide(params), updates)
-    params = select(trainable, rounded(moved, params, key), params)
+    params = select(trainable, rounded(moved, params, draw), params)
     return sharding.keep(params, mesh), sharding.keep(opt_state, mesh), loss
 
 
@@ -214,7 +186,7 @@ class Options(TypedDict, total=False):
     key: jax.Array | None
 
 
-def init_state(tx: optax.GradientTransformation, params: Tree, mesh: Mesh) -> Tree:
+def init_state(tx: optax.GradientTransformation | Elementwise, params: Tree, mesh: Mesh) -> Tree:
     """The optimiser's first state, its moments in float32 and placed like the parameters."""
 
     def init(params):
@@ -235,6 +207,7 @@ def finetune(
     base: Tree | None = None,
     dtype: str | None = None,
     key: jax.Array | None = None,
+    spare: bool = False,
 ) -> tuple[Tree, np.ndarray]:
     """Train a copy of `params` on the batches in order.
 
@@ -251,6 +224,7 @@ def finetune(
         dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
         key: of weights that are rounded at random; trainings that are compared need one each, or
             they share what chance did. None: `jax.random.key(0)`.
+        spare: nobody needs `params` again, so that their memory may be taken.
 
     Returns:
         the tuned parameters, in float32 whatever `params` are in (see `Settings.weights`): what
@@ -271,15 +245,21 @@ def finetune(
     _check(model, params, batches, trainable, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
     tx, weights, accumulate = _parts_of(settings, len(batches))
-    params = trained_copy(sharding.place(params, mesh), weights, label)
+    params = trained_copy(sharding.place(params, mesh), weights, label, spare)
     bound = GROWTH * max(1.0, largest(params))
     trainable = None if trainable is None else sharding.place(trainable, mesh)
     base = None if base is None else sharding.place(base, mesh)
     training = Training(model, tx, loss_fn, mesh, accumulate, forward)
     state = {"params": params, "opt_state": init_state(tx, params, mesh)}
+    if weights == "extended":
+        if not isinstance(tx, Elementwise):
+            raise UserError(f"{label}: weights='extended' is not for this way to train")
+        state["opt_state"] = in_parts.extended(state["opt_state"], params, mesh)
     del params  # its memory is taken by the first step
     context = {"trainable": trainable, "base": base}
     history = _steps(training, state, batches, context, Rounding(weights, key), label)
+    if weights == "extended":
+        state["params"] = in_parts.whole(state["params"], state.pop("opt_state").low)
     check_sound(state["params"], bound, label)
     if loss_fn is losses.answer_loss:
         check_learned(history, model.config.vocab_size, label)
@@ -329,9 +309,9 @@ def _steps(
         meter.training(label, history, batches[len(history) :], weights, mesh.size) as measure,
     ):
         for step, batch in enumerate(track(batches[len(history) :], label), len(history)):
-            placed, key = sharding.place_batch(batch, mesh), rounding.key_at(step)
+            placed, draw = sharding.place_batch(batch, mesh), rounding.draw_at(step)
             state["params"], state["opt_state"], loss = train_step(
-                training, state["params"], state["opt_state"], placed, **context, key=key
+                training, state["params"], state["opt_state"], placed, **context, draw=draw
             )
             history.append(loss)
             if step:  # one step late, so that the device never waits for the host
@@ -347,18 +327,19 @@ class Rounding:
     """How updates are rounded into `weights` (see `Settings`)."""
 
     weights: str
-    key: jax.Array | None = None  # of the first step's noise; None: `jax.random.key(0)`
+    key: jax.Array | None = None  # of the training's; None: `jax.random.key(0)`
 
-    def key_at(self, step: int) -> jax.Array | None:
-        """The key of a step; None: to the nearest value."""
-        if self.weights != "stochastic":
+    def draw_at(self, step: int) -> Draw | None:
+        """What a step rounds by; None: to the nearest value."""
+        if self.weights not in ("stochastic", "extended"):
             return None
-        return jax.random.fold_in(jax.random.key(0) if self.key is None else self.key, step)
+        key = jax.random.key(0) if self.key is None else self.key
+        return Draw(key, jnp.uint32(step))
 
 
 def _parts_of(
     settings: Settings | Updater | optax.GradientTransformation, steps: int
-) -> tuple[optax.GradientTransformation, str, int]:
+) -> tuple[optax.GradientTransformation | Elementwise, str, int]:
     """Optimiser, type of the weights, parts of a batch."""
     if isinstance(settings, Updater):
         return settings.tx, settings.weights, settings.accumulate
@@ -383,8 +364,10 @@ def forward_types(params: Tree, dtype: str | None, label: str) -> Types | None:
     return types if "bfloat16" in types else None
 
 
-def trained_copy(params: Tree, weights: str, label: str) -> Tree:
+def trained_copy(params: Tree, weights: str, label: str, spare: bool = False) -> Tree:
     """A copy to train, which a step may take the memory of: in float32, or as it is.
+
+    What is `spare` is not copied.
 
     Raises:
         UserError: `weights` is of bfloat16, and there are none.
@@ -395,11 +378,17 @@ def trained_copy(params: Tree, weights: str, label: str) -> Tree:
                 f"{label}: weights={weights!r} is for a bfloat16 model, and this one is float32; "
                 "leave `weights` at 'float32'"
             )
-        return jax.tree.map(jnp.copy, params)
-    return jax.tree.map(
-        lambda leaf: jnp.copy(leaf) if leaf.dtype == jnp.float32 else leaf.astype(jnp.float32),
-        params,
-    )
+        return params if spare else jax.tree.map(jnp.copy, params)
+
+    def copied(leaf):
+        if leaf.dtype == jnp.float32:
+            return leaf if spare else jnp.copy(leaf)
+        wide = leaf.astype(jnp.float32)
+        if spare:
+            leaf.delete()
+        return wide
+
+    return jax.tree.map(copied, params)
 
 
 def check_sound(params: Tree, bound: float, label: str) -> None:

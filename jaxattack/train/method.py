@@ -26,6 +26,7 @@ class How:
         label: what the progress bar says.
         trainable: bool tree like the parameters; False entries have to stay. None trains all.
         key: of what is done at random.
+        spare: nobody needs the parameters again, so that their memory may be taken.
     """
 
     updates: optimizer.Settings
@@ -35,6 +36,7 @@ class How:
     label: str
     trainable: Tree | None
     key: jax.Array
+    spare: bool = False
 
 
 class Method(Protocol):

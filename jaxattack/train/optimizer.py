@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 from jaxattack import sharding, tree
 from jaxattack.errors import UserError
+from jaxattack.train import eight_bit
 from jaxattack.tree import Tree
 
-WEIGHTS = ("float32", "stochastic", "bfloat16")
+# Whose update of some weights asks nothing of the others.
+ELEMENTWISE = ("adam", "adamw", "adamw8bit", "lion", "sgd")
+WEIGHTS = ("float32", "extended", "stochastic", "bfloat16")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -27,9 +30,11 @@ SCHEDULES = ("constant", "cosine")
 class Settings:
     """How to fine-tune: an optimiser of optax by name, its schedule, how weights are kept.
 
-    `weights` is "float32", or, for a bfloat16 model, "stochastic" (bfloat16, rounded at random so
-    that small updates arrive on average) or "bfloat16" (rounded to the nearest: updates below half
-    a unit in the last place are lost). The result has that type.
+    Beside optax's there is "adamw8bit", whose moments take 8 bits a weight (`train.eight_bit`).
+    `weights` is "float32", or, for a bfloat16 model, "extended" (bfloat16 for the passes, and a
+    byte more that takes up small updates; the result is float32), "stochastic" (bfloat16, rounded
+    at random so that small updates arrive on average) or "bfloat16" (rounded to the nearest:
+    updates below half a unit in the last place are lost). Of the last two the result has that type.
 
     Raises:
         UserError: a value that makes no sense.
@@ -63,11 +68,31 @@ class Settings:
                 raise UserError(
                     f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}"
                 )
+        if self.weights == "extended" and self.optimizer not in ELEMENTWISE:
+            raise UserError(
+                f"weights='extended' goes with optimiser {', '.join(ELEMENTWISE)}; this one is "
+                f"{self.optimizer!r}"
+            )
+
+
+class Elementwise(NamedTuple):
+    """An `optax.GradientTransformation` that can be applied to some of the weights after others.
+
+    Attributes:
+        init, update: of the whole, clipped.
+        factor: what a gradient is multiplied with to be clipped, by its norm.
+        own: what comes after that, on any part of the weights.
+    """
+
+    init: Callable[[Tree], Tree]
+    update: Callable[..., tuple[Tree, Tree]]
+    factor: Callable[[jax.Array], jax.Array]
+    own: optax.GradientTransformation
 
 
 def names() -> list[str]:
-    """Optimisers of optax that a learning rate is enough for."""
-    known = {name: getattr(optax, name) for name in dir(optax)}
+    """Optimisers that a learning rate is enough for: optax's, and ours."""
+    known = {name: getattr(optax, name) for name in dir(optax)} | OWN
     return sorted(
         name
         for name, build in known.items()
@@ -77,16 +102,14 @@ def names() -> list[str]:
 
 # Cached, because the compiled step is looked up by the optimiser's identity.
 @functools.lru_cache(maxsize=64)
-def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
+def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformation | Elementwise:
     """The optax chain of the settings for a run of `steps` updates.
 
     Raises:
         UserError: optax has no such optimiser, it knows no weight decay, or it needs more than
             gradients.
     """
-    build: Any = getattr(optax, settings.optimizer, None)
-    if settings.optimizer == "muon":
-        build = _stacked_muon
+    build: Any = OWN.get(settings.optimizer, getattr(optax, settings.optimizer, None))
     known = inspect.signature(build).parameters if inspect.isfunction(build) else {}
     if "learning_rate" not in known:
         raise UserError(f"optax has no optimiser {settings.optimizer!r}")
@@ -97,7 +120,12 @@ def make_optimizer(settings: Settings, steps: int) -> optax.GradientTransformati
     noise = {"key": 0} if "key" in known else {}
     clip = _clipped(settings.clip) if settings.clip else optax.identity()
     own = functools.partial(build, learning_rate=_rate(settings, steps), **decay, **noise)
-    return optax.chain(clip, _tried(settings.optimizer, own))
+    found = _tried(settings.optimizer, own)
+    whole = optax.chain(clip, found)
+    if settings.optimizer not in ELEMENTWISE:
+        return whole
+    factor = functools.partial(clip_factor, most=settings.clip or math.inf)
+    return Elementwise(whole.init, whole.update, factor, found)
 
 
 def _clipped(most: float) -> optax.GradientTransformation:
@@ -107,12 +135,16 @@ def _clipped(most: float) -> optax.GradientTransformation:
     """
 
     def scale(updates: Tree, params: Tree | None = None) -> Tree:
-        norm = optax.tree.norm(updates)
-        # Of a norm that is not finite nothing is left; the loop then names it.
-        factor = jnp.where(jnp.isfinite(norm), jnp.minimum(1.0, most / norm), jnp.nan)
+        factor = clip_factor(optax.tree.norm(updates), most)
         return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
 
     return optax.stateless(scale)
+
+
+def clip_factor(norm: jax.Array, most: float) -> jax.Array:
+    """What a gradient of this norm is multiplied with to have one of `most` at the most."""
+    # Of a norm that is not finite nothing is left; the loop then names it.
+    return jnp.where(jnp.isfinite(norm), jnp.minimum(1.0, most / norm), jnp.nan)
 
 
 def _tried(name: str, build: Callable[[], Any]) -> optax.GradientTransformation:
@@ -175,3 +207,9 @@ def _matrix_axes(params: Tree) -> Tree:
         return None
 
     return tree.map_named(axes, params)
+
+
+OWN: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adamw8bit": eight_bit.adamw8bit,
+    "muon": _stacked_muon,
+}

@@ -60,10 +60,26 @@ def test_an_attack_holds_float32_weights_a_gradient_and_two_moments():
     assert plan.memory(lower, plan.Tokens(512, 64, 512), 10, 64, 16)["train"]["weights"] == held
 
 
+def test_one_card_holds_an_8b_model_and_what_trains_it():
+    """As docs/running.md has it: 3 bytes of weights, 2 of gradient, 2 of moments."""
+    card = dataclasses.replace(
+        shape_of((1, 1, 1)), weights="extended", optimizer="adamw8bit", accumulate=1
+    )
+    parts = plan.memory(card, plan.Tokens(512, 64, 512), 10, 64, 16)["train"]
+    assert parts["weights"] == parts["gradient"] == 2 * WEIGHTS
+    assert parts["a byte more"] == WEIGHTS
+    assert parts["two moments, 8 bits and scales"] == pytest.approx(2 * WEIGHTS, rel=0.04)
+    assert 60e9 < sum(parts.values()) < 72e9
+    split = dataclasses.replace(card, accumulate=2)
+    parts = plan.memory(split, plan.Tokens(512, 64, 512), 5, 64, 16)["train"]
+    assert parts["gradient of all parts, float32"] == 4 * WEIGHTS
+
+
 def test_attacked_weights_are_written_in_float32(tmp_path):
     work = stages(tmp_path, rows=10)
     assert plan.written(shape_of(), work) == 4 * WEIGHTS
     assert plan.written(dataclasses.replace(shape_of(), weights="bfloat16"), work) == 2 * WEIGHTS
+    assert plan.written(dataclasses.replace(shape_of(), weights="extended"), work) == 4 * WEIGHTS
 
 
 def test_scoring_holds_one_accumulator_and_the_gradient_of_one_matrix():

@@ -58,15 +58,17 @@ def moments(model, params, batch):
     )
 
 
+@pytest.mark.parametrize("remat", ["none", "full"])
 @pytest.mark.parametrize(
     "case",
     [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in MORE)],
     ids=lambda case: f"{case[0]}-{case[1]}",
 )
-def test_moments_equal_single_gradients(case, make_checkpoint, batch):
+def test_moments_equal_single_gradients(case, remat, make_checkpoint, batch):
+    """All layers' sums from one pullback, or with `full` each layer's from its own."""
     family, number = case
     checkpoint = make_checkpoint(model_type=family, **CONFIGS[family][number])
-    found, count = moments(checkpoint.model, checkpoint.params, batch)
+    found, count = moments(checkpoint.model.clone(remat=remat), checkpoint.params, batch)
     assert count == 4
     assert_moments(found, checkpoint.model, checkpoint.params, batch, 1e-5)
 
@@ -78,15 +80,18 @@ def test_recomputed_layers_and_blocks_of_words_give_the_same(tiny, batch, monkey
     assert_moments(found, tiny.model, tiny.params, batch, 1e-5)
 
 
-def test_bfloat16_weights_give_float32_sums(tiny, batch):
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_bfloat16_weights_give_float32_sums(remat, tiny, batch):
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny.params)
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
-    found, _ = moments(tiny.model, half, batch)
+    found, _ = moments(tiny.model.clone(remat=remat), half, batch)
     assert_moments(found, tiny.model, wide, batch, 0.05)
 
 
-def test_a_mesh_gives_the_same_for_a_tied_model(make_checkpoint, batch, mesh8):
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_a_mesh_gives_the_same_for_a_tied_model(remat, make_checkpoint, batch, mesh8):
     checkpoint = make_checkpoint(model_type="llama", **CONFIGS["llama"][1])
-    found, count = moments(checkpoint.model, place(checkpoint.params, mesh8), batch)
+    model = checkpoint.model.clone(remat=remat)
+    found, count = moments(model, place(checkpoint.params, mesh8), batch)
     assert count == 4
     assert_moments(found, checkpoint.model, checkpoint.params, batch, 1e-5)

@@ -276,7 +276,9 @@ def test_stochastic_rounding_is_fair_and_keeps_what_needs_none():
     between = np.float32([1.001, -1.001, 3e38])
     moved = {"final_norm": jnp.asarray(np.concatenate([exact, np.repeat(between, 20_000)]))}
     like = tree.cast(moved, jnp.bfloat16)
-    found = np.asarray(loop.rounded(moved, like, jax.random.key(3))["final_norm"], np.float64)
+    found = np.asarray(
+        loop.rounded(moved, like, loop.Draw(jax.random.key(3), 5))["final_norm"], np.float64
+    )
     np.testing.assert_array_equal(found[:8], exact.astype(np.float64))
     means = found[8:].reshape(3, -1).mean(axis=1)
     np.testing.assert_allclose(means, between.astype(np.float64), rtol=2e-4)

@@ -1,0 +1,85 @@
+"""Weights of one number type as another's: what training keeps, and what it computes in."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxattack import tree
+from jaxattack.tree import Tree
+
+
+def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:
+    """`where(mask, chosen, other)` on trees; all of `chosen` without a mask."""
+    if mask is None:
+        return chosen
+    return jax.tree.map(jnp.where, mask, chosen, other)
+
+
+def wide(params: Tree) -> Tree:
+    """The tree in float32, in which gradients are added up, clipped and applied."""
+    return tree.cast(params, jnp.float32)
+
+
+WALK, SHORT_WALK = 40503, 159  # golden-ratio steps, in parts of 2 ** 16 and of 2 ** 8
+
+
+class Draw(NamedTuple):
+    """What weights are rounded by at a step: a training's key, and the number of the step."""
+
+    key: jax.Array
+    step: Any
+
+
+def rounded(moved: Tree, like: Tree, draw: Draw | None = None) -> Tree:
+    """The float32 tree in the types of `like`; bfloat16 with a draw up or down at random.
+
+    Up or down as likely as each is near: the mean over keys is the float32 value. A weight's
+    threshold is drawn once for a training and goes on in golden-ratio steps, which fill [0, 1)
+    evenly: what rounding leaves out at one update comes at another, and less is left to chance
+    than if every update drew anew.
+    """
+    if draw is None:
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, like)
+    leaves, structure = jax.tree.flatten(moved)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(draw.key, len(leaves))))
+    walked = jnp.asarray(draw.step).astype(jnp.uint16) * jnp.uint16(WALK)
+
+    def either(new, old, key):
+        if old.dtype != jnp.bfloat16:
+            return new.astype(old.dtype)
+        bits = jax.lax.bitcast_convert_type(new, jnp.uint32)
+        noise = jax.random.bits(key, new.shape, jnp.uint16) + walked
+        # The upper half of a float32 is the bfloat16 below it in size; noise may carry into it.
+        upper = ((bits + noise.astype(jnp.uint32)) >> 16).astype(jnp.uint16)
+        drawn = jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
+        return jnp.where(jnp.isfinite(new), drawn, new.astype(jnp.bfloat16))
+
+    return jax.tree.map(either, moved, like, keys)
+
+
+def joined(high: jax.Array, low: jax.Array) -> jax.Array:
+    """The float32 number of a bfloat16 one and the byte after it, int8."""
+    above = jax.lax.bitcast_convert_type(high, jnp.uint16).astype(jnp.int32)
+    return jax.lax.bitcast_convert_type(((above << 8) + low) << 8, jnp.float32)
+
+
+def parted(value: jax.Array, draw: Draw | None = None) -> tuple[jax.Array, jax.Array]:
+    """A number of 24 bits near `value`: the bfloat16 nearest to it, and a byte from -128 to 127.
+
+    It is the nearest of 24 bits or, with a draw, the one above or below as in `rounded`.
+    """
+    bits = jax.lax.bitcast_convert_type(value, jnp.uint32)
+    noise: Any = jnp.uint32(0x80)
+    if draw is not None:
+        walked = jnp.asarray(draw.step).astype(jnp.uint8) * jnp.uint8(SHORT_WALK)
+        noise = (jax.random.bits(draw.key, value.shape, jnp.uint8) + walked).astype(jnp.uint32)
+    # Of a magnitude; a carry goes into the exponent, as it should.
+    short = ((bits + noise) >> 8).astype(jnp.int32)
+    above = (short + 0x80) >> 8
+    high = jax.lax.bitcast_convert_type(above.astype(jnp.uint16), jnp.bfloat16)
+    low = (short - (above << 8)).astype(jnp.int8)
+    sound = jnp.isfinite(value)
+    return jnp.where(sound, high, value.astype(jnp.bfloat16)), jnp.where(sound, low, 0)
