@@ -104,6 +104,9 @@ def title(options: argparse.Namespace) -> str:
     flags = os.environ["XLA_FLAGS"] or "none"
     known = bench.device_here() or "its peak is not known, so no shares of it"
     size = ", in miniature" if options.small else ""
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit:
+        known += f"; {limit / 1e9:.1f} GB for arrays"
     return f"{device.device_kind} ({known}); {versions}; flags of XLA: {flags}{size}"
 
 

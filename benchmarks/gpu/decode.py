@@ -101,8 +101,8 @@ def measure(about: Bench, batch: int, one_by_one: bool, attention: str = "auto")
     to_do = replies(about, batch, one_by_one, attention)
     reader, reading = bench.compiled(to_do.reader)
     writer, writing = bench.compiled(to_do.writer)
-    before = bench.peak_bytes()
     params = bench.random_weights(to_do.model, to_do.mesh)
+    before = bench.peak_bytes()
 
     def read() -> Any:
         return reader(params, *to_do.given, WORDS)

@@ -66,8 +66,8 @@ def measure(about: Bench, rows: int, attention: str = "auto") -> Row:
     model = Transformer(about.config("8B"), remat="full", attention=attention)
     one = Pass(model, rows, length, answer)
     program, found = bench.compiled(one.lowered)
-    before = bench.peak_bytes()
     params, totals, batch = bench.random_weights(one.model, one.mesh), one.zeros(), one.batch()
+    before = bench.peak_bytes()
 
     def once() -> jax.Array:
         nonlocal totals

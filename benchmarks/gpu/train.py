@@ -138,8 +138,8 @@ def measure(
     model = Transformer(about.config(shape), remat="full", attention=attention)
     step = Step(model, way, rows, length)
     program, found = bench.compiled(step.lowered)
-    before = bench.peak_bytes()
     params, state, base = step.made()
+    before = bench.peak_bytes()
     batch, history = step.batch(), []
     weights = tree.size(params if base is None else base)
 
