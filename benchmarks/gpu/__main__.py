@@ -180,8 +180,9 @@ def line(row: Row) -> str:
         if name not in ("part", "case", "goal", "failed") and value is not None
     ]
     goal = f"  [goal {row['goal']}]" if row["goal"] else ""
-    failed = "".join(f"\n    failed: {words}" for words in row.get("failed", []))
-    return f"{row['part']:7}{row['case']}{goal}\n    {', '.join(shown)}{failed}"
+    below = [", ".join(shown)] if shown else []
+    below += [f"no figures: {words}" for words in row.get("failed", [])]
+    return "\n    ".join([f"{row['part']:7}{row['case']}{goal}", *below])
 
 
 def memory() -> None:
