@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.experiments.devices import DEVICES, KINDS
+from jaxattack.models import kernels
 from jaxattack.models.config import ModelConfig
 from jaxattack.models.families import from_hf
 from jaxattack.models.transformer import Transformer, abstract_params
@@ -199,6 +200,14 @@ def risen(before: int) -> float | None:
     """Peak in GB if it has risen since it was `before`; else None, for it is never reset."""
     after = peak_bytes()
     return after / 1e9 if after > before else None
+
+
+def kernel_of(model: Transformer, length: int, packed: bool) -> str:
+    """The kernel that reads rows of a length in bfloat16."""
+    if model.attention != "auto":
+        return model.attention
+    backend = jax.default_backend()
+    return kernels.choose(backend, model.config, jnp.dtype("bfloat16"), length, length, packed)
 
 
 def share(value: float, most: float | None) -> float | None:

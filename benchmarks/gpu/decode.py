@@ -112,7 +112,7 @@ def measure(about: Bench, batch: int, one_by_one: bool, attention: str = "auto")
     steps = to_do.new - 1  # the first token is the prefill's
     bound = bench.share(read_bytes(to_do.model, params), about.bandwidth)  # seconds a token
     return {
-        "attention": attention,
+        "prefill by": bench.kernel_of(to_do.model, to_do.width, packed=False),
         "prefill s": prefill,
         "prefill tokens/s": batch * to_do.width / prefill,
         "tokens/s": batch * steps / seconds,

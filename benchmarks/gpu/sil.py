@@ -80,7 +80,7 @@ def measure(about: Bench, rows: int, attention: str = "auto") -> Row:
     assert np.max(sums) > 0, sums
     return found | {
         "rows": rows,
-        "attention": attention,
+        "attention": bench.kernel_of(model, length, packed=True),
         "s for 100 pairs": seconds * 100 / rows,
         "peak GB": bench.risen(before),
         "plan GB": bench.planned(one.model, "score", rows, length),
