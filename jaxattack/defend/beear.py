@@ -280,6 +280,8 @@ def _draw(rows: Arrays, rng: np.random.Generator, size: int, steps: int) -> list
 def _check(model: Transformer, unwanted: Arrays, safe: Arrays, plan: Plan) -> None:
     for rows in (unwanted, safe):
         check_tokens(model.config, rows["tokens"], "BEEAR: row")
+    if plan.outer.weights == "extended":
+        raise UserError("BEEAR: weights='extended' is not for this way to train")
     if plan.layer > model.config.num_layers:
         raise UserError(f"layer is {plan.layer}; the model has {model.config.num_layers}")
     if len(unwanted["tokens"]) != len(safe["tokens"]):

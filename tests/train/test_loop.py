@@ -429,7 +429,10 @@ def test_weight_decay_that_would_be_ignored_is_refused():
     ("change", "words"),
     [
         ({"schedule": "linear"}, "schedule is 'linear'; give one of constant, cosine"),
-        ({"weights": "float16"}, "weights is 'float16'; give one of float32, stochastic, bfloat16"),
+        (
+            {"weights": "float16"},
+            "weights is 'float16'; give one of float32, extended, stochastic, bfloat16",
+        ),
         ({"learning_rate": math.inf}, "learning_rate is inf"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
