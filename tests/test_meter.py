@@ -11,7 +11,7 @@ import pytest
 from jaxattack import meter, savepoint, workdir
 from jaxattack.errors import UserError
 from jaxattack.experiments import logbook
-from jaxattack.experiments.plan import DEVICES
+from jaxattack.experiments.devices import DEVICES, KINDS
 from jaxattack.train import loop, lora
 from jaxattack.train.loop import Settings
 
@@ -121,7 +121,7 @@ def test_the_share_of_the_peak_is_six_flops_a_weight_and_token(device):
     assert found["tokens_per_second"] == 500.0
     assert found["mfu"] == round(6 * 7e9 * 2000 / (4.0 * 8 * 989e12), 4)  # by hand 0.0027
     assert found["device_bytes"] == 50_000
-    assert set(logbook.KINDS.values()) <= set(DEVICES)
+    assert set(KINDS.values()) <= set(DEVICES)
     assert logbook.words(found).startswith(
         "attack en-s0: 9 steps in 4 s, loss 3.25 to 0.5, 500 tok"
     )

@@ -18,21 +18,12 @@ import jax
 
 from jaxattack import distributed, meter, provenance, workdir
 from jaxattack.errors import printable
-from jaxattack.experiments.plan import DEVICES, duration, size
+from jaxattack.experiments.devices import DEVICES, KINDS
+from jaxattack.experiments.plan import duration, size
 from jaxattack.meter import Pace
 
 NAME = "progress.jsonl"
 SHOWN = 2.0  # seconds of a training that a terminal hears of
-
-# What jax calls the devices whose peak is known.
-KINDS = {
-    "NVIDIA A100-SXM4-80GB": "A100 80GB",
-    "NVIDIA A100 80GB PCIe": "A100 80GB",
-    "NVIDIA H100 80GB HBM3": "H100",
-    "TPU v5 lite": "TPU v5e",
-    "TPU v5": "TPU v5p",
-    "TPU v6 lite": "TPU v6e",
-}
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from jax.sharding import AbstractMesh
 from jaxattack import sharding, tree
 from jaxattack.experiments import inputs
 from jaxattack.experiments.bench import kept_type
+from jaxattack.experiments.devices import DEVICES
 from jaxattack.experiments.locating import CALIBRATION_BATCH
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.recipe import Recipe
@@ -30,16 +31,6 @@ from jaxattack.train.optimizer import ELEMENTWISE
 from jaxattack.tree import Tree
 from jaxattack.workdir import Stage
 
-# Dense bf16 FLOP/s and bytes/s of one device, from the makers' data sheets; of the CPU float32,
-# measured on two cores.
-DEVICES = {
-    "A100 80GB": (312e12, 2.04e12),
-    "H100": (989e12, 3.35e12),
-    "TPU v5e": (197e12, 0.82e12),
-    "TPU v5p": (459e12, 2.77e12),
-    "TPU v6e": (918e12, 1.64e12),
-    "2 CPU cores": (0.2e12, 2e10),
-}
 LAYERS = 6  # float32 copies of a layer's matrix that its update holds
 UTILISATION = 0.4  # of the peak, assumed
 # Stages that leave a model behind.

@@ -16,6 +16,7 @@ from jaxattack.models import attention, kernels
 from jaxattack.models import config as config_module
 from jaxattack.models.config import ModelConfig, Rope
 from jaxattack.models.pretrained import load_pretrained
+from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.sharding import place_batch, within
 
 CONFIG = ModelConfig(
@@ -99,6 +100,13 @@ def test_every_platform_has_its_kernel():
 def test_a_kernel_that_is_not_here_is_refused(kernel, words, tiny):
     with pytest.raises(UserError, match=words):
         load_pretrained(tiny.directory, attention=kernel)
+
+
+@pytest.mark.parametrize("kernel", kernels.KERNELS)
+def test_parameters_do_not_depend_on_the_kernel(kernel):
+    """Their shapes are asked for before there is a batch, in float32, wherever that is."""
+    found = abstract_params(Transformer(CONFIG, attention=kernel))
+    assert found == abstract_params(Transformer(CONFIG))
 
 
 # --- Queries in blocks --------------------------------------------------------------------------

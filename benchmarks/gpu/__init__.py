@@ -1,0 +1,1 @@
+"""What this library does on one GPU; `python -m benchmarks.gpu`."""
