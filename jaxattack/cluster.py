@@ -23,6 +23,7 @@ from jaxattack import jobs
 from jaxattack.errors import UserError, printable
 from jaxattack.signals import exit_code, loading, stopped_by_sigterm
 
+MOST_HOURS = 10_000
 EXECUTORS = ("local", "debug", "slurm")
 KEPT = "workers that were submitted go on"
 # Parameters that submitit knows for every cluster; others are Slurm's.
@@ -48,6 +49,8 @@ def _run(argv: Sequence[str]) -> int:
     options = _parser().parse_args([each for each in own if not each.startswith("--slurm.")])
     if not 1 <= options.workers <= jobs.MOST:
         raise UserError(f"--workers={options.workers}: between 1 and {jobs.MOST}")
+    if not 0 < options.hours <= MOST_HOURS:
+        raise UserError(f"--hours={options.hours:g}: above 0, at most {MOST_HOURS}")
     flags = read_flags(jobs.numbered(theirs, "0", options.workers))
     if not flags.config or not flags.workdir:
         raise UserError("behind -- come jaxattack's --config=FILE and --workdir=DIR")

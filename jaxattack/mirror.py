@@ -58,16 +58,34 @@ def opened(url: str | None, study: str) -> Iterator[None]:
         yield
         return
     place = store.find(url, FLAG)
-    whose = _object(place.read(MARK)).get("study", study)
-    if whose != study:
-        raise UserError(f"{FLAG}={url}: it holds the study {whose!r}; give another place")
-    place.write(MARK, sums.render({"notice": NOTICE, "study": study}).encode())
+    _claim(place, study)
     sealed = {name.split("/")[1] for name in place.matching(f"stages/*/{sums.RECORD}")}
     token = _current.set(Mirror(place, sealed))
     try:
         yield
     finally:
         _current.reset(token)
+
+
+def _claim(place: store.Store, study: str) -> None:
+    """See that a place is a mirror of this study, or make it one if nothing is there.
+
+    Raises:
+        UserError: something else is.
+    """
+    content = place.read(MARK)
+    if content is None:
+        if place.matching("*"):
+            raise UserError(
+                f"{FLAG}={place.url}: there are files and no {MARK}, so it is no mirror; give an "
+                "empty place"
+            )
+        place.write(MARK, sums.render({"notice": NOTICE, "study": study}).encode())
+        return
+    whose = _object(content).get("study")
+    if whose != study:
+        holds = f"it holds the study {whose!r}" if whose else f"its {MARK} is no mirror's"
+        raise UserError(f"{FLAG}={place.url}: {holds}; give another place")
 
 
 def leaving(url: str) -> str:

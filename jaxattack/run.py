@@ -60,13 +60,13 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
         try:
             check_mirror(flags, config)
+            traced = profile_path(flags.profile) if flags.profile else None
             if flags.dry_run:
                 lines = studies.plan(config, workdir_path(flags.workdir))
                 print(*map(printable, lines), sep="\n", flush=True)
                 return 0
             if flags.jobs > 1:
                 return with_workers(argv[1:], flags, config)
-            traced = expand(flags.profile, "--profile") if flags.profile else None
             with savepoint.every(flags.save_minutes), meter.profiling(traced):
                 report = studies.study(config, flags.workdir, flags.share, flags.mirror)
         except Exception as error:  # what the system refuses it refuses there
@@ -117,6 +117,15 @@ def check_mirror(flags: Any, config: Any) -> None:
 
     if flags.mirror is None:
         return
+    protocol, _, place = flags.mirror.partition("://")
+    if protocol == "memory":
+        raise UserError(f"--mirror={flags.mirror}: it would end with this program")
+    if protocol in ("file", "local"):
+        path, root = pathlib.Path(place), workdir_path(flags.workdir).resolve()
+        if not path.is_absolute():
+            raise UserError(f"--mirror={flags.mirror}: give the whole path, {protocol}:///...")
+        if path.resolve().is_relative_to(root):
+            raise UserError(f"--mirror={flags.mirror}: that is in the work directory itself")
     store.find(flags.mirror, mirror.FLAG)
     if config.get("report", {}).get("replies") and not flags.mirror_replies:
         raise UserError(
@@ -124,6 +133,21 @@ def check_mirror(flags: Any, config: Any) -> None:
             "alone, and a store has readers of its own; allow it by --mirror_replies, or leave the "
             "text out"
         )
+
+
+def profile_path(named: str) -> pathlib.Path:
+    """Where traces go, a folder that need not be there.
+
+    Raises:
+        UserError: something else is.
+    """
+    path = expand(named, "--profile")
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"--profile={named}: {place} is not a directory")
+    return path
 
 
 def workdir_path(path: str) -> pathlib.Path:

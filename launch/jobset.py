@@ -15,6 +15,7 @@ from its finished steps.
 import argparse
 import json
 import math
+import re
 import sys
 from typing import Any
 
@@ -39,6 +40,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--account", help="service account of the pods, for a mirror in a bucket")
     parser.add_argument("command", nargs="*", help="flags of jaxattack, after --")
     options = parser.parse_args(arguments)
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.name):
+        parser.error("--name: a-z, 0-9 and -, at most 40 of them, the first a letter")
+    if not (options.image.strip() and options.claim.strip() and options.command):
+        parser.error("--image, --claim, or the flags of jaxattack behind -- are missing")
+    if options.chips < 1 or (options.hosts is not None and options.hosts < 1):
+        parser.error("--chips and --hosts: 1 or more")
+    if options.topology and not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", options.topology):
+        parser.error("--topology: such as 4x8 or 2x2x4")
     if bool(options.tpu) == bool(options.gpu):
         parser.error("give --tpu with --topology, or --gpu with --hosts")
     if not (options.topology if options.tpu else options.hosts):

@@ -305,11 +305,16 @@ def test_nodes_with_gpus_join_at_the_first_pods_name(monkeypatch):
         ("--chips=4 --tpu=a", "--topology is missing"),
         ("--chips=8 --gpu=a", "--hosts is missing"),
         ("--chips=8 --tpu=a --topology=2x2", "4 chips does not divide into hosts of 8"),
+        ("--chips=0 --tpu=a --topology=4x8", "1 or more"),
+        ("--chips=4 --tpu=a --topology=4xq", "such as 4x8"),
+        ("--chips=4 --gpu=a --hosts=2 --name=Ü", "--name: a-z"),
+        ("--chips=4 --gpu=a --hosts=2 --image=", "--image, --claim"),
     ],
 )
 def test_a_manifest_that_cannot_be_is_refused(options, says):
     command = [sys.executable, LAUNCH / "jobset.py", "--name=a", "--image=b", "--claim=c"]
-    done = subprocess.run([*command, *options.split()], capture_output=True, text=True, check=False)
+    command += [*options.split(), "--", "--config=fragility"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert says in done.stderr
 

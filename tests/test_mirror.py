@@ -237,7 +237,7 @@ def test_what_another_run_uploads_or_has_uploaded_is_left_to_it(url, disk, monke
         assert not mirror.lacks(stage.folder)
 
 
-@pytest.mark.parametrize("fails", ["put_file", "cat_file", "glob", "pipe_file", "get_file"])
+@pytest.mark.parametrize("fails", ["put_file", "cat_file", "glob", "get_file"])
 def test_what_fails_is_tried_again_and_then_an_error(url, disk, monkeypatch, fails):
     one, two = disk(), disk()
     one.run(url)
@@ -262,6 +262,17 @@ def test_what_fails_is_tried_again_and_then_an_error(url, disk, monkeypatch, fai
     assert not list((three.root / "stages").glob(".*"))
 
 
+def test_a_new_mirror_that_cannot_be_marked_is_an_error(url, disk, monkeypatch):
+    files = type(store.find(url, "--mirror").files)
+
+    def fail(*_, **__):
+        raise OSError("the network is down")
+
+    monkeypatch.setattr(files, "pipe_file", fail)
+    with pytest.raises(UserError, match=r"cannot write mirror.json: the network is down"):
+        disk().run(url)
+
+
 def test_an_upload_that_lost_bytes_is_no_upload(url, disk, monkeypatch):
     files = type(store.find(url, "--mirror").files)
     monkeypatch.setattr(
@@ -277,6 +288,25 @@ def test_another_studys_mirror_is_refused(url, disk):
     disk().run(url)
     with pytest.raises(UserError, match="it holds the study 'fragility'"), mirror.opened(url, "x"):
         pass
+
+
+@pytest.mark.parametrize("mark", [None, b"{broken", b"[1]", b'{"a": 1}', b"\xff\xfe"])
+def test_a_place_that_holds_other_things_is_refused_and_stays(url, disk, mark):
+    place = store.find(url, "--mirror")
+    place.write("results.json", b"someone else's")
+    if mark is not None:
+        place.write("mirror.json", mark)
+    with pytest.raises(UserError, match=r"so it is no mirror|is no mirror's"):
+        disk().run(url)
+    assert place.read("results.json") == b"someone else's"
+    assert place.read("mirror.json") == mark
+
+
+def test_a_mirror_that_cannot_be_written_can_be_resumed_from(url, disk, monkeypatch):
+    disk().run(url)
+    for name in ("write", "put", "remove"):
+        monkeypatch.setattr(store.Store, name, lambda *_: pytest.fail("written"))
+    assert disk().run(url) == []
 
 
 def test_a_runs_own_files_are_uploaded_and_no_others(url, tmp_path):

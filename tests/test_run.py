@@ -193,6 +193,21 @@ def test_a_word_for_a_config_that_takes_none_is_a_line(refused):
     )
 
 
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--mirror=memory://x", "it would end with this program"),
+        ("--mirror=file://near", "give the whole path"),
+        ("--mirror=file://{root}/work/in", "in the work directory itself"),
+        ("--profile={root}/file/in", "file is not a directory"),
+    ],
+)
+@pytest.mark.parametrize("wanted", [(), ("--dry_run",)])
+def test_a_mirror_or_a_profile_that_cannot_be_is_a_line(refused, tmp_path, flag, says, wanted):
+    (tmp_path / "file").write_text("x")
+    assert says in refused(flag.format(root=tmp_path), *wanted)
+
+
 @pytest.mark.parametrize("named", ["absent.py", "absent.py:word", ".", "configs"])
 def test_a_config_that_is_no_file_is_named(refused, named):
     assert f"--config={named}" in refused(f"--config={named}", config=False)
