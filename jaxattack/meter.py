@@ -76,7 +76,7 @@ def training(
     Args:
         label: which.
         losses: to which every step adds its own.
-        batches: all that are left.
+        batches: all, also those of steps that were taken before.
         weights, devices: how many there are (see `Pace`).
     """
     listener, traced = _listener.get(), _trace.get([])
@@ -104,7 +104,7 @@ def training(
     if listener and taken:
         ends = float(losses[before]), float(losses[-1])
         seconds = time.perf_counter() - began
-        tokens = sum(map(tokens_in, batches[1:]))
+        tokens = sum(map(tokens_in, batches[before + 1 :]))
         listener(Pace(label, taken, ends, taken - 1, seconds, tokens, weights, devices))
 
 

@@ -113,6 +113,7 @@ def test_one_node_is_one_process_alone(tmp_path):
     assert (found[0]["count"], found[0]["devices"]) == (1, 2)
 
 
+@pytest.mark.slow
 def test_hosts_that_share_no_directory_are_told_so(tmp_path):
     found, _ = submitted(tmp_path, 2, str(tmp_path / "runINDEX"))
     [other] = [one for one in found if one["index"]]  # the first has waited for it in vain

@@ -280,6 +280,7 @@ def test_of_threads_in_every_order_one_has_it(target, monkeypatch, links):
 def test_of_processes_that_are_killed_one_has_it(tmp_path):
     done = subprocess.run(
         [sys.executable, str(HERE / "lease_processes.py"), str(tmp_path), "2"],
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
         capture_output=True,
         text=True,
         check=True,

@@ -120,15 +120,21 @@ def layer_by_layer(
     The pullback of a scan has the sums of all layers beside what they are added to. This one adds
     each layer's as soon as it has them; it keeps the layers' inputs and computes the rest again.
 
+    Args:
+        model, params: the decoder.
+        batch: arrays `[B, T]`.
+        columns: where something is predicted, `[B, N]`.
+        slots: sums so far, by name and moment.
+        nudge: zeros `[B, T, D]`, by which the gradient at the lookup is taken.
+
     Returns:
         states `[B, N, D]`; and a function of their gradient, which gives sums like the slots, of
         the layers those of the slots and the batch's together, and the gradient by `nudge`.
     """
     c, tokens = model.config, batch["tokens"]
     outside = {name: part for name, part in slots.items() if name != "layers"}
-    positions = batch.get("positions")
-    if positions is None:
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    positions = batch.get("positions", places)
     weights = {"params": params}
     around: Any = model.apply(weights, positions, batch["segment_ids"], None, 0, method="around")
     layers = params["layers"], jnp.array(c.local_layers or (False,) * c.num_layers)

@@ -96,13 +96,44 @@ def updated(
     clipping, own_state = state
     layout = Layout.of(own_state, structure)
     moments, shared = layout.taken_apart(own_state)
+    step = _Update(tx, layout, shared, factor)
+    draws: list[Draw | None] = [None] * len(weights)
+    if draw is not None:
+        draws = [Draw(key, draw.step) for key in jax.random.split(draw.key, len(weights))]
+    parts, now = [], shared
+    for i, beside in enumerate(zip(jax.tree.leaves(grads), masks, draws, strict=True)):
+        part, now = _in_turn(step.of, (weights[i], lows[i], moments[i]), *beside, alone)
+        parts.append(part)
+    high, low, own = zip(*parts, strict=True)
+    state = clipping, layout.put_together(list(own), now, structure)
+    if lows[0] is not None:
+        state = Extended(state, structure.unflatten(low))
+    return structure.unflatten(high), state
 
-    def one(part: Part, grad: Any, chosen: Any, draw: Draw | None) -> tuple[Part, Arrays]:
+
+class _Update(NamedTuple):
+    """An update of any part: the optimiser, its state's layout and what is of no part, clipping."""
+
+    tx: Elementwise
+    layout: Layout
+    shared: Arrays
+    factor: jax.Array
+
+    def of(self, *leaf: Any) -> tuple[Part, Arrays]:
+        """A part after it.
+
+        A branch has read all that it is given before anything it makes is written. Without one XLA
+        could not tell, and would copy all layers of the weights and moments at every turn.
+        """
+        return jax.lax.cond(jnp.isfinite(self.factor), self.sound, self.spoilt, *leaf)
+
+    def sound(self, part: Part, grad: Any, chosen: Any, draw: Draw | None) -> tuple[Part, Arrays]:
+        """The part where all gradients are finite."""
         old, low, own = part
         exact = wide(old) if low is None else joined(old, low)
-        scaled = {"part": _masked(grad, chosen).astype(jnp.float32) * factor}
-        before = layout.put_together([own], shared, SINGLE)
-        updates, after = tx.own.update(scaled, before, {"part": exact})
+        scaled = {"part": _masked(grad, chosen).astype(jnp.float32) * self.factor}
+        before = self.layout.put_together([own], self.shared, SINGLE)
+        updates, after = self.tx.own.update(scaled, before, {"part": exact})
         moved = exact + updates["part"]
         new = (rounded(moved, old, draw), None) if low is None else parted(moved, draw)
         if chosen is not None:
@@ -110,26 +141,9 @@ def updated(
         (own,), now = Layout.of(after, SINGLE).taken_apart(after)
         return (*new, own), now
 
-    def spoilt(part: Part, *_: Any) -> tuple[Part, Arrays]:
-        return (jnp.full_like(part[0], jnp.nan), *part[1:]), shared
-
-    # A branch has read all that it is given before anything it makes is written. Without one XLA
-    # could not tell, and would copy all layers of the weights and moments at every turn.
-    def either(*leaf: Any) -> tuple[Part, Arrays]:
-        return jax.lax.cond(jnp.isfinite(factor), one, spoilt, *leaf)
-
-    draws: list[Draw | None] = [None] * len(weights)
-    if draw is not None:
-        draws = [Draw(key, draw.step) for key in jax.random.split(draw.key, len(weights))]
-    parts, now = [], shared
-    for i, beside in enumerate(zip(jax.tree.leaves(grads), masks, draws, strict=True)):
-        part, now = _in_turn(either, (weights[i], lows[i], moments[i]), *beside, alone)
-        parts.append(part)
-    high, low, own = zip(*parts, strict=True)
-    state = clipping, layout.put_together(list(own), now, structure)
-    if lows[0] is not None:
-        state = Extended(state, structure.unflatten(low))
-    return structure.unflatten(high), state
+    def spoilt(self, part: Part, *_: Any) -> tuple[Part, Arrays]:
+        """NaN, which the training's checks name."""
+        return (jnp.full_like(part[0], jnp.nan), *part[1:]), self.shared
 
 
 def _masked(grad: jax.Array, chosen: jax.Array | None) -> jax.Array:

@@ -196,6 +196,20 @@ def init_state(tx: optax.GradientTransformation | Elementwise, params: Tree, mes
     return jax.jit(init, out_shardings=placed)(params)
 
 
+def _beside(given: Tree | None, mesh: Mesh) -> Tree | None:
+    return None if given is None else sharding.place(given, mesh)
+
+
+def _begun(tx: Any, params: Tree, mesh: Mesh, weights: str, label: str) -> Tree:
+    """`init_state`, and the byte beyond bfloat16 where weights have one."""
+    state = init_state(tx, params, mesh)
+    if weights != "extended":
+        return state
+    if not isinstance(tx, Elementwise):
+        raise UserError(f"{label}: weights='extended' is not for this way to train")
+    return in_parts.extended(state, params, mesh)
+
+
 def finetune(
     model: Transformer,
     params: Tree,
@@ -214,27 +228,25 @@ def finetune(
     Args:
         model: the decoder.
         params: where to start; left as they are.
-        batches: dicts with `tokens`, `loss_mask`, `segment_ids`, each `[B, T]`; or, for a loss of
-            several kinds of rows, dicts of such dicts.
+        batches: dicts with `tokens`, `loss_mask`, `segment_ids`, each `[B, T]`; or dicts of such
+            dicts, for a loss of several kinds of rows.
         settings: optimiser and schedule, or an optax transformation of your own.
         trainable: bool tree like `params`; False entries stay bit-equal. None trains all.
         loss_fn: loss of a batch: a mean over its answer tokens; a mesh may add rows without any.
         label: what the progress bar says.
         base: weights that stay, given to `loss_fn` as its fourth argument; None for none.
         dtype: in which the loss sees the weights, "float32" or "bfloat16"; None: in their own.
-        key: of weights that are rounded at random; trainings that are compared need one each, or
-            they share what chance did. None: `jax.random.key(0)`.
+        key: of weights that are rounded at random, another for each training that is compared,
+            or they share what chance did. None: `jax.random.key(0)`.
         spare: nobody needs `params` again, so that their memory may be taken.
 
     Returns:
-        the tuned parameters, in float32 whatever `params` are in (see `Settings.weights`): what
-        training does to bfloat16 weights is mostly smaller than their last place. `tree.cast`
-        rounds them, once, for asking. And the loss of every step `[steps]` (nats per answer token).
+        the tuned parameters, in float32 whatever `params` are in (see `Settings.weights`); and the
+        loss of every step `[steps]` (nats per answer token).
 
     Raises:
-        UserError: no batches, token ids beyond the vocabulary, a mask of another model, weights in
-            float16, a batch that `settings.accumulate` does not divide, a loss that is not finite,
-            or weights that are not or that have left all bounds.
+        UserError: nothing to train on, or what does not fit the model or `settings.accumulate`;
+            weights in float16; a loss or weights that are not finite or have left all bounds.
 
     Example:
         >>> batches = ja.epochs(ja.encode_pairs(tokenizer, pairs), batch_size=2, epochs=2, seed=0)
@@ -247,16 +259,10 @@ def finetune(
     tx, weights, accumulate = _parts_of(settings, len(batches))
     params = trained_copy(sharding.place(params, mesh), weights, label, spare)
     bound = GROWTH * max(1.0, largest(params))
-    trainable = None if trainable is None else sharding.place(trainable, mesh)
-    base = None if base is None else sharding.place(base, mesh)
     training = Training(model, tx, loss_fn, mesh, accumulate, forward)
-    state = {"params": params, "opt_state": init_state(tx, params, mesh)}
-    if weights == "extended":
-        if not isinstance(tx, Elementwise):
-            raise UserError(f"{label}: weights='extended' is not for this way to train")
-        state["opt_state"] = in_parts.extended(state["opt_state"], params, mesh)
+    state = {"params": params, "opt_state": _begun(tx, params, mesh, weights, label)}
     del params  # its memory is taken by the first step
-    context = {"trainable": trainable, "base": base}
+    context = {"trainable": _beside(trainable, mesh), "base": _beside(base, mesh)}
     history = _steps(training, state, batches, context, Rounding(weights, key), label)
     if weights == "extended":
         state["params"] = in_parts.whole(state["params"], state.pop("opt_state").low)
@@ -306,9 +312,10 @@ def _steps(
     mesh, weights = training.mesh, max(map(tree.size, (state["params"], context["base"] or {})))
     with (
         savepoint.training(state, mesh, len(batches), label) as (history, look),
-        meter.training(label, history, batches[len(history) :], weights, mesh.size) as measure,
+        meter.training(label, history, batches, weights, mesh.size) as measure,
     ):
-        for step, batch in enumerate(track(batches[len(history) :], label), len(history)):
+        left = batches[len(history) :] if history else batches
+        for step, batch in enumerate(track(left, label), len(history)):
             placed, draw = _placed(training, batch), rounding.draw_at(step)
             state["params"], state["opt_state"], loss = train_step(
                 training, state["params"], state["opt_state"], placed, **context, draw=draw

@@ -154,7 +154,7 @@ def test_what_makes_checkpoints_has_no_shares(tmp_path, capsys):
 def test_three_runs_that_are_killed_compute_nothing_twice(tmp_path, mode, kills):
     done = subprocess.run(
         [sys.executable, str(HERE / "worker_processes.py"), str(tmp_path), mode, str(kills)],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(HERE.parents[1])},
         capture_output=True,
         text=True,
         check=True,
