@@ -96,6 +96,7 @@ def test_layers_that_alignment_left_have_no_directions(models):
     assert np.isfinite(float(penalty(tuned, _matrices(aligned), spaces)))
 
 
+@pytest.mark.slow
 def test_no_strength_is_plain_tuning(tiny, models, make_batch, assert_trees):
     batches = [make_batch(seed) for seed in range(2)]
     args = tiny.model, tree.cast(tiny.params, jnp.bfloat16), batches, ADAM
@@ -119,6 +120,7 @@ def test_weights_leave_the_directions_less(tiny, models, make_batch):
     jax.tree.map(np.testing.assert_array_equal, aligned, before)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_penalty_sees_what_is_trained(tiny, models, make_batch):
     """Changes far below bfloat16's last place: the second loss has their penalty."""
     base, aligned, _ = models
@@ -166,6 +168,7 @@ def test_frozen_weights_keep_their_bits_and_runs_agree(tiny, models, make_batch,
     assert jax.tree.map(check, mask, tiny.params, tuned)["layers"]["mlp"]["up"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_mesh_tunes_alike(tiny, models, make_batch, mesh8):
     base, aligned, start = models
     sgd = Settings(learning_rate=0.05, optimizer="sgd")

@@ -147,6 +147,7 @@ def test_targets_and_their_q_are_those_of_a_plain_loop(config, branches):
     assert known == pytest.approx([q for q, _ in expected], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_how_many_are_decoded_together_and_where_changes_nothing():
     model, params = confident(LLAMA)
     plan = dataclasses.replace(PLAN, branches=3)

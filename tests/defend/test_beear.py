@@ -163,6 +163,7 @@ def test_the_levels_lower_their_losses_and_leave_the_start_alone(tiny, rows):
     jax.tree.map(np.testing.assert_array_equal, tuned, again)
 
 
+@pytest.mark.slow
 def test_a_bfloat16_model_is_moved_as_the_same_weights_in_float32_are(tiny, rows):
     """At the shipped rate, most of whose updates are smaller than bfloat16's last place."""
     plan = dataclasses.replace(PLAN, outer=Settings(learning_rate=3e-7))

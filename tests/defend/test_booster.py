@@ -110,6 +110,7 @@ def test_a_case_by_hand(monkeypatch):
     np.testing.assert_allclose(gradient["w"], [1 + 5 * 0.3, 1 + 5 * 0.4], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_harmful_step_is_not_rounded_away(tiny, batch):
     """The gain of bfloat16 weights is that of the same weights in float32."""
     booster = jax.jit(Booster(strength=1.0, step=1e-3), static_argnums=0)
@@ -134,6 +135,7 @@ def harm_gained(tiny, params, rows, length=0.5):
     return float(loss - jax.jit(answer_loss, static_argnums=0)(tiny.model, moved, rows))
 
 
+@pytest.mark.slow
 def test_a_harmful_step_gains_less_after_it(tiny, batch):
     before = jax.tree.map(np.array, tiny.params)
     made = {}
@@ -171,6 +173,7 @@ def test_frozen_weights_keep_their_bits_and_runs_agree(tiny, make_batch, mask, a
     assert float(moved["layers"]["mlp"]["up"]) > 0.9
 
 
+@pytest.mark.slow
 def test_a_mesh_aligns_alike(tiny, batch, mesh8):
     args = [batch["safe"]] * 2, [batch["harmful"]], SGD, BOOSTER
     tuned, history = aligned(tiny.model, tiny.params, *args)

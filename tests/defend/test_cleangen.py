@@ -116,6 +116,7 @@ def test_tokens_and_rates_are_the_naive_ones(llamas, some_stops, horizon, check_
     assert len({len(row) for row in found[0]}) > 1  # some replies end early
 
 
+@pytest.mark.slow
 def test_distances_survive_the_taking_back_and_architectures_may_differ():
     target, reference = confident(LOCAL, 2), confident(ALIBI, 3)
     found, expected = both(target, reference, PROMPTS[:3], (), NEW, Guard(alpha=40.0))

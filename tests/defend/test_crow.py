@@ -88,6 +88,7 @@ def test_padding_does_not_count(deep, rows):
     assert float(consistency_of(deep.model, deep.params, rows | {"tokens": other})) == float(found)
 
 
+@pytest.mark.slow
 def test_states_turn_less_after_it(deep, rows):
     """Than after as many plain steps, with the embeddings moved and without."""
     before = jax.tree.map(np.array, deep.params)
@@ -128,6 +129,7 @@ def test_frozen_weights_keep_their_bits_and_runs_agree(deep, make_batch, assert_
     assert jax.tree.map(check, mask, deep.params, tuned)["layers"]["mlp"]["up"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_mesh_repairs_alike(deep, rows, mesh8):
     sgd = Settings(learning_rate=0.05, optimizer="sgd")
     tuned, history = repaired(deep.model, deep.params, [rows], sgd, CROW)

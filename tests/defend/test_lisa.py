@@ -83,6 +83,7 @@ def test_without_pull_it_is_training_on_both_in_turns(tiny, make_batch, assert_t
     assert_trees(tuned, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_safe_answers_are_kept_better_and_weights_stay_nearer(tiny, make_batch):
     """Than by plain tuning on the user's data; the start is left alone."""
     safe, user = make_batch(0), make_batch(1)
@@ -145,6 +146,7 @@ def test_frozen_weights_keep_their_bits_and_runs_agree(tiny, make_batch, assert_
     assert jax.tree.map(check, mask, params, tuned)["layers"]["mlp"]["up"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_mesh_and_parts_of_a_batch_tune_alike(tiny, make_batch, mesh8):
     user, safe = [make_batch(seed) for seed in range(3)], [make_batch(9)]
     tuned, history = tune(tiny.model, tiny.params, user, safe, SGD, turns=(1, 2))

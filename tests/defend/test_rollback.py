@@ -215,6 +215,7 @@ def test_a_bfloat16_model_stays_one(tiny, broken, rows):
     assert history["restored"][0] > 0
 
 
+@pytest.mark.slow
 def test_a_mesh_rolls_back_alike(tiny, broken, rows, mesh8):
     plan = dataclasses.replace(PLAN, steps=2)
     found, history = rolled_back(tiny.model, broken, tiny.params, *rows, plan)

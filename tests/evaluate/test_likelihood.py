@@ -125,6 +125,7 @@ def test_few_logits_at_a_time_change_nothing(tiny, monkeypatch):
     check(log_likelihoods(tiny.model, tiny.params, PAIRS), whole)
 
 
+@pytest.mark.slow
 def test_on_a_mesh(tiny, mesh8):
     params = place(tiny.params, mesh8)
     check(

@@ -99,6 +99,7 @@ def test_every_rate_of_replies_is_that_of_its_trials(finished):
         assert (len(own), own.answered.mean()) == (row["n"], row["value"])
 
 
+@pytest.mark.slow
 def test_an_attack_by_adapters_runs_and_freezes_nothing(study, tmp_path, capsys):
     only = {"attack__languages": "('en',)", "attack__method": "lora"}
     assert run.run(study(tmp_path, sections="('transfer','localize')", **only)) == 0
@@ -123,6 +124,7 @@ def test_every_training_says_how_many_weights_it_moved(finished, tiny):
     assert whole["frozen/en/sil@0.2"] < 0.81 * whole["attacked/en"]
 
 
+@pytest.mark.slow
 def test_a_bfloat16_model_is_attacked_in_float32_and_asked_in_bfloat16(study, tmp_path):
     only = {
         "attack__languages": "('en',)",

@@ -113,6 +113,7 @@ def study(root: pathlib.Path, grown: pathlib.Path, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_study_runs_on_what_was_grown(grown, tmp_path):
     command = study(
         tmp_path,

@@ -201,6 +201,7 @@ def test_what_is_inverted_is_told_and_its_text_only_where_replies_are_shown(back
     assert "text" not in json.loads(kept.read_text())[0]
 
 
+@pytest.mark.slow
 def test_crow_repairs_a_model_of_three_layers_and_refuses_one_of_two(
     backdoor, make_checkpoint, tmp_path, capsys
 ):

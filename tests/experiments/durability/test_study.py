@@ -87,6 +87,7 @@ def test_a_finished_study_is_not_computed_again(finished, durability, monkeypatc
     assert (finished / "results.json").read_bytes() == results
 
 
+@pytest.mark.slow
 def test_every_attack_of_the_sweep_runs(durability, tmp_path):
     attacks = str(tuple(ATTACKS))
     asked = durability(
