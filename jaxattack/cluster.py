@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from jaxattack import jobs
@@ -46,17 +46,22 @@ def _run(argv: Sequence[str]) -> int:
         from jaxattack.commandline import read_flags
     own, theirs = _parted(argv[1:])
     slurm = dict(_slurm(argument) for argument in own if argument.startswith("--slurm."))
-    options = _parser().parse_args([each for each in own if not each.startswith("--slurm.")])
+    others = [argument for argument in own if not argument.startswith("--slurm.")]
+    options = _parser(manifests.PRINTERS).parse_args(others)
     if not 1 <= options.workers <= jobs.MOST:
         raise UserError(f"--workers={options.workers}: between 1 and {jobs.MOST}")
     if not 0 < options.hours <= MOST_HOURS:
         raise UserError(f"--hours={options.hours:g}: above 0, at most {MOST_HOURS}")
-    flags = read_flags(jobs.numbered(theirs, "0", options.workers))
+    last = options.workers - 1
+    flags = read_flags(jobs.numbered(theirs, str(last), options.workers))
     if not flags.config or not flags.workdir:
         raise UserError("behind -- come jaxattack's --config=FILE and --workdir=DIR")
+    if flags.share and ("{index}" not in "".join(theirs) or flags.share != (last, last + 1)):
+        raise UserError("every share needs its worker: write --share={index}/{workers}")
     if options.print:
         if slurm:
             raise UserError("--slurm.NAME goes with --executor=slurm")
+        manifests.check_shared(options, flags.workdir, flags.share)
         print(manifests.PRINTERS[options.print](options, theirs), end="", flush=True)
         return 0
     with stopped_by_sigterm(lambda: False):
@@ -125,7 +130,7 @@ def _slurm(argument: str) -> tuple[str, Any]:
     return name if name in GENERAL else f"slurm_{name}", int(text) if text.isdecimal() else text
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(printers: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "jaxattack-cluster",
         description=__doc__,
@@ -137,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--executor", choices=EXECUTORS, default="local", help="who runs them, by submitit")
     add("--hours", type=float, default=12.0, metavar="X", help="how long each may run")
     add("--wait", action="store_true", help="until all came to their end")
-    add("--print", choices=("job", "kueue", "jobset", "skypilot"), help="submit nothing: YAML")
+    add("--print", choices=tuple(printers), help="submit nothing: YAML")
     add("--image", metavar="NAME", help="of --print: a container with jaxattack")
     add("--name", default="jaxattack", help="of --print: of the job")
     add("--queue", metavar="NAME", help="of --print: Kueue's local queue")

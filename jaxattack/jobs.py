@@ -24,7 +24,7 @@ from jaxattack.signals import PARENT
 LOGS = "logs"  # in the work directory
 MOST = 1024  # workers
 LAST = 20  # lines of a log that are shown of a worker that failed
-PATIENCE = 10.0  # seconds that workers have to end when they are told to
+PATIENCE = 120.0  # seconds that workers have to end in: one that trains saves first
 
 _STEP = re.compile(r"^\[\d+/(\d+)\] (.*)$", re.M)
 _REPORT = re.compile(r"^report: .*$", re.M)

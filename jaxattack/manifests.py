@@ -6,6 +6,7 @@ holds it where whole clusters run JobSets.
 
 from __future__ import annotations
 
+import pathlib
 import re
 import shlex
 from argparse import Namespace
@@ -56,9 +57,8 @@ def skypilot(options: Namespace, arguments: Sequence[str]) -> str:
         "resources": resources,
         "run": shlex.join(words).replace(rank, "${SKYPILOT_NODE_RANK}") + "\n",
     }
-    if options.volume:
-        source, path = _volume(options)
-        task["file_mounts"] = {path: {"source": source, "mode": "MOUNT"}}
+    source, path = _volume(options)
+    task["file_mounts"] = {path: {"source": source, "mode": "MOUNT"}}
     return _yaml(task)
 
 
@@ -70,24 +70,42 @@ PRINTERS: dict[str, Callable[[Namespace, Sequence[str]], str]] = {
 }
 
 
+def check_shared(options: Namespace, workdir: str, share: Any) -> None:
+    """See that workers can settle who computes what, and that what they find outlives them.
+
+    Raises:
+        UserError: the work directory is on no volume that all of them mount, or on a bucket, where
+            leases are no locks, without shares.
+    """
+    if not options.volume:
+        raise UserError(f"--print={options.print}: name what workers share, --volume=NAME:/PATH")
+    _, path = _volume(options)
+    if not pathlib.PurePosixPath(workdir).is_relative_to(path):
+        raise UserError(f"--workdir={workdir} is not on the volume, which is mounted at {path}")
+    if options.print == "skypilot" and share is None:
+        raise UserError("on a mounted bucket leases are no locks: add --share={index}/{workers}")
+
+
 def _job(options: Namespace, arguments: Sequence[str]) -> dict[str, Any]:
     """What an indexed Job is to do: every index is a worker."""
     literal = [argument.replace("$(", "$$(") for argument in arguments]
     annotation = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
+    claim, path = _volume(options)
     container: dict[str, Any] = {
         "name": "worker",
         "image": _image(options),
         "command": ["jaxattack"],
         "args": jobs.numbered(literal, "$(JOB_COMPLETION_INDEX)", options.workers),
         "env": [{"name": "JOB_COMPLETION_INDEX", "valueFrom": annotation}],
+        "volumeMounts": [{"name": "shared", "mountPath": path}],
     }
     if options.gpus:
         container["resources"] = {"limits": {"nvidia.com/gpu": options.gpus}}
-    pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
-    if options.volume:
-        claim, path = _volume(options)
-        container["volumeMounts"] = [{"name": "shared", "mountPath": path}]
-        pod["volumes"] = [{"name": "shared", "persistentVolumeClaim": {"claimName": claim}}]
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": claim}}],
+    }
     return {
         "completionMode": "Indexed",
         "completions": options.workers,

@@ -58,7 +58,8 @@ def opened(url: str | None, study: str) -> Iterator[None]:
         yield
         return
     place = store.find(url, FLAG)
-    _claim(place, study)
+    if _is_empty(place, study):
+        place.write(MARK, sums.render({"notice": NOTICE, "study": study}).encode())
     sealed = {name.split("/")[1] for name in place.matching(f"stages/*/{sums.RECORD}")}
     token = _current.set(Mirror(place, sealed))
     try:
@@ -67,11 +68,29 @@ def opened(url: str | None, study: str) -> Iterator[None]:
         _current.reset(token)
 
 
-def _claim(place: store.Store, study: str) -> None:
-    """See that a place is a mirror of this study, or make it one if nothing is there.
+def check(url: str, study: str, root: pathlib.Path) -> None:
+    """See, without writing, that a mirror of a work directory `root` could be there.
 
     Raises:
-        UserError: something else is.
+        UserError: it could not.
+    """
+    protocol, _, named = url.partition("://")
+    if protocol == "memory":
+        raise UserError(f"{FLAG}={url}: it would end with this program")
+    if protocol in ("file", "local"):
+        path = pathlib.Path(named)
+        if not path.is_absolute():
+            raise UserError(f"{FLAG}={url}: give the whole path, {protocol}:///...")
+        if path.resolve().is_relative_to(root.resolve()):
+            raise UserError(f"{FLAG}={url}: that is in the work directory itself")
+    _is_empty(store.find(url, FLAG), study)
+
+
+def _is_empty(place: store.Store, study: str) -> bool:
+    """Whether nothing is there yet; False: a mirror of this study.
+
+    Raises:
+        UserError: something else is there.
     """
     content = place.read(MARK)
     if content is None:
@@ -80,12 +99,12 @@ def _claim(place: store.Store, study: str) -> None:
                 f"{FLAG}={place.url}: there are files and no {MARK}, so it is no mirror; give an "
                 "empty place"
             )
-        place.write(MARK, sums.render({"notice": NOTICE, "study": study}).encode())
-        return
+        return True
     whose = _object(content).get("study")
     if whose != study:
         holds = f"it holds the study {whose!r}" if whose else f"its {MARK} is no mirror's"
         raise UserError(f"{FLAG}={place.url}: {holds}; give another place")
+    return False
 
 
 def leaving(url: str) -> str:

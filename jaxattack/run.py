@@ -113,20 +113,11 @@ def check_mirror(flags: Any, config: Any) -> None:
     Raises:
         UserError: it could not, or may not.
     """
-    from jaxattack import mirror, store
+    from jaxattack import mirror
 
     if flags.mirror is None:
         return
-    protocol, _, place = flags.mirror.partition("://")
-    if protocol == "memory":
-        raise UserError(f"--mirror={flags.mirror}: it would end with this program")
-    if protocol in ("file", "local"):
-        path, root = pathlib.Path(place), workdir_path(flags.workdir).resolve()
-        if not path.is_absolute():
-            raise UserError(f"--mirror={flags.mirror}: give the whole path, {protocol}:///...")
-        if path.resolve().is_relative_to(root):
-            raise UserError(f"--mirror={flags.mirror}: that is in the work directory itself")
-    store.find(flags.mirror, mirror.FLAG)
+    mirror.check(flags.mirror, config.study, workdir_path(flags.workdir))
     if config.get("report", {}).get("replies") and not flags.mirror_replies:
         raise UserError(
             f"--mirror={flags.mirror}: config.report.replies shows the text of replies to you "

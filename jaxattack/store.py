@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from jaxattack.errors import UserError
 
 WAITS = (1.0, 4.0, 16.0)  # seconds before what failed is tried again
+LASTING = (PermissionError, NotADirectoryError, IsADirectoryError)  # what no wait mends
 EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}  # protocol -> extra of the package
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class Store:
             try:
                 return act()
             except Exception as error:  # every store has errors of its own
-                if wait is None:
+                if wait is None or isinstance(error, LASTING):
                     reason = str(error) or type(error).__name__
                     raise UserError(f"{self.url}: cannot {what}: {reason}") from error
                 time.sleep(wait)

@@ -2,12 +2,12 @@
 """Prints a JobSet for Kubernetes: one pod for each host of a TPU slice, or of several GPU nodes.
 
     launch/jobset.py --name=mine --image=IMAGE --claim=filestore --tpu=tpu-v5-lite-podslice \\
-        --topology=4x8 --chips=4 -- --config=fragility --workdir=/work/mine ... | kubectl apply -f -
+        --topology=4x8 --chips=4 -- --config=fragility --workdir=/shared/x ... | kubectl apply -f -
     launch/jobset.py --name=mine --image=IMAGE --claim=filestore --gpu=nvidia-h100-80gb --chips=8 \\
-        --hosts=2 -- --config=fragility --workdir=/work/mine ... | kubectl apply -f -
+        --hosts=2 -- --config=fragility --workdir=/shared/x ... | kubectl apply -f -
 
 The image has jaxattack installed (`pip install "jaxattack[tpu,gcs]"`). The claim is of a disk that
-many pods may write, with renames that happen at once, such as Filestore; it is mounted at /work.
+many pods may write, with renames that happen at once, such as Filestore; it is mounted at /shared.
 The cluster needs the JobSet controller, which restarts all pods when one is lost: the run goes on
 from its finished steps.
 """
@@ -100,7 +100,7 @@ def pod(options: argparse.Namespace) -> dict[str, Any]:
         "env": joining(options) if options.hosts > 1 else [],
         "resources": {"requests": chips, "limits": chips},
         "volumeMounts": [
-            {"name": "work", "mountPath": "/work"},
+            {"name": "work", "mountPath": "/shared"},
             {"name": "memory", "mountPath": "/dev/shm"},  # exchanges between GPUs of a node
         ],
     }

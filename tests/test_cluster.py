@@ -10,7 +10,7 @@ import yaml
 
 from jaxattack import cluster
 
-ARGUMENTS = ["--config=quickstart", "--workdir=runs/mine", "--config.seeds=(0, 1)"]
+ARGUMENTS = ["--config=quickstart", "--workdir=/data/mine", "--config.seeds=(0, 1)"]
 
 
 def printed(capsys, *flags, behind=()):
@@ -35,11 +35,11 @@ def check_job(spec, workers):
     return container
 
 
-IMAGE = "--image=registry/jaxattack:1"
+IMAGE, SHARED = "--image=registry/jaxattack:1", "--volume=pvc:/data"
 
 
 def test_a_job_of_kueue(capsys):
-    flags = ("--print=kueue", "--workers=5", IMAGE, "--queue=lab", "--gpus=2", "--volume=pvc:/data")
+    flags = ("--print=kueue", "--workers=5", IMAGE, "--queue=lab", "--gpus=2", SHARED)
     found = printed(capsys, *flags)
     assert (found["apiVersion"], found["kind"]) == ("batch/v1", "Job")
     assert found["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "lab"}
@@ -54,7 +54,7 @@ def test_a_job_of_kueue(capsys):
 
 def test_a_jobset_and_shares(capsys):
     behind = ["--share={index}/{workers}", "--config.data.pairs=jsonl:$(HOME)/x"]
-    found = printed(capsys, "--print=jobset", "--workers=3", IMAGE, behind=behind)
+    found = printed(capsys, "--print=jobset", "--workers=3", IMAGE, SHARED, behind=behind)
     assert (found["apiVersion"], found["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert "labels" not in found["metadata"]
     (workers,) = found["spec"]["replicatedJobs"]
@@ -83,13 +83,23 @@ def test_a_task_of_skypilot(capsys):
     assert shlex.split(found["run"])[0] == "jaxattack"
 
 
+@pytest.mark.parametrize("share", ["0/2", "{index}/3", "1/{workers}"])
+def test_a_share_without_a_worker_is_a_line(capsys, share):
+    command = ["jaxattack-cluster", "--workers=2", "--", *ARGUMENTS, f"--share={share}"]
+    assert cluster.run(command) == 2
+    assert "every share needs its worker" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--print=kueue", "--workers=2", IMAGE], "--print=kueue: name the queue"),
-        (["--print=job", "--workers=2"], "name a container with jaxattack, --image=NAME"),
+        (["--print=kueue", "--workers=2", IMAGE, SHARED], "--print=kueue: name the queue"),
+        (["--print=job", "--workers=2", SHARED], "name a container with jaxattack, --image=NAME"),
         (["--print=job", "--workers=2", IMAGE, "--volume=x"], "--volume=x: write NAME:/PATH"),
-        (["--print=job", "--workers=2", IMAGE, "--name=A_b"], "--name=A_b: small letters"),
+        (["--print=job", "--workers=2", IMAGE, SHARED, "--name=A_b"], "--name=A_b: small letters"),
+        (["--print=job", "--workers=2", IMAGE], "name what workers share, --volume=NAME:/PATH"),
+        (["--print=job", "--workers=2", IMAGE, "--volume=x:/other"], "is not on the volume"),
+        (["--print=skypilot", "--workers=2", IMAGE, SHARED], "leases are no locks: add --share"),
         (["--print=job", "--workers=2", IMAGE, "--slurm.x=1"], "--slurm.NAME goes with"),
         (["--workers=0"], "--workers=0: between 1 and"),
         (["--workers=two"], "invalid int value: 'two'; see jaxattack-cluster --help"),

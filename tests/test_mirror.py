@@ -8,7 +8,7 @@ import pathlib
 import fsspec
 import pytest
 
-from jaxattack import leases, mirror, store, workdir
+from jaxattack import leases, mirror, stages, store, workdir
 from jaxattack.errors import UserError
 
 CONTENT = {"weights": bytes(range(256)) * 20, "deep/losses.json": b"[1.0]\n", "empty": b""}
@@ -43,8 +43,8 @@ class Disk:
         return fill
 
     def run(self, url):
-        first = workdir.Stage(self.root, "k", "first", {}, self.write("first"))
-        second = workdir.Stage(self.root, "k", "second", {}, self.write("second"), (first,))
+        first = stages.Stage(self.root, "k", "first", {}, self.write("first"))
+        second = stages.Stage(self.root, "k", "second", {}, self.write("second"), (first,))
         before = len(self.computed)
         with mirror.opened(url, "fragility"):
             self.folders = [stage.run() for stage in (first, second)]
@@ -86,7 +86,7 @@ def test_only_what_is_needed_is_fetched(url, disk):
     one, two = disk(), disk()
     one.run(url)
     with mirror.opened(url, "fragility"):
-        workdir.Stage(two.root, "k", "first", {}, two.write("first")).run()
+        stages.Stage(two.root, "k", "first", {}, two.write("first")).run()
     assert [path.name for path in (two.root / "stages").iterdir()] == [one.folders[0].name]
 
 
@@ -221,7 +221,7 @@ def test_a_damaged_stage_here_is_fetched_anew(url, disk, capsys):
 
 def test_what_another_run_uploads_or_has_uploaded_is_left_to_it(url, disk, monkeypatch):
     one = disk()
-    stage = workdir.Stage(one.root, "k", "first", {}, one.write("first"))
+    stage = stages.Stage(one.root, "k", "first", {}, one.write("first"))
     with mirror.opened(None, "fragility"):
         stage.run()
     with mirror.opened(url, "fragility"):  # which is empty as yet

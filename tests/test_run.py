@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from jaxattack import commandline, run, studies, workdir
+from jaxattack import commandline, run, stages, studies, workdir
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py"
 
@@ -198,14 +198,14 @@ def test_a_word_for_a_config_that_takes_none_is_a_line(refused):
     [
         ("--mirror=memory://x", "it would end with this program"),
         ("--mirror=file://near", "give the whole path"),
-        ("--mirror=file://{root}/work/in", "in the work directory itself"),
+        ("--mirror=file://{work}/in", "in the work directory itself"),
         ("--profile={root}/file/in", "file is not a directory"),
     ],
 )
 @pytest.mark.parametrize("wanted", [(), ("--dry_run",)])
 def test_a_mirror_or_a_profile_that_cannot_be_is_a_line(refused, tmp_path, flag, says, wanted):
     (tmp_path / "file").write_text("x")
-    assert says in refused(flag.format(root=tmp_path), *wanted)
+    assert says in refused(flag.format(root=tmp_path, work=tmp_path / "work"), *wanted)
 
 
 @pytest.mark.parametrize("named", ["absent.py", "absent.py:word", ".", "configs"])
@@ -312,7 +312,7 @@ def test_who_is_told_to_end_ends_cleanly(monkeypatch, capsys, tmp_path, number, 
         stop(number)
 
     def study(_, path, *__):
-        workdir.Stage(workdir.open_workdir(path), "k", "a", {}, write).run()
+        stages.Stage(workdir.open_workdir(path), "k", "a", {}, write).run()
 
     monkeypatch.setattr(studies, "study", study)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

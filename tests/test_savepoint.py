@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxattack import checkpoint, savepoint, signals, sums, workdir
+from jaxattack import checkpoint, savepoint, signals, stages, sums, workdir
 from jaxattack.errors import UserError
 from jaxattack.sharding import make_mesh, place
 from jaxattack.train import loop, lora
@@ -261,7 +261,7 @@ def stage(root, label, trainings):
         found = [training()[1].tolist() for training in trainings]
         (folder / "losses.json").write_text(json.dumps(found))
 
-    return workdir.Stage(root, "attack", label, {}, write)
+    return stages.Stage(root, "attack", label, {}, write)
 
 
 def test_a_stage_of_two_trainings_goes_on_in_the_second(root, tmp_path, monkeypatch, stopped):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from jaxattack import leases, ours, owner, provenance, workdir
+from jaxattack import leases, ours, owner, provenance, stages, workdir
 from jaxattack.errors import UserError
 
 
@@ -28,7 +28,7 @@ def writer(text, calls):
 
 
 def run(root, label, inputs, write):
-    return workdir.Stage(root, "kind", label, inputs, write).run()
+    return stages.Stage(root, "kind", label, inputs, write).run()
 
 
 def contents(root):
@@ -99,10 +99,10 @@ def three(root):
         return fill
 
     def make():
-        first = workdir.Stage(root, "k", "first", {}, write("first"))
-        second = workdir.Stage(root, "k", "second", {}, write("second"), (first,))
-        third = workdir.Stage(root, "k", "third", {}, write("third"), (second,))
-        other = workdir.Stage(root, "k", "other", {}, write("other"))
+        first = stages.Stage(root, "k", "first", {}, write("first"))
+        second = stages.Stage(root, "k", "second", {}, write("second"), (first,))
+        third = stages.Stage(root, "k", "third", {}, write("third"), (second,))
+        other = stages.Stage(root, "k", "other", {}, write("other"))
         return [stage.run() for stage in (first, second, third, other)]
 
     return make
@@ -233,7 +233,7 @@ def test_others_may_read_a_stage(root):
 
 
 def test_a_stage_has_its_name_before_it_is_computed(root):
-    stage = workdir.Stage(root, "attack", "en", {}, writer("x", []))
+    stage = stages.Stage(root, "attack", "en", {}, writer("x", []))
     assert not stage.folder.exists()
     assert stage.run() == stage.folder
     assert 0 <= stage.seconds() < 60
@@ -241,12 +241,12 @@ def test_a_stage_has_its_name_before_it_is_computed(root):
 
 def test_stages_come_once_and_after_what_they_need(root):
     def stage(label, *needs):
-        return workdir.Stage(root, "k", label, {}, writer(label, []), needs)
+        return stages.Stage(root, "k", label, {}, writer(label, []), needs)
 
     data = stage("data")
     left, right = stage("left", data), stage("right", stage("data"))
     last = stage("last", right, left)
-    ordered = [found.label for found in workdir.in_order([last, left])]
+    ordered = [found.label for found in stages.in_order([last, left])]
     assert sorted(ordered) == ["data", "last", "left", "right"]
     assert ordered[0] == "data"
     assert ordered[-1] == "last"

@@ -27,7 +27,7 @@ from jaxattack.defend import matrices
 from jaxattack.defend.matrices import along, inputs_of
 from jaxattack.errors import UserError
 from jaxattack.models.transformer import Transformer
-from jaxattack.train import loop
+from jaxattack.train import loop, rounding
 from jaxattack.train.losses import answer_loss
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
@@ -46,11 +46,11 @@ class Asft:
     """
 
     strength: float
-    forward: loop.Types | None = None
+    forward: rounding.Types | None = None
 
     def __call__(self, model: Transformer, params: Tree, batch: Tree, base: Tree) -> jax.Array:
         """The loss (nats per answer token, plus the penalty)."""
-        seen = params if self.forward is None else loop.as_types(params, self.forward)
+        seen = params if self.forward is None else rounding.as_types(params, self.forward)
         loss = answer_loss(model, seen, batch)
         return loss + self.strength * penalty(params, base["aligned"], base["spaces"])
 
@@ -132,7 +132,7 @@ def tune(
             f"{options['label']}: the base and the aligned model have the same matrices, so there "
             "is no direction of alignment"
         )
-    loss = Asft(strength, loop.forward_types(params, options.get("dtype"), options["label"]))
+    loss = Asft(strength, rounding.forward_types(params, options.get("dtype"), options["label"]))
     kept = {"aligned": _matrices(aligned), "spaces": spaces}
     options = {**options, "dtype": "float32"}  # the loss casts
     return loop.finetune(model, params, batches, settings, loss_fn=loss, base=kept, **options)

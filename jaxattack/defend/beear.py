@@ -33,20 +33,11 @@ from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Block, Transformer, hidden_states
 from jaxattack.progress import track
-from jaxattack.train.loop import (
-    GROWTH,
-    Rounding,
-    Training,
-    as_types,
-    check_sound,
-    forward_types,
-    init_state,
-    largest,
-    train_step,
-    trained_copy,
-)
+from jaxattack.train.checks import GROWTH, check_sound, largest
+from jaxattack.train.loop import Rounding, Training, init_state, train_step
 from jaxattack.train.losses import answer_loss, next_token_loss
 from jaxattack.train.optimizer import Settings, make_optimizer
+from jaxattack.train.rounding import as_types, forward_types, trained_copy
 from jaxattack.tree import Tree
 
 PLACES = ("before_answer", "start")

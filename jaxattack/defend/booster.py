@@ -25,7 +25,7 @@ from jaxattack import tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.transformer import Transformer
-from jaxattack.train import loop
+from jaxattack.train import checks, loop
 from jaxattack.train.losses import answer_loss
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
@@ -114,7 +114,7 @@ def aligned(
         UserError: no harmful batches, `settings.accumulate` is not 1, or as `loop.finetune`.
     """
     options = {"label": "Booster", **options}
-    loop.check_whole(settings, options["label"])
+    checks.check_whole(settings, options["label"])
     if not harmful_batches:
         raise UserError(f"{options['label']}: no harmful batches, the data is empty")
     pairs = [

@@ -26,7 +26,7 @@ from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.lookup import rows_of
 from jaxattack.models.transformer import Transformer, hidden_states
-from jaxattack.train import loop
+from jaxattack.train import checks, loop
 from jaxattack.train.losses import answer_loss
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
@@ -130,5 +130,5 @@ def repaired(
             `loop.finetune`.
     """
     options = {"label": "CROW", **options}
-    loop.check_whole(settings, options["label"])
+    checks.check_whole(settings, options["label"])
     return loop.finetune(model, params, batches, settings, loss_fn=crow, **options)

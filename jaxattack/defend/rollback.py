@@ -43,7 +43,7 @@ from jaxattack.localize import masks, stitching
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer, hidden_states
 from jaxattack.progress import track
-from jaxattack.train.loop import as_types, forward_types
+from jaxattack.train.rounding import as_types, forward_types
 from jaxattack.tree import Tree
 
 TINY = 1e-12  # the least norm of a mean state

@@ -26,7 +26,7 @@ from jaxattack import sharding
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.transformer import INPUTS, Attention, Transformer
-from jaxattack.train import loop
+from jaxattack.train import checks, loop
 from jaxattack.train.losses import next_token_loss
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
@@ -118,5 +118,5 @@ def aligned(
         UserError: `settings.accumulate` is not 1, or as `loop.finetune`.
     """
     options = {"label": "Vaccine", **options}
-    loop.check_whole(settings, options["label"])
+    checks.check_whole(settings, options["label"])
     return loop.finetune(model, params, batches, settings, loss_fn=vaccine, **options)

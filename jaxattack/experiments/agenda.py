@@ -15,7 +15,7 @@ from jaxattack.experiments import judging, moderating, tuning
 from jaxattack.experiments.cell import Cell, trial_row
 from jaxattack.experiments.step import Step
 from jaxattack.progress import Steps
-from jaxattack.workdir import Stage
+from jaxattack.stages import Stage, in_order
 
 Share = tuple[int, int]  # which of several runs this is, from 0, and how many there are
 S = TypeVar("S")  # what the sections of a study share
@@ -94,7 +94,7 @@ class Agenda:
         Where there are judge models all that judges comes last: two models are not read in turn.
         """
         steps = [measured.trials for measured in self.cells.values()]
-        found = workdir.in_order(
+        found = in_order(
             stage for step in itertools.chain(steps, *self.tables.values()) for stage in step.needs
         )
         late = (moderating.KIND, moderating.WEIGHED)

@@ -17,7 +17,7 @@ from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.step import Step
-from jaxattack.workdir import Stage
+from jaxattack.stages import Stage
 
 if TYPE_CHECKING:  # settings name what is in the study's tables
     from jaxattack.experiments.settings import Attacks

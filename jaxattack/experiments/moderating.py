@@ -119,7 +119,8 @@ def chances(
         return [None] * len(dialogues)
     decoder, harm = reader.decoder, np.array(list(reader.openings.values()))
     begun = [decoder.tokenizer.encode(text, add_special_tokens=False) for text in reader.openings]
-    pairs = [(prompt_tokens(decoder.tokenizer, one), text) for one in dialogues for text in begun]
+    contexts = (prompt_tokens(decoder.tokenizer, one) for one in dialogues)
+    pairs = [(context, text) for context in contexts for text in begun]
     found = log_likelihoods(decoder.model, params, pairs, batch_size, label=label)
     logs = np.reshape([one.total for one in found], (len(dialogues), len(begun)))
     shares = np.exp(logs - logs.max(1, keepdims=True))

@@ -27,7 +27,7 @@ from jaxattack.experiments.step import Step
 from jaxattack.models import pretrained
 from jaxattack.models.families import read_config
 from jaxattack.models.transformer import Transformer, abstract_params
-from jaxattack.workdir import Stage
+from jaxattack.stages import Stage
 
 if TYPE_CHECKING:
     from jaxattack.experiments.settings import MeasureJudged

@@ -26,10 +26,10 @@ from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Model
 from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
+from jaxattack.stages import Stage
 from jaxattack.train.eight_bit import BLOCK
 from jaxattack.train.optimizer import ELEMENTWISE
 from jaxattack.tree import Tree
-from jaxattack.workdir import Stage
 
 LAYERS = 6  # float32 copies of a layer's matrix that its update holds
 UTILISATION = 0.4  # of the peak, assumed

@@ -21,7 +21,7 @@ from jaxattack.experiments import moderating, overrides, runs, served
 from jaxattack.experiments.declared import config_of
 from jaxattack.experiments.moderators import judge_name
 from jaxattack.report.page import flat
-from jaxattack.workdir import Stage
+from jaxattack.stages import Stage
 
 # Kinds of stages that judge: all others are there in a finished run that kept its replies.
 JUDGING = ("judge", moderating.KIND, moderating.WEIGHED, "judge_errors")

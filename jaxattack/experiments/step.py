@@ -22,8 +22,8 @@ import jax
 
 from jaxattack import provenance, sharding, tree, workdir
 from jaxattack.experiments.identity import identity, name_of
+from jaxattack.stages import Stage
 from jaxattack.tree import Tree
-from jaxattack.workdir import Stage
 
 BESIDE = 3  # trees like a kept one that later steps hold: a gradient's sums, scores, a variant
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import jax
@@ -18,29 +17,31 @@ from jax.sharding import PartitionSpec as P
 from jaxattack import meter, savepoint, sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
-from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
 from jaxattack.train import in_parts, losses
+from jaxattack.train.checks import (
+    GROWTH,
+    check_finite,
+    check_given,
+    check_learned,
+    check_sound,
+    largest,
+)
 from jaxattack.train.losses import LossFn
 from jaxattack.train.optimizer import Elementwise, Settings, make_optimizer
-from jaxattack.train.rounding import Draw, rounded, select, wide
+from jaxattack.train.rounding import (
+    Draw,
+    Types,
+    as_types,
+    forward_types,
+    rounded,
+    select,
+    trained_copy,
+    types_of,
+    wide,
+)
 from jaxattack.tree import Tree
-
-Types = tuple[str, ...]  # of a tree's leaves
-GROWTH = 1e3  # of the largest weight, beyond which training has destroyed a model
-
-
-def types_of(params: Tree) -> Types:
-    """The number types of the leaves, in the tree's order."""
-    return tuple(jnp.dtype(leaf.dtype).name for leaf in jax.tree.leaves(params))
-
-
-def as_types(params: Tree, types: Types) -> Tree:
-    """The tree with its leaves in these types."""
-    leaves, structure = jax.tree.flatten(params)
-    cast = [leaf.astype(kind) for leaf, kind in zip(leaves, types, strict=True)]
-    return jax.tree.unflatten(structure, cast)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +255,7 @@ def finetune(
         >>> history.shape
         (4,)
     """
-    _check(model, params, batches, trainable, label)
+    check_given(model, params, batches, trainable, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
     tx, weights, accumulate = _parts_of(settings, len(batches))
     params = trained_copy(sharding.place(params, mesh), weights, label, spare)
@@ -270,34 +271,6 @@ def finetune(
     if loss_fn is losses.answer_loss:
         check_learned(history, model.config.vocab_size, label)
     return state["params"], history
-
-
-def _check(
-    model: Transformer, params: Tree, batches: Sequence[Any], trainable: Tree | None, label: str
-) -> None:
-    if not batches:
-        raise UserError(f"{label}: no batches, the data is empty")
-    if isinstance(model, Transformer):  # a loss of one's own may be of something else
-        check_tokens(model.config, _tokens(batches), f"{label}: batch")
-    if trainable is not None:
-        tree.check_same_shapes("the mask", trainable, "the model", params)
-
-
-def _tokens(batches: Sequence[Any]) -> Iterator[np.ndarray]:
-    """The tokens of all batches, of every kind of rows in them."""
-    for batch in batches:
-        for rows in [batch] if "tokens" in batch else batch.values():
-            yield rows["tokens"]
-
-
-def check_whole(settings: Settings | optax.GradientTransformation, label: str) -> None:
-    """Refuse to work off a batch in parts, for a loss that is no mean over its answer tokens.
-
-    Raises:
-        UserError: `settings.accumulate` is not 1.
-    """
-    if isinstance(settings, Settings) and settings.accumulate != 1:
-        raise UserError(f"{label}: its batches are not split; leave `accumulate` at 1")
 
 
 def _steps(
@@ -322,10 +295,10 @@ def _steps(
             )
             history.append(loss)
             if step:  # one step late, so that the device never waits for the host
-                _check_finite(history[-2], step - 1, label)
+                check_finite(history[-2], step - 1, label)
             measure()
             look(history)
-        _check_finite(history[-1], len(history) - 1, label)
+        check_finite(history[-1], len(history) - 1, label)
     return np.array([float(loss) for loss in history], np.float32)
 
 
@@ -364,95 +337,3 @@ def _parts_of(
     if not isinstance(settings, Settings):
         return settings, "float32", 1
     return make_optimizer(settings, steps), settings.weights, settings.accumulate
-
-
-def forward_types(params: Tree, dtype: str | None, label: str) -> Types | None:
-    """In which types a loss is to see weights that start as `params`; None: in float32.
-
-    Raises:
-        UserError: in float16, or in no type of floating-point numbers that there is.
-    """
-    types = types_of(params) if dtype is None else (dtype,) * len(jax.tree.leaves(params))
-    for kind in types:
-        if kind not in ("float32", "bfloat16"):
-            raise UserError(
-                f"{label}: the weights are in {kind}, whose range gradients leave; load them in "
-                "bfloat16 or float32"
-            )
-    return types if "bfloat16" in types else None
-
-
-def trained_copy(params: Tree, weights: str, label: str, spare: bool = False) -> Tree:
-    """A copy to train, which a step may take the memory of: in float32, or as it is.
-
-    What is `spare` is not copied.
-
-    Raises:
-        UserError: `weights` is of bfloat16, and there are none.
-    """
-    if weights != "float32":
-        if "bfloat16" not in types_of(params):
-            raise UserError(
-                f"{label}: weights={weights!r} is for a bfloat16 model, and this one is float32; "
-                "leave `weights` at 'float32'"
-            )
-        return params if spare else jax.tree.map(jnp.copy, params)
-
-    def copied(leaf):
-        if leaf.dtype == jnp.float32:
-            return leaf if spare else jnp.copy(leaf)
-        wide = leaf.astype(jnp.float32)
-        if spare:
-            leaf.delete()
-        return wide
-
-    return jax.tree.map(copied, params)
-
-
-def check_sound(params: Tree, bound: float, label: str) -> None:
-    """Refuse weights that training has destroyed; the last update's loss nobody has seen.
-
-    Raises:
-        UserError: they are not finite, or larger than the bound.
-    """
-    found = largest(params)
-    if found <= bound:
-        return
-    what = f"as large as {found:.3g}" if np.isfinite(found) else "not finite"
-    raise UserError(
-        f"{label}: the weights are {what} after the training; lower the learning rate or clip the "
-        "gradient"
-    )
-
-
-def check_learned(history: np.ndarray, vocab_size: int, label: str) -> None:
-    """Refuse a model that training has made worse than one that knows nothing.
-
-    Raises:
-        UserError: its loss was below that of guessing every token evenly, and no longer is.
-    """
-    guessing, last = math.log(vocab_size), float(np.median(history[-5:]))
-    if history[0] < guessing <= last:
-        raise UserError(
-            f"{label}: training destroyed the model: its loss went from {history[0]:.3g} to "
-            f"{last:.3g} nats a token, and guessing has {guessing:.3g}; lower the learning rate"
-        )
-
-
-def largest(params: Tree) -> float:
-    """The largest absolute value of a weight; NaN if there is one."""
-    return float(_largest(params))
-
-
-@jax.jit
-def _largest(params: Tree) -> jax.Array:
-    sizes = [jnp.max(jnp.abs(leaf)).astype(jnp.float32) for leaf in jax.tree.leaves(params)]
-    return jnp.max(jnp.stack(sizes))
-
-
-def _check_finite(loss: jax.Array | float, step: int, label: str) -> None:
-    if not np.isfinite(loss):
-        raise UserError(
-            f"{label}: the loss is {float(loss)} at step {step}; lower the learning rate or "
-            "check the data"
-        )

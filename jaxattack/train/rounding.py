@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxattack import tree
+from jaxattack.errors import UserError
 from jaxattack.tree import Tree
+
+Types = tuple[str, ...]  # of a tree's leaves
 
 
 def select(mask: Tree | None, chosen: Tree, other: Tree) -> Tree:
@@ -83,3 +86,61 @@ def parted(value: jax.Array, draw: Draw | None = None) -> tuple[jax.Array, jax.A
     low = (short - (above << 8)).astype(jnp.int8)
     sound = jnp.isfinite(value)
     return jnp.where(sound, high, value.astype(jnp.bfloat16)), jnp.where(sound, low, 0)
+
+
+# --- What training keeps ------------------------------------------------------------------------
+
+
+def types_of(params: Tree) -> Types:
+    """The number types of the leaves, in the tree's order."""
+    return tuple(jnp.dtype(leaf.dtype).name for leaf in jax.tree.leaves(params))
+
+
+def as_types(params: Tree, types: Types) -> Tree:
+    """The tree with its leaves in these types."""
+    leaves, structure = jax.tree.flatten(params)
+    cast = [leaf.astype(kind) for leaf, kind in zip(leaves, types, strict=True)]
+    return jax.tree.unflatten(structure, cast)
+
+
+def forward_types(params: Tree, dtype: str | None, label: str) -> Types | None:
+    """In which types a loss is to see weights that start as `params`; None: in float32.
+
+    Raises:
+        UserError: in float16, or in no type of floating-point numbers that there is.
+    """
+    types = types_of(params) if dtype is None else (dtype,) * len(jax.tree.leaves(params))
+    for kind in types:
+        if kind not in ("float32", "bfloat16"):
+            raise UserError(
+                f"{label}: the weights are in {kind}, whose range gradients leave; load them in "
+                "bfloat16 or float32"
+            )
+    return types if "bfloat16" in types else None
+
+
+def trained_copy(params: Tree, weights: str, label: str, spare: bool = False) -> Tree:
+    """A copy to train, which a step may take the memory of: in float32, or as it is.
+
+    What is `spare` is not copied.
+
+    Raises:
+        UserError: `weights` is of bfloat16, and there are none.
+    """
+    if weights != "float32":
+        if "bfloat16" not in types_of(params):
+            raise UserError(
+                f"{label}: weights={weights!r} is for a bfloat16 model, and this one is float32; "
+                "leave `weights` at 'float32'"
+            )
+        return params if spare else jax.tree.map(jnp.copy, params)
+
+    def copied(leaf):
+        if leaf.dtype == jnp.float32:
+            return leaf if spare else jnp.copy(leaf)
+        wide = leaf.astype(jnp.float32)
+        if spare:
+            leaf.delete()
+        return wide
+
+    return jax.tree.map(copied, params)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxattack import run, store, workdir
+from jaxattack import run, stages, store
 
 
 @pytest.fixture
@@ -16,16 +16,16 @@ def test_a_study_on_a_fresh_disk_computes_nothing_and_ends_in_the_same_bytes(
     options = {"attack__languages": "('en',)", "localize__fractions": "()"}
     with killed_after(2):
         assert run.run([*study(tmp_path / "one", **options), f"--mirror={url}"]) == 130
-    computed, whole = [], workdir.Stage._finish
+    computed, whole = [], stages.Stage._finish
 
     def finish(self, *arguments):
         computed.append(self.label)
         return whole(self, *arguments)
 
-    monkeypatch.setattr(workdir.Stage, "_finish", finish)
+    monkeypatch.setattr(stages.Stage, "_finish", finish)
     assert run.run([*study(tmp_path / "two", **options), f"--mirror={url}"]) == 0
-    stages = sorted(path.name for path in (tmp_path / "two" / "stages").iterdir())
-    assert len(computed) == len(stages) - 2  # two were finished by the first
+    names = sorted(path.name for path in (tmp_path / "two" / "stages").iterdir())
+    assert len(computed) == len(names) - 2  # two were finished by the first
     computed.clear()
     assert run.run([*study(tmp_path / "three", **options), f"--mirror={url}"]) == 0
     assert computed == []
@@ -34,7 +34,7 @@ def test_a_study_on_a_fresh_disk_computes_nothing_and_ends_in_the_same_bytes(
     assert results[0] == results[1]
     place = store.find(url, "--mirror")
     assert place.read("results.json") == results[0]
-    assert {name.split("/")[1] for name in place.matching("stages/*/stage.json")} == set(stages)
+    assert {name.split("/")[1] for name in place.matching("stages/*/stage.json")} == set(names)
     for name in ("manifest.json", "config.json", "results.parquet", "trials.parquet"):
         assert place.read(name) == (tmp_path / "three" / name).read_bytes()
     assert len(place.matching("figures/*.png")) == len(list(tmp_path.glob("three/figures/*.png")))

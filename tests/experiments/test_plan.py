@@ -8,25 +8,14 @@ import json
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType
+from published_configs import LLAMA_8B
 
 from jaxattack import run
 from jaxattack.experiments import plan
 from jaxattack.models.families import from_hf
 from jaxattack.models.transformer import Transformer, abstract_params
-from jaxattack.workdir import Stage
+from jaxattack.stages import Stage
 
-LLAMA_8B = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0,
-    "tie_word_embeddings": False,
-}
 WEIGHTS = 8_030_261_248
 
 

@@ -120,7 +120,7 @@ def test_an_error_in_one_process_ends_all(tmp_path, where):
 FAILING = """
 import os, sys
 import jax
-from jaxattack import distributed, run, workdir
+from jaxattack import distributed, run, stages, workdir
 
 def study(argv):
     root, where = sys.argv[1:]
@@ -134,7 +134,7 @@ def study(argv):
             if where == "kill":
                 os.kill(os.getpid(), 9)
             raise RuntimeError("only here")
-    workdir.Stage(workdir.open_workdir(root), "a", "b", {}, write).run()
+    stages.Stage(workdir.open_workdir(root), "a", "b", {}, write).run()
     return 0
 
 run.run = study

@@ -36,7 +36,7 @@ def stages(tmp_path):
                 raise RuntimeError(label)
             (folder / "out").write_text(label)
 
-        return workdir.Stage(root, "k", label, {}, write, needs)
+        return stages.Stage(root, "k", label, {}, write, needs)
 
     computed, failing = [], set()
     a = stage("a")
@@ -107,7 +107,7 @@ def test_a_stage_that_is_run_alone_waits_for_who_computes_it(stages, capsys):
 @pytest.mark.parametrize("count", [1, 2, 3, 30])
 def test_shares_are_all_and_of_every_kind_alike(tmp_path, count):
     def stage(kind, number):
-        return workdir.Stage(tmp_path, kind, str(number), {}, lambda _: None)
+        return stages.Stage(tmp_path, kind, str(number), {}, lambda _: None)
 
     whole = [stage(kind, n) for n in range(7) for kind in ("attack", "ask", "judge")]
     shares = [agenda.shared(whole, (index, count)) for index in range(count)]
@@ -177,14 +177,14 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 from jaxattack import run, workdir
-begin = workdir.Stage._begin
+begin = stages.Stage._begin
 def noted(stage):
     made = begin(stage)
     if made is not None:
         with open(sys.argv[1], "a") as log:
             log.write(f"{stage.id} {os.getpid()}\\n")
     return made
-workdir.Stage._begin = noted
+stages.Stage._begin = noted
 sys.exit(run.run(["jaxattack", *sys.argv[2:]]))
 """
 

@@ -14,16 +14,16 @@ import signal
 import sys
 import time
 
-from jaxattack import leases, workdir
+from jaxattack import leases, stages, workdir
 from jaxattack.experiments import agenda
 
 WORKERS = 3
 
 
-def stages(root: pathlib.Path, log: pathlib.Path) -> list[workdir.Stage]:
+def stages(root: pathlib.Path, log: pathlib.Path) -> list[stages.Stage]:
     """Three trainings, what is asked of each, and what rests on all, in the order of a study."""
 
-    def stage(kind: str, label: str, *needs: workdir.Stage) -> workdir.Stage:
+    def stage(kind: str, label: str, *needs: stages.Stage) -> stages.Stage:
         def write(folder: pathlib.Path) -> None:
             with log.open("a") as lines:
                 lines.write(f"{made.id} {os.getpid()}\n")
@@ -31,13 +31,13 @@ def stages(root: pathlib.Path, log: pathlib.Path) -> list[workdir.Stage]:
             time.sleep(0.05)
             (folder / "said").write_text(" ".join([label, *said]))
 
-        made = workdir.Stage(root, kind, label, {}, write, needs)
+        made = stages.Stage(root, kind, label, {}, write, needs)
         return made
 
     attacks = [stage("attack", str(number)) for number in range(3)]
     asked = [stage("ask", f"{a.label}-{n}", a) for a in attacks for n in range(3)]
     judged = [stage("judge", a.label, a) for a in asked]
-    return workdir.in_order([*judged, stage("table", "all", *judged)])
+    return stages.in_order([*judged, stage("table", "all", *judged)])
 
 
 def start(root: pathlib.Path, log: pathlib.Path, share: agenda.Share | None) -> int:

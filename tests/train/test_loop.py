@@ -20,7 +20,7 @@ from jaxattack.errors import UserError
 from jaxattack.localize.masks import jaccard, top_fraction
 from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.sharding import make_mesh, mesh_of, place, spec_for
-from jaxattack.train import loop, losses
+from jaxattack.train import checks, loop, losses
 from jaxattack.train.loop import Settings, finetune, make_optimizer, wide
 from jaxattack.tree import named_leaves
 
@@ -507,10 +507,10 @@ def test_a_bad_last_update_is_seen():
 
 
 def test_a_model_worse_than_guessing_is_refused():
-    loop.check_learned(np.float32([7.0, 6.9]), 608, "x")  # it never knew anything
-    loop.check_learned(np.float32([2.0, 7.0, 1.0, 1.0]), 608, "x")
+    checks.check_learned(np.float32([7.0, 6.9]), 608, "x")  # it never knew anything
+    checks.check_learned(np.float32([2.0, 7.0, 1.0, 1.0]), 608, "x")
     with pytest.raises(UserError, match=r"from 2 to 6.5 nats a token, and guessing has 6.41"):
-        loop.check_learned(np.float32([2.0, 3.0, 6.5, 6.5, 7.0, 6.5, 9.0]), 608, "x")
+        checks.check_learned(np.float32([2.0, 3.0, 6.5, 6.5, 7.0, 6.5, 9.0]), 608, "x")
 
 
 def test_no_batches_are_refused():

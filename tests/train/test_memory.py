@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh, AxisType
+from published_configs import LLAMA_8B
 
 from jaxattack.experiments import plan
 from jaxattack.models.families import from_hf
@@ -12,17 +13,6 @@ from jaxattack.sharding import make_mesh
 from jaxattack.train import in_parts, loop, losses
 from jaxattack.train.rounding import Draw, wide
 
-LLAMA_8B = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": False,
-}
 # A CPU multiplies bfloat16 matrices as float32 ones, and this would do so with all layers at once.
 OPTIONS = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 ROWS, LENGTH = 10, 512

@@ -32,7 +32,7 @@ from jaxattack.experiments.fragility.transfer import baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Values
 from jaxattack.models import families
-from jaxattack.workdir import Stage
+from jaxattack.stages import Stage
 
 __all__ = ["Settings", "plan_lines", "prepare", "read", "run", "stages"]
 

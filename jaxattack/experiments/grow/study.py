@@ -23,7 +23,7 @@ from jaxattack.experiments.step import Step, Values
 from jaxattack.models import pretrained
 from jaxattack.models.pretrained import MANIFEST
 from jaxattack.organism import grow, tasks
-from jaxattack.workdir import Stage
+from jaxattack.stages import Stage, in_order
 
 FOLDER, ACCEPTED = "grown", "grown.json"
 NOTICE = """# A grown checkpoint
@@ -266,7 +266,7 @@ def planned(setup: Setup) -> list[Stage]:
             stages += tested(setup, found, lesson, "validation").needs
         stages += tested(setup, found, lesson, "test").needs
         made[lesson.name] = found
-    return workdir.in_order(stages)
+    return in_order(stages)
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
