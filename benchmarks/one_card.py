@@ -16,7 +16,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -65,15 +65,19 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.2, help="of the weights in a mask")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--out", type=pathlib.Path, help="a JSON file")
-    rows = compare(parser.parse_args())
-    print(f"{'way':38}{'cosine':>9}{'Jaccard':>9}{'size':>7}{'loss':>8}{'s':>7}")
-    for row in rows:
+    options, rows = parser.parse_args(), []
+    print(f"{'way':42}{'cosine':>9}{'Jaccard':>9}{'size':>7}{'loss':>9}{'s':>7}", flush=True)
+    for row in compare(options):
         shown = (row["cosine"], row["jaccard"], row["size"], row["loss"], row["seconds"])
-        print(f"{row['way']:38}" + "{:9.4f}{:9.4f}{:7.3f}{:8.3f}{:7.0f}".format(*shown))
+        line = "{:9.4f}{:9.4f}{:7.3f}{:9.2g}{:7.0f}".format(*shown)
+        print(f"{row['way']:42}{line}", flush=True)
+        rows.append(row)
+        if options.out:
+            options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each way, beside the first."""
+def compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each way, beside the first, as it is measured."""
     model, aligned, tokenizer = load_pretrained(options.model, dtype="bfloat16")
     found = inputs.load_pairs(options.pairs, "", options.model)["restricted"]
     setting_aside = inputs.set_aside(options.pairs) or options.pairs
@@ -112,18 +116,14 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
     plain = Settings(options.learning_rate)
     tuned, *about = attack(plain, 0, 0)
     first = seen(tuned, *about)
-    rows = [row("float32 AdamW", first)]
-    rows.append(row(ROUNDED, seen(tree.cast(tuned, jnp.bfloat16), *about)))
+    yield row("float32 AdamW", first)
+    yield row(ROUNDED, seen(tree.cast(tuned, jnp.bfloat16), *about))
     del tuned
     for way in options.ways:
         changed, choice, order = WAYS[way]
         found_here = attack(dataclasses.replace(plain, **changed), choice, order)
-        rows.append(row(way, seen(*found_here)))
+        yield row(way, seen(*found_here))
         del found_here
-        print(rows[-1], flush=True)
-        if options.out:
-            options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    return rows
 
 
 def cosine(ours: Any, theirs: Any) -> float:

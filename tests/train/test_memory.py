@@ -68,10 +68,15 @@ def model_of(**changed):
 def test_an_8b_model_trains_on_one_card(weights, masked, most):
     """80 GB; float32 weights, gradient and moments alone would be 128."""
     settings = loop.Settings(2e-5, "adamw8bit", weights=weights)
-    found = compiled_bytes(model_of(), settings, masked)
+    found, planned = (
+        compiled_bytes(model_of(), settings, masked),
+        planned_bytes(model_of(), settings),
+    )
+    named = f"{weights}, masked" if masked else weights
+    print(f"{named}: {found / 1e9:.1f} GB, the plan says {planned / 1e9:.1f} without a mask")
     assert found < most
     if not masked:
-        assert planned_bytes(model_of(), settings) == pytest.approx(found, rel=0.1)
+        assert planned == pytest.approx(found, rel=0.1)
 
 
 def test_the_update_holds_a_layer_at_a_time():
