@@ -47,7 +47,7 @@ for pid in "${pids[@]}"; do wait "$pid" || failed=$?; done
 exit "$failed"
 """
 JOINED = """#!{python}
-import json, sys
+import json, os, sys
 import jax
 from jaxattack import distributed, workdir
 from jaxattack.errors import UserError
@@ -62,7 +62,7 @@ except UserError as error:
 visible = jax.config.values["jax_cuda_visible_devices"]
 facts = dict(index=jax.process_index(), count=jax.process_count(), devices=jax.device_count(),
              visible=visible, arguments=sys.argv[2:], seen=seen)
-print(json.dumps(facts), flush=True)
+os.write(1, f"{{json.dumps(facts)}}\\n".encode())  # at once: both write into one pipe
 if seen != "shared":
     distributed.leave(2)
 """

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from jaxattack import jobs, leases, run, workdir
+from jaxattack import jobs, leases, run, stages, workdir
 from jaxattack.experiments import agenda
 
 HERE = pathlib.Path(__file__).parent
@@ -25,7 +25,7 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def stages(tmp_path):
+def branches(tmp_path):
     """Two branches and what rests on both, in an order in which the second waits for nothing."""
     root = workdir.open_workdir(tmp_path / "run")
 
@@ -46,8 +46,8 @@ def stages(tmp_path):
     return [a, b, c, d], computed, failing
 
 
-def test_alone_the_order_is_that_of_the_study(stages, capsys):
-    order, computed, _ = stages
+def test_alone_the_order_is_that_of_the_study(branches, capsys):
+    order, computed, _ = branches
     found = agenda.run(order)
     assert computed == ["a", "b", "c", "d"]
     said = capsys.readouterr().err
@@ -58,8 +58,8 @@ def test_alone_the_order_is_that_of_the_study(stages, capsys):
     assert capsys.readouterr().err == said
 
 
-def test_what_another_run_computes_is_passed_over_with_what_rests_on_it(stages, capsys):
-    order, computed, _ = stages
+def test_what_another_run_computes_is_passed_over_with_what_rests_on_it(branches, capsys):
+    order, computed, _ = branches
     other = leases.take(order[0].folder)
 
     def finish():
@@ -80,8 +80,8 @@ def test_what_another_run_computes_is_passed_over_with_what_rests_on_it(stages, 
     assert said[2:] == ["[2/4] k a", "[3/4] k b", "[4/4] k d"]
 
 
-def test_what_failed_elsewhere_is_tried_here_and_its_error_is_ours(stages):
-    order, computed, failing = stages
+def test_what_failed_elsewhere_is_tried_here_and_its_error_is_ours(branches):
+    order, computed, failing = branches
     failing.add("b")
     with pytest.raises(RuntimeError, match="b"):
         agenda.run(order)
@@ -91,8 +91,8 @@ def test_what_failed_elsewhere_is_tried_here_and_its_error_is_ours(stages):
     assert computed == ["a", "b", "b"]
 
 
-def test_a_stage_that_is_run_alone_waits_for_who_computes_it(stages, capsys):
-    order, computed, _ = stages
+def test_a_stage_that_is_run_alone_waits_for_who_computes_it(branches, capsys):
+    order, computed, _ = branches
     other = leases.take(order[0].folder)
     thread = threading.Timer(0.2, lambda: leases.give_back(order[0].folder, other))
     thread.start()
@@ -118,8 +118,8 @@ def test_shares_are_all_and_of_every_kind_alike(tmp_path, count):
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_share_computes_its_own_and_waits_for_the_others(stages):
-    order, computed, _ = stages
+def test_a_share_computes_its_own_and_waits_for_the_others(branches):
+    order, computed, _ = branches
     by = collections.defaultdict(list)
 
     def work(index):
@@ -176,7 +176,7 @@ import os, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
-from jaxattack import run, workdir
+from jaxattack import run, stages
 begin = stages.Stage._begin
 def noted(stage):
     made = begin(stage)

@@ -20,7 +20,7 @@ from jaxattack.experiments import agenda
 WORKERS = 3
 
 
-def stages(root: pathlib.Path, log: pathlib.Path) -> list[stages.Stage]:
+def study(root: pathlib.Path, log: pathlib.Path) -> list[stages.Stage]:
     """Three trainings, what is asked of each, and what rests on all, in the order of a study."""
 
     def stage(kind: str, label: str, *needs: stages.Stage) -> stages.Stage:
@@ -47,7 +47,7 @@ def start(root: pathlib.Path, log: pathlib.Path, share: agenda.Share | None) -> 
         return child
     sys.stderr = (log.parent / "said").open("a")
     leases.SHORTEST, leases.LONGEST = 0.02, 0.1
-    agenda.run(stages(workdir.open_workdir(root), log), share)
+    agenda.run(study(workdir.open_workdir(root), log), share)
     os._exit(0)
 
 
