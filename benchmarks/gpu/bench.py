@@ -226,7 +226,7 @@ def planned(
         rows: trained on, scored or asked at once.
         length: of a row or prompt in tokens.
         reply: tokens of a longest one.
-        training: `weights` and `optimizer` of `plan.Shape`.
+        training: `weights`, `optimizer` and `rank` of `plan.Shape`.
     """
     try:
         from jaxattack.experiments import plan

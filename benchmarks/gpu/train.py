@@ -71,7 +71,7 @@ class Step:
         tx = make_optimizer(WAYS[self.way], 1000)
         loss: Any = losses.answer_loss
         if self.is_lora:
-            loss = lora.MergedLoss(loss, self.change.scale)
+            loss = lora.AdaptedLoss(loss, self.change.scale)
         return loop.Training(self.model, tx, loss, self.mesh)
 
     def shapes(self) -> tuple[Tree, Tree, Tree | None]:
@@ -123,11 +123,10 @@ class Step:
         )
 
     def plan(self) -> float | None:
-        """GB by `plan.memory`, which knows no LoRA."""
+        """GB by `plan.memory`."""
         settings = WAYS[self.way]
-        if self.is_lora:
-            return None
-        kinds = {"weights": settings.weights, "optimizer": settings.optimizer}
+        kinds: dict[str, Any] = {"weights": settings.weights, "optimizer": settings.optimizer}
+        kinds["rank"] = RANK if self.is_lora else 0
         return bench.planned(self.model, "train", self.rows, self.length, **kinds)
 
 

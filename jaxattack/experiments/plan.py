@@ -27,6 +27,7 @@ from jaxattack.experiments.settings import Model
 from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
 from jaxattack.stages import Stage
+from jaxattack.train import lora
 from jaxattack.train.eight_bit import BLOCK
 from jaxattack.train.optimizer import ELEMENTWISE
 from jaxattack.tree import Tree
@@ -51,6 +52,7 @@ TUNED = (
 # Of which stages the memory is estimated together; other stages need less.
 HELD = {
     "train": TUNED,
+    "merge": TUNED,
     "score": ("gradients", "inputs"),
     "choose": ("mask",),
     "stitch": ("mask",),
@@ -71,6 +73,7 @@ class Shape:
     weights: str = "float32"  # in training
     optimizer: str = "adamw"
     accumulate: int = 1
+    rank: int = 0  # of adapters; 0: all weights are trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +85,13 @@ class Tokens:
     reply: int
 
 
-def held(shape: Shape, itemsize: int) -> int:
-    """Bytes of one tree like the parameters on one device."""
+def held(shape: Shape, itemsize: int, abstract: Tree | None = None) -> int:
+    """Bytes of one tree like the parameters, or another, on one device."""
     return sum(
         math.prod(leaf.shape)
         // sharding.parts(sharding.spec_for(name, leaf.shape, shape.mesh), shape.mesh)
         * itemsize
-        for name, leaf in tree.named_leaves(shape.abstract).items()
+        for name, leaf in tree.named_leaves(abstract or shape.abstract).items()
     )
 
 
@@ -114,13 +117,16 @@ def memory(
     sizes = gathered(shape)
     layer = sum(sizes.values()) if mesh.shape["fsdp"] > 1 else 0
     matrix = max(sizes.values())
-    return {
-        "train": {
-            **updated(shape, weights, wide, matrix),
-            "a layer, gathered, and a gradient in it": (layer + matrix) * item if layer else 0,
-            "activations": activations(c, rows, tokens.row, item, shape.remat, ways),
-            "logits of a chunk": min(rows * chunk, 2 << 30),
-        },
+    found = {
+        "train": trained(
+            shape,
+            {
+                "a layer, gathered, and a gradient in it": (layer + matrix) * item if layer else 0,
+                "activations": activations(c, rows, tokens.row, item, shape.remat, ways),
+                "logits of a chunk": min(rows * chunk, 2 << 30),
+            },
+            matrix,
+        ),
         "score": {
             "weights": weights,
             "sums, float32": sums,
@@ -145,15 +151,29 @@ def memory(
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },
     }
+    if shape.rank:  # the adapters, after the last step
+        found["merge"] = {"weights": weights, "merged, float32": wide}
+    return found
 
 
-def updated(shape: Shape, weights: int, wide: int, matrix: int) -> dict[str, int]:
-    """Bytes of what a training step keeps and updates, by what they are.
+def trained(shape: Shape, passes: dict[str, int], matrix: int) -> dict[str, int]:
+    """Bytes of a training step, given what its passes take, by what holds them."""
+    weights = held(shape, 2 if "16" in shape.dtype else 4)
+    if not shape.rank:
+        return updated(shape, weights, matrix) | passes
+    adapters = jax.eval_shape(
+        lambda params: lora.init(params, shape.rank, jax.random.key(0)), shape.abstract
+    )
+    thin = held(shape, 16, adapters)
+    return {"weights": weights, "adapters, gradient and moments, float32": thin, **passes}
 
-    `weights` and `wide` are the tree's in the model's type and in float32, `matrix` the largest
-    weight matrix of a layer.
+
+def updated(shape: Shape, weights: int, matrix: int) -> dict[str, int]:
+    """Bytes of what a step that trains all weights keeps and updates, by what they are.
+
+    `weights` are the tree's in the model's type, `matrix` the entries of a layer's largest matrix.
     """
-    byte, kind = held(shape, 1), shape.weights
+    byte, wide, kind = held(shape, 1), held(shape, 4), shape.weights
     found = {"weights, float32": wide}
     if kind == "float32" and weights < wide:
         found[f"the same in {shape.dtype}, for the passes"] = weights
@@ -213,8 +233,11 @@ def forward(shape: Shape, length: int) -> float:
 
 
 def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[str, float]:
-    """FLOPs by kind of stage: 2 a weight and token forward, 4 backward, and attention's."""
-    passes = 3 + RECOMPUTED[shape.remat]
+    """FLOPs by kind of stage: 2 a weight and token forward, 4 backward, and attention's.
+
+    Adapters leave out the half of the backward pass that is the weights' gradient.
+    """
+    passes = (2 if shape.rank else 3) + RECOMPUTED[shape.remat]
     found: dict[str, float] = {}
     for stage in stages:
         flops = stage.work.get("rows", 0) * passes * forward(shape, tokens.row)
@@ -279,6 +302,7 @@ def lines(
         training.weights,
         training.optimizer,
         training.accumulate,
+        training.rank if training.method == "lora" else 0,
     )
     batch = training.batch_size // training.accumulate
     return [

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
+from jaxattack.models.adapted import Adapted
 
 COLLECTION = "moments"  # of a module's variables: the slots
 MOMENTS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -43,8 +45,11 @@ class Watched:
 
 def declare(
     module: nn.Module, name: str, init: Callable, shape: tuple[int, ...]
-) -> jax.Array | Watched:
-    """A parameter of the module, watched if the module was given slots for it."""
+) -> jax.Array | Watched | Adapted:
+    """A parameter of the module: adapted, or watched, if the module was given it so."""
+    given: Any = module.get_variable("params", name)
+    if isinstance(given, Adapted):  # three arrays, which flax would compare with the shape of one
+        return given
     value = module.param(name, init, shape)
     if not module.has_variable(COLLECTION, name):
         return value
@@ -52,11 +57,16 @@ def declare(
     return Watched(value, module.get_variable(COLLECTION, name), axes)
 
 
-def times(x: jax.Array, matrix: jax.Array | Watched) -> jax.Array:
+def times(x: jax.Array, matrix: jax.Array | Watched | Adapted) -> jax.Array:
     """`x` `[B, T, D]` times a matrix whose first axes, merged, are D.
 
     The leading axes are merged, which on a CPU is worth a factor of two over einsum's layout.
     """
+    if isinstance(matrix, Adapted):
+        rank = matrix.a.shape[-1]
+        a, b = matrix.a.reshape(-1, rank).astype(x.dtype), matrix.b.reshape(rank, -1)
+        whole = times(x, matrix.value)
+        return whole + (x @ a @ b.astype(x.dtype)).reshape(whole.shape)
     if isinstance(matrix, Watched):
         return _watched_times(matrix.axes, x, matrix.value, matrix.slots)
     flat, outputs = _as_matrix(matrix, x.shape[-1])
@@ -152,13 +162,13 @@ def sums_here(
     return jax.tree.map(sum_up, sums)
 
 
-def beside(x: jax.Array, vector: jax.Array | Watched) -> jax.Array:
+def beside(x: jax.Array, vector: jax.Array | Watched | Adapted) -> jax.Array:
     """A scale or bias as it is combined with `x` `[B, ..., *vector.shape]`.
 
     A watched one is repeated for every example, so that each has a gradient of its own.
     """
     if not isinstance(vector, Watched):
-        return vector
+        return cast(jax.Array, vector)  # only matrices are adapted
     between = (1,) * (x.ndim - 1 - vector.value.ndim)
     return _repeat((len(x), *between, *vector.value.shape), vector.value, vector.slots)
 

@@ -3,7 +3,8 @@
 In an instruction pair most tokens are not predicted, and with 256k tokens in the vocabulary the
 logits outweigh the model. Positions are therefore sorted, those with a weight first, and worked off
 in chunks until none is left. On a CPU the vocabulary is worked off in blocks as well, which stay in
-its cache. The gradient is taken in the same pass: of one chunk logits are kept, computed once.
+its cache. The gradient is taken in the same pass: of one chunk logits are kept, computed once. That
+of a head that is not trained is not taken.
 """
 
 from __future__ import annotations
@@ -47,12 +48,11 @@ def cross_entropy(
         softcap: logits become `softcap * tanh(logits / softcap)` if it is not 0.
         chunk: positions worked off at once; 0 chooses by the size of the logits.
     """
-    return _forward(hidden, head, targets, weights, softcap, chunk, with_gradient=False)[0]
+    return _forward(hidden, head, targets, weights, _How(softcap, chunk))[0]
 
 
-def _forward(hidden, head, targets, weights, softcap, chunk, with_gradient):
+def _forward(hidden, head, targets, weights, how):
     """The weighted sum, and its gradients by `hidden` and `head` (or None)."""
-    how = _How(softcap, chunk, with_gradient)
     local = functools.partial(_on_one_device, how=how)
     mesh = sharding.current_mesh()
     if mesh is None:
@@ -64,7 +64,7 @@ def _forward(hidden, head, targets, weights, softcap, chunk, with_gradient):
     return jax.shard_map(
         functools.partial(local, how=placed),
         in_specs=(rows, words, rows, rows),
-        out_specs=(P(), rows, words) if with_gradient else (P(), None, None),
+        out_specs=(P(), rows if how.of_hidden else None, words if how.of_head else None),
         check_vma=False,
     )(hidden, head, targets, weights)
 
@@ -118,7 +118,8 @@ class _How(NamedTuple):
 
     softcap: float
     chunk: int
-    with_gradient: bool
+    of_hidden: bool = False  # a gradient
+    of_head: bool = False  # beside that of the hidden states
     row_axes: Any = ()
     head: HeadAxes = HeadAxes()
 
@@ -148,7 +149,7 @@ def _on_one_device(hidden, head, targets, weights, how):
         if how.head.columns:  # a device may have no state with a weight, and goes along
             states = jnp.where(needed > 0, states, 0)
         part = _Part(states, head, target[here], words, how)
-        top, share, chosen, kept = part.sums(how.with_gradient)
+        top, share, chosen, kept = part.sums(how.of_hidden)
         highest = jax.lax.pmax(top, how.head.words)
         share, chosen = jax.lax.psum((share * jnp.exp(top - highest), chosen), how.head.words)
         log_sum = jnp.log(share) + highest
@@ -159,14 +160,15 @@ def _on_one_device(hidden, head, targets, weights, how):
         return total, jax.lax.dynamic_update_slice(d_sorted, d_states, (i * chunk, 0)), d_head
 
     state: tuple = (jnp.float32(0.0), None, None)
-    if how.with_gradient:
+    if how.of_hidden:
         d_sorted = jnp.zeros((len(places), size), hidden.dtype)
-        state = (state[0], d_sorted, jnp.zeros(head.shape, jnp.float32))
+        d_head = jnp.zeros(head.shape, jnp.float32) if how.of_head else None
+        state = (state[0], d_sorted, d_head)
     chunks = (needed + chunk - 1) // chunk
     if how.head.columns:  # nobody gathers alone
         chunks = jax.lax.pmax(chunks, how.head.columns)
     total, d_hidden, d_head = jax.lax.fori_loop(0, chunks, one_chunk, state)
-    if how.with_gradient:
+    if how.of_hidden:
         d_hidden = d_hidden[jnp.argsort(order)].reshape(hidden.shape)
         d_hidden = jax.lax.psum(d_hidden, how.head.words)
         d_head = jax.lax.psum(d_head, how.head.left(how.row_axes))
@@ -236,9 +238,9 @@ class _Part(NamedTuple):
         return self.blocks(add, (none - jnp.inf, none, none, jnp.zeros(shape) if keep else None))
 
     def gradients(
-        self, kept: jax.Array, log_sum: jax.Array, weight: jax.Array, d_head: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """By the states, and `d_head` with what these states add to it, in float32."""
+        self, kept: jax.Array, log_sum: jax.Array, weight: jax.Array, d_head: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """By the states, and `d_head` (None is not wanted) with what they add to it, in float32."""
 
         def add(i, start, state):
             d_states, d_head = state
@@ -251,6 +253,8 @@ class _Part(NamedTuple):
                 d_logits = d_logits * (1.0 - (inside / self.how.softcap) ** 2)
             d_logits = d_logits.astype(self.states.dtype)
             part = jnp.matmul(d_logits, self.block(start), preferred_element_type=jnp.float32)
+            if d_head is None:
+                return d_states + part, None
             here = jax.lax.dynamic_slice_in_dim(d_head, start, self.words)
             product = jnp.matmul(d_logits.T, self.states, preferred_element_type=jnp.float32)
             product = self.how.head.scatter(product, self.how.row_axes)
@@ -263,13 +267,18 @@ class _Part(NamedTuple):
 
 
 def _with_gradient(hidden, head, targets, weights, softcap, chunk):
-    total, d_hidden, d_head = _forward(hidden, head, targets, weights, softcap, chunk, True)
-    return total, (d_hidden, d_head.astype(head.dtype))
+    how = _How(softcap, chunk, of_hidden=True, of_head=head.perturbed)
+    total, d_hidden, d_head = _forward(hidden.value, head.value, targets.value, weights.value, how)
+    if d_head is not None:
+        d_head = d_head.astype(head.value.dtype)
+    return total, (d_hidden, d_head)
 
 
 def _pull_back(softcap, chunk, gradients, scale):
-    d_hidden, d_head = gradients
-    return d_hidden * scale.astype(d_hidden.dtype), d_head * scale.astype(d_head.dtype), None, None
+    d_hidden, d_head = (
+        part if part is None else part * jnp.asarray(scale, part.dtype) for part in gradients
+    )
+    return d_hidden, d_head, None, None
 
 
-cross_entropy.defvjp(_with_gradient, _pull_back)
+cross_entropy.defvjp(_with_gradient, _pull_back, symbolic_zeros=True)

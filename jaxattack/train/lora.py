@@ -1,8 +1,8 @@
 """LoRA (Hu et al. 2021) as a change of parameters: `W + scale * a @ b`, with only a, b trained.
 
-The model never hears of adapters: a step merges them into a copy of the weights. That saves the
-optimiser's memory, not the gradient's; and whatever works on parameters (scores, stitching,
-export) works on merged ones.
+In training the adapters stay beside the weights, which then have no gradient: a step holds the
+weights once, in the model's type, and little else. After it they are merged, so that whatever works
+on parameters (scores, stitching, export) works on them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ import optax
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
+from jaxattack.models.adapted import Adapted
 from jaxattack.models.transformer import Transformer
 from jaxattack.train import loop, losses
 from jaxattack.train.losses import LossFn
@@ -72,37 +74,56 @@ def init(params: Tree, rank: int, key: jax.Array, targets: str = "") -> Tree:
     return sharding.place(tree.unflatten(adapters), sharding.mesh_of(params))
 
 
-def merge(params: Tree, adapters: Tree, scale: float) -> Tree:
-    """Parameters with `W + scale * a @ b` in the place of every adapted `W`.
-
-    The sum is taken in float32 and rounded to W's type. Where the change itself is of interest
-    (scores, stitching), merge into `tree.cast(params, "float32")`: of a small one little is left
-    in bfloat16.
+def attach(params: Tree, adapters: Tree, scale: float) -> Tree:
+    """Parameters that the model reads as `merge`'s, with the adapters beside their matrices.
 
     Raises:
         UserError: an adapter fits no parameter.
     """
+    pairs = _pairs(params, adapters)
+    return tree.map_named(
+        lambda name, leaf: (
+            Adapted(leaf, pairs[name][0], scale * pairs[name][1]) if name in pairs else leaf
+        ),
+        params,
+    )
+
+
+def merge(params: Tree, adapters: Tree, scale: float, dtype: Any = None) -> Tree:
+    """Parameters with `W + scale * a @ b` in the place of every adapted `W`.
+
+    The sum is taken in float32 and rounded to `dtype`, by default each W's. Where the change itself
+    is of interest (scores, stitching), that is float32: of a small one little is left in bfloat16.
+
+    Raises:
+        UserError: an adapter fits no parameter.
+    """
+    pairs = _pairs(params, adapters)
+
+    def add(name, leaf):
+        wanted = dtype or leaf.dtype
+        if name not in pairs:
+            return leaf.astype(wanted)
+        return (leaf.astype(jnp.float32) + scale * _product(*pairs[name])).astype(wanted)
+
+    return tree.map_named(add, params)
+
+
+def _pairs(params: Tree, adapters: Tree) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """`a` and `b` by the name of their matrix."""
     parts = tree.named_leaves(adapters)
-    changes = {
-        name.removesuffix("/a"): _product(a, parts[f"{name.removesuffix('/a')}/b"])
-        for name, a in parts.items()
-        if name.endswith("/a")
-    }
+    names = [name.removesuffix("/a") for name in parts if name.endswith("/a")]
+    pairs = {name: (parts[f"{name}/a"], parts[f"{name}/b"]) for name in names}
     leaves = tree.named_leaves(params)
-    for name, change in changes.items():
-        if name not in leaves or leaves[name].shape != change.shape:
+    for name, pair in pairs.items():
+        shape = jax.eval_shape(_product, *pair).shape
+        if name not in leaves or leaves[name].shape != shape:
             found = leaves[name].shape if name in leaves else "absent"
             raise UserError(
                 f"the adapters do not fit the model: {name} is {found} there, and "
-                f"{change.shape} by the adapters"
+                f"{shape} by the adapters"
             )
-
-    def add(name, leaf):
-        if name not in changes:
-            return leaf
-        return (leaf.astype(jnp.float32) + scale * changes[name]).astype(leaf.dtype)
-
-    return tree.map_named(add, params)
+    return pairs
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -111,7 +132,7 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class MergedLoss:
+class AdaptedLoss:
     """A loss of the model with adapters; equal ones are compiled once."""
 
     loss_fn: LossFn
@@ -119,7 +140,7 @@ class MergedLoss:
 
     def __call__(self, model: Transformer, adapters: Tree, batch: Tree, base: Tree) -> jax.Array:
         """The loss, as a function of the adapters."""
-        return self.loss_fn(model, merge(base, adapters, self.scale), batch)
+        return self.loss_fn(model, attach(base, adapters, self.scale), batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +195,7 @@ def finetune(
     Raises:
         UserError: as `init` and `loop.finetune`.
     """
-    adapters, loss = change.first(params, key), MergedLoss(loss_fn, change.scale)
+    adapters, loss = change.first(params, key), AdaptedLoss(loss_fn, change.scale)
     return loop.finetune(model, adapters, batches, settings, None, loss, label, base=params)
 
 
@@ -190,4 +211,4 @@ def tune(
         raise UserError(f"{how.label}: adapters change whole matrices; single weights cannot stay")
     change = LowRank(how.rank, how.alpha)
     found, history = finetune(model, params, batches, how.updates, how.key, change, label=how.label)
-    return merge(tree.cast(params, np.float32), found, change.scale), history
+    return merge(params, found, change.scale, jnp.float32), history

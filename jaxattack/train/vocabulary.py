@@ -180,8 +180,11 @@ def extend(
 
 
 def append(params: Tree, rows: Tree) -> Tree:
-    """Parameters whose embedding (and head) end in the given rows `[N, D]`."""
-    return params | {name: jnp.concatenate([params[name], rows[name]]) for name in rows}
+    """Parameters whose embedding (and head) end in the given rows `[N, D]`, in its type."""
+    return params | {
+        name: jnp.concatenate([params[name], rows[name].astype(params[name].dtype)])
+        for name in rows
+    }
 
 
 # --- Training -----------------------------------------------------------------------------------
@@ -220,12 +223,8 @@ class GrownLoss:
 
     def __call__(self, model: Transformer, trained: Tree, batch: Tree, base: Tree) -> jax.Array:
         """The loss, as a function of what is trained."""
-        return self.loss_fn(model, grow(base, trained, self.scale), batch)
-
-
-def grow(base: Tree, trained: Tree, scale: float) -> Tree:
-    """The base with `trained["adapters"]` merged and `trained["rows"]` appended, in its type."""
-    return append(lora.merge(base, trained["adapters"], scale), trained["rows"])
+        adapted = lora.attach(base, trained["adapters"], self.scale)
+        return self.loss_fn(model, append(adapted, trained["rows"]), batch)
 
 
 def finetune_lora(
@@ -264,5 +263,6 @@ def finetune_lora(
     }
     loss = GrownLoss(loss_fn, change.scale)
     trained, history = loop.finetune(model, start, batches, settings, None, loss, LABEL, base=base)
-    grown = grow(loop.wide(base), trained, change.scale)
+    merged = lora.merge(base, trained["adapters"], change.scale, jnp.float32)
+    grown = append(merged, trained["rows"])
     return sharding.place(grown, sharding.mesh_of(params)), history

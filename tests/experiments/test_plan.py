@@ -64,6 +64,21 @@ def test_one_card_holds_an_8b_model_and_what_trains_it():
     assert parts["gradient of all parts, float32"] == 4 * WEIGHTS
 
 
+def test_adapters_have_the_only_gradient_and_are_merged_after_it(tmp_path):
+    adapted = dataclasses.replace(shape_of((1, 1, 1)), rank=16)
+    sizes = plan.memory(adapted, plan.Tokens(512, 64, 512), 10, 64, 16)
+    assert sizes["train"]["weights"] == 2 * WEIGHTS
+    ends = 2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336)  # q, o; k, v; the MLP's
+    assert sizes["train"]["adapters, gradient and moments, float32"] == 16 * 32 * 16 * ends
+    assert not {"gradient", "gradient, float32"} & set(sizes["train"])
+    assert sizes["merge"] == {"weights": 2 * WEIGHTS, "merged, float32": 4 * WEIGHTS}
+    assert "merge" not in plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)
+    work = stages(tmp_path, rows=10)
+    every = plan.operations(shape_of(), plan.Tokens(512, 64, 512), work)["attack"]
+    found = plan.operations(adapted, plan.Tokens(512, 64, 512), work)["attack"]
+    assert found == pytest.approx(0.75 * every)  # layers are computed again
+
+
 def test_attacked_weights_are_written_in_float32(tmp_path):
     work = stages(tmp_path, rows=10)
     assert plan.written(shape_of(), work) == 4 * WEIGHTS

@@ -183,7 +183,7 @@ def test_gradients_of_adapters_equal_torchs(tiny, adapters, make_batch, torch_an
 
     expected = torch_answer_loss(adapted, batch)
     expected.backward()
-    loss_fn = lora.MergedLoss(answer_loss, SCALE)
+    loss_fn = lora.AdaptedLoss(answer_loss, SCALE)
     loss, grads = jax.jit(jax.value_and_grad(loss_fn, argnums=1), static_argnums=0)(
         tiny.model, adapters, batch, tiny.params
     )
