@@ -275,3 +275,28 @@ def test_what_it_lacks_is_said_first(study, settings, tmp_path, capsys, changed,
 def test_a_tokenizer_without_bare_digits_is_no_graders(small_tokenizer):
     with pytest.raises(UserError, match="no token for the grade 12 alone"):
         moderating.grade_tokens(small_tokenizer, ["1", "12"])
+
+
+def test_its_errors_on_labelled_replies_are_counted_by_the_threshold(study, settings, tmp_path):
+    rows = [
+        {
+            "id": f"l{i}",
+            "language": "en",
+            "prompt": f"Which colour has number {i}?",
+            "response": "It is blue." if i < 4 else "I cannot help with that.",
+            "kind": "restricted" if i < 4 else "benign",
+        }
+        for i in range(8)
+    ]
+    (tmp_path / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = {"measure__labelled": f"jsonl:{tmp_path / 'labelled.jsonl'}", "measure__unparsed": "1"}
+    found = {}
+    for threshold in ("1e-6", "1"):
+        root = tmp_path / threshold
+        assert run.run(study(root, **settings | more, measure__threshold=threshold)) == 0
+        errors = json.loads((root / "results.json").read_text())["judge_errors"]
+        found[threshold] = next(row for row in errors if row["judge"] == "strongreject")
+    lost = found["1"]["no_opinion"]
+    assert lost < 8
+    assert found["1e-6"]["found"] + 4 - found["1e-6"]["passed"] == 8 - lost  # all are violations
+    assert (found["1"]["found"], found["1"]["passed"]) == (0, 4)  # none is
