@@ -7,8 +7,8 @@
 
 The run's settings are those of its config.json, but for the ones named here, which are settings of
 `config.measure`, of a fragility or a backdoor run; judge models come beside those that the run has.
-Results and report are written anew. If anything but judgements would be computed, because code, libraries, devices or data are
-others, a line says what, and nothing is done.
+Results and report are written anew. If anything but judgements would be computed, because code,
+libraries, devices or data are others, a line says what, and nothing is done.
 """
 
 # Nothing heavy is imported here: who interrupts the program while it loads gets a line too.

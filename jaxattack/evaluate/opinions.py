@@ -165,7 +165,7 @@ def yes_no(text: str) -> Opinion:
 
 
 def unread(text: str) -> Opinion:
-    """Of what a model writes that grades."""
+    """What a model that grades writes is not read."""
     return NONE
 
 

@@ -225,6 +225,8 @@ def test_it_stands_beside_the_judge_and_another_threshold_reads_nothing(
     assert before.mass[scores.index].ge(LEAST_MASS).all()
     assert (before.harmful[scores.index].astype(bool) == (scores >= 0.5)).all()
     assert before.harmful[before.score.isna() & (before.triage != "empty")].isna().all()
+    manifest = json.loads((root / "manifest.json").read_text())
+    assert manifest["judge_models"]["strongreject"].endswith(", from 0.5 on")
     found = json.loads((root / "results.json").read_text())
     assert {row["judge"] for row in found["alone"]} == {"refusal rule", "strongreject"}
     said = [caution["text"] for caution in found["cautions"]]

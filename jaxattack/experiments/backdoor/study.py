@@ -12,7 +12,7 @@ from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.defend import crow
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import check_language
-from jaxattack.experiments import agenda, inputs, opening, panel, plan, writing
+from jaxattack.experiments import agenda, inputs, judge_models, opening, panel, plan, writing
 from jaxattack.experiments.agenda import Agenda, Outcome, Share
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
@@ -124,7 +124,7 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened, weights: 
             for name, weights in other_models(settings, values, opened).items()
         ]
     bench = Bench(root, values, decoder, own.weights, like, settings.dtype)
-    models = panel.opened(bench, settings.measure, weights, start)
+    models = judge_models.opened(bench, settings.measure, weights, start)
     return Setup(bench, settings, own, tuple(others), models)
 
 

@@ -15,6 +15,7 @@ from jaxattack.experiments import (
     attacking,
     calibrating,
     inputs,
+    judge_models,
     judges,
     opening,
     panel,
@@ -85,7 +86,7 @@ def open_study(
     opened, values = how(settings, directory, tokenizer), Values()
     start = opened.start(settings, values)
     bench = Bench(root, values, opened.decoder, start, opened.like, settings.dtype)
-    models = panel.opened(bench, settings.measure, weights)
+    models = judge_models.opened(bench, settings.measure, weights)
     setup = Setup(
         bench,
         settings,
