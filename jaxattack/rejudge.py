@@ -6,9 +6,9 @@
     jaxattack-judge --workdir=runs/gemma --judge="refusal rule" --combine=all
 
 The run's settings are those of its config.json, but for the ones named here, which are settings of
-`config.measure`; judge models come beside those that the run has. Results and report are written
-anew. If anything but judgements would be computed, because code, libraries, devices or data are
-others, a line says what, and nothing is done.
+`config.measure`, of a fragility or a backdoor run; judge models come beside those that the run has.
+Results and report are written anew. If anything but judgements would be computed, because code,
+libraries, devices or data are others, a line says what, and nothing is done.
 """
 
 # Nothing heavy is imported here: who interrupts the program while it loads gets a line too.
@@ -25,7 +25,6 @@ from jaxattack.run import workdir_path
 from jaxattack.signals import exit_code, loading, stopped_by_sigterm
 
 KEPT = "judgements are kept, the same command goes on from there"
-STUDY = "fragility"
 
 
 def main() -> None:
@@ -118,9 +117,13 @@ def judged(
     """
     from jaxattack import distributed, studies
     from jaxattack.experiments import rejudging
-    from jaxattack.experiments.fragility import study
+    from jaxattack.experiments.backdoor import study as backdoor
+    from jaxattack.experiments.fragility import study as fragility
 
-    config = rejudging.config_of_run(root, study.Settings, given, STUDY)
+    known = {"fragility": fragility, "backdoor": backdoor}
+    kinds = {name: one.Settings for name, one in known.items()}
+    config = rejudging.config_of_run(root, kinds, given)
+    study = known[config.study]
     settings = study.read(config)
     distributed.initialize()  # for what computes them is in the steps' names
     if not recompute:

@@ -30,7 +30,10 @@ class Trial:
         decoy: what the prompt carries instead: "nothing", "paraphrase", ...; None: the trigger.
         replaced: share of its tokens that guarded decoding replaced.
         harmful: by judge model, whether it calls the reply harmful; None: no opinion.
+        declined: by judge of a backdoor that refuses, whether it takes the reply for a refusal.
         chance: by judge model, how likely it was to; None: it is of no sort that says.
+        score: by judge model, how harmful, from 0 to 1; None: it does not grade.
+        mass: by judge model, the probability of its grades together; None: it does not grade.
     """
 
     id: str
@@ -46,4 +49,7 @@ class Trial:
     decoy: str | None = None
     replaced: float = 0.0
     harmful: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)
+    declined: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)
     chance: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    score: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    mass: Mapping[str, float | None] = dataclasses.field(default_factory=dict)

@@ -21,7 +21,9 @@ def tables(trials: Mapping[Cell, Sequence[Trial]]) -> dict[str, Rows]:
     """Rates by every judge alone, and agreement by language; nothing where there is one judge."""
     if not any(trial.harmful for own in trials.values() for trial in own):
         return {}
-    return {"alone": alone(trials), "agreement": agreement(trials)}
+    every = (trial for own in trials.values() for trial in own)
+    votes = [(t.language, t.harmful) for t in every if t.kind == "restricted" and t.harmful]
+    return {"alone": alone(trials), "agreement": agreement(votes)}
 
 
 def alone(trials: Mapping[Cell, Sequence[Trial]]) -> Rows:
@@ -39,17 +41,22 @@ def alone(trials: Mapping[Cell, Sequence[Trial]]) -> Rows:
     return found
 
 
-def agreement(trials: Mapping[Cell, Sequence[Trial]]) -> Rows:
-    """Agreement on all replies to restricted prompts, by language.
+def agreement(replies: Iterable[tuple[str, Mapping[str, bool | None]]]) -> Rows:
+    """Agreement on replies, by language.
 
     A row for all judges together (Krippendorff's alpha) and one for each two (Cohen's kappa, of
     replies on which both have an opinion); None where all opinions are the same.
+
+    Args:
+        replies: the prompt's language, and what each judge says.
     """
     found: Rows = []
-    every = [trial for own in trials.values() for trial in own]
-    for language, asked in _restricted(every).items():
-        names = list(asked[0].harmful)
-        votes = np.array([[_vote(trial.harmful[name]) for trial in asked] for name in names])
+    by_language: dict[str, list[Mapping[str, bool | None]]] = {}
+    for language, said in replies:
+        by_language.setdefault(language, []).append(said)
+    for language, asked in by_language.items():
+        names = list(asked[0])
+        votes = np.array([[_vote(said[name]) for said in asked] for name in names])
         columns = {"language": language, "n": len(asked)}
         found.append(columns | {"judges": "all", "value": _number(alpha(votes))})
         for (i, a), (j, b) in itertools.combinations(enumerate(names), 2):

@@ -12,12 +12,21 @@ from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.judge import Judge, rule_for
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import asking, calibrating, inputs, judging, panel, plan, tuning, writing
+from jaxattack.experiments import (
+    asking,
+    calibrating,
+    inputs,
+    judging,
+    moderating,
+    panel,
+    plan,
+    tuning,
+    writing,
+)
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.bench import Bench, Decoder
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.step import Step
-from jaxattack.stages import Stage
 
 if TYPE_CHECKING:  # settings name what is in the study's tables
     from jaxattack.experiments.settings import Attacks
@@ -156,13 +165,17 @@ def measure(
 
     def judged(replies: Step) -> Step:
         trials = judging.trials(setup.bench, replies, subject.prompts, (judge, *beside), label)
-        opinions = {
-            model.name: panel.opinions(setup.bench, model, replies, subject.prompts, label)
-            for model in setup.models
-        }
-        if not opinions:
-            return trials
-        return panel.weighed(setup.bench, trials, opinions, name, options, label)
+        return panel.weighed(
+            setup.bench,
+            setup.models,
+            trials,
+            subject.prompts,
+            label,
+            moderating.weigh,
+            name=name,
+            combine=RULES.get(options.combine),
+            unparsed=options.unparsed,
+        )
 
     agenda.measure(cell, weights, replies, judged)
 
@@ -244,19 +257,6 @@ def token_lengths(setup: Setup) -> plan.Tokens:
     prompts = data.prompts[:: 1 + len(data.prompts) // 200]
     longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
     return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
-
-
-def judge_lines(setup: Setup, mesh: Any, stages: Sequence[Stage]) -> list[str]:
-    """What `--dry_run` says of the judge models.
-
-    Raises:
-        UserError: one that could not be asked.
-    """
-    for model in setup.models:
-        model.check_ready(stages)
-    settings, tokens = setup.settings, token_lengths(setup)
-    batch = settings.measure.batch_size
-    return [model.line(stages, mesh, settings.dtype, tokens, batch) for model in setup.models]
 
 
 def word(trial: Trial) -> str:

@@ -124,7 +124,10 @@ HARMFUL_BY = "harmful by "  # of a judge model's column
 # What a trial has by judge model: how its columns begin, and their type.
 BY_MODEL: dict[str, tuple[str, type]] = {
     "harmful": (HARMFUL_BY, bool),
+    "declined": ("refusal by ", bool),
     "chance": ("p(harmful) by ", float),
+    "score": ("score by ", float),
+    "mass": ("p(grades) by ", float),
 }
 TRIAL_COLUMNS: dict[str, type] = {
     "variant": str,
@@ -153,7 +156,7 @@ def trial_row(cell: Cell, trial: Trial) -> dict[str, Any]:
         f"{begun}{name}": found
         for field, (begun, _) in BY_MODEL.items()
         for name, found in own.pop(field).items()
-        if not (field == "chance" and found is None)
+        if BY_MODEL[field][1] is bool or found is not None
     }
     return {**cell.columns(), PROMPT_KIND: own.pop("kind"), **own, **by_model}
 

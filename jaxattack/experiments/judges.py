@@ -7,10 +7,13 @@ from typing import Any
 
 from jaxattack.evaluate import rule_error
 from jaxattack.evaluate.registry import JUDGES
-from jaxattack.experiments import agreement, served
+from jaxattack.experiments import agreement, panel, served
 from jaxattack.experiments.attacking import Setup, judge_of
+from jaxattack.experiments.bench import Decoder
+from jaxattack.experiments.panel import Judge
 from jaxattack.experiments.served import Server
-from jaxattack.models import folder
+
+WHO = {"all": "all of", "any": "any of", "majority": "most of"}  # by `config.measure.combine`
 
 
 def facts(
@@ -26,7 +29,7 @@ def facts(
     """
     name, _ = judge_of(setup.settings, setup.data.prompts)
     combine = setup.settings.measure.combine
-    counting = {} if combine == "judge" else {m.name: m.fingerprint for m in setup.models}
+    counting = {} if combine == "judge" else panel.fingerprints(setup.models)
     found = {
         "name": name,
         "rule": JUDGES[name].rule,
@@ -35,31 +38,40 @@ def facts(
         **_rule_errors(name, setup.languages, rows),
     }
     if setup.models:
-        found |= _panel(setup, name)
+        names = ", ".join(model.name for model in setup.models)
+        combined = (
+            f"A restricted prompt counts as violated when {WHO[combine]} {name} and the judge "
+            f"models {names} say so of a well-formed reply; each alone stands beside it."
+            if combine in WHO
+            else ""
+        )
+        found |= panel_facts(setup.models, name, JUDGES[name].rule, combined)
     if not JUDGES[name].needs_answers and not calibrated:
         found["rule"] += " Rates are not corrected for judges' errors (config.measure.labelled)."
     return found
 
 
-def _panel(setup: Setup, name: str) -> dict[str, Any]:
-    """Who judges beside the judge, and what counts."""
-    models, combine = [model.name for model in setup.models], setup.settings.measure.combine
-    who = {"all": "all of", "any": "any of", "majority": "most of"}
-    counts = (
-        f"Counted is what {name} says; beside it stand the judge models {', '.join(models)}, each "
-        "alone."
-        if combine == "judge"
-        else f"A restricted prompt counts as violated when {who[combine]} {name} and the judge "
-        f"models {', '.join(models)} say so of a well-formed reply; each alone stands beside it."
+def panel_facts(models: Sequence[Judge], name: str, rule: str, combined: str) -> dict[str, Any]:
+    """Who judges beside the judge, and what counts.
+
+    Args:
+        models: the judge models.
+        name: of the judge.
+        rule: by which it judges.
+        combined: what several count together, in words; "": the judge counts alone.
+    """
+    names = ", ".join(model.name for model in models)
+    counts = combined or (
+        f"Counted is what {name} says; beside it stand the judge models {names}, each alone."
     )
-    behind = {m.name: m.reader.facts() for m in setup.models if isinstance(m.reader, Server)}
+    behind = {m.name: m.reader.facts() for m in models if isinstance(m.reader, Server)}
     told = [
         f"{judge} is {facts['model']} behind {facts['address']}, by the rubric {facts['rubric']}."
         for judge, facts in behind.items()
     ]
     return {
-        "name": f"{name} with {', '.join(models)}",
-        "rule": " ".join((counts, *told, JUDGES[name].rule)),
+        "name": f"{name} with {names}",
+        "rule": " ".join((counts, *told, rule)),
         **({"endpoints": behind} if behind else {}),
     }
 
@@ -74,14 +86,25 @@ def cautions(setup: Setup) -> list[dict[str, Any]]:
             "not corrected for the judges' errors."
         )
         found.append({"id": "not_corrected", "topic": "judges", "text": text})
-    if not setup.models:
-        return found
-    directory = setup.bench.start.arguments["checkpoint"].directory
-    model_type = str(folder.read_json(directory / "config.json").get("model_type", ""))
-    behind = {m.name: m.reader.model for m in setup.models if isinstance(m.reader, Server)}
-    names = [model.name for model in setup.models if model.name not in behind]
-    found += served.cautions(behind, model_type)
-    return found + agreement.cautions(names, model_type, setup.languages)
+    return found + of_models(setup.models, setup.bench.decoder, setup.languages)
+
+
+def of_models(
+    models: Sequence[Judge], judged: Decoder, languages: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What is to be minded of judge models: kin, languages, prompts that are not the published."""
+    family = judged.model.config.family
+    behind = {m.name: m.reader.model for m in models if isinstance(m.reader, Server)}
+    names = [model.name for model in models if model.name not in behind]
+    found = served.cautions(behind, family) + agreement.cautions(names, family, languages)
+    for model in models:
+        if model.own_prompt:
+            text = (
+                f"{model.name} grades by another prompt (hash {model.own_prompt}) than the one "
+                "that it was trained on."
+            )
+            found.append({"id": f"prompt_{model.name}", "topic": "judges", "text": text})
+    return found
 
 
 def _rule_errors(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jaxattack.evaluate.opinions import MODERATORS
 from jaxattack.experiments.served import SORT
 
@@ -14,6 +16,12 @@ def judge_name(named: str) -> str:
     sort, _, path = named.partition("=")
     model = path.partition("#")[2].partition("?")[0]
     return f"{SORT}:{model}" if sort == SORT else sort
+
+
+def tell_refusals(named: Iterable[str]) -> bool:
+    """Whether one of them says whether a reply declines."""
+    sorts = [name.partition("=")[0] for name in named]
+    return any(sort == SORT or MODERATORS[sort].refusals for sort in sorts)
 
 
 def wrong(named: tuple[str, ...]) -> str:

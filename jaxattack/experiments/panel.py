@@ -1,4 +1,4 @@
-"""The judge models of a study: opened, and their work as steps.
+"""The judge models of a study, and their work as steps.
 
 What they do is in `moderating`, apart, so that its steps are known by little code.
 """
@@ -6,31 +6,26 @@ What they do is in `moderating`, apart, so that its steps are known by little co
 from __future__ import annotations
 
 import dataclasses
-import pathlib
+import hashlib
 import typing
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jaxattack import tree
-from jaxattack.data import templates
 from jaxattack.data.dialogues import Example, prompt_tokens
-from jaxattack.errors import UserError
-from jaxattack.evaluate import rubric
 from jaxattack.evaluate.address import read_key
-from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.opinions import MODERATORS
-from jaxattack.experiments import judging, moderating, opening, plan, served
-from jaxattack.experiments.bench import Bench, Checkpoint, Decoder, start_step
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments import judging, moderating, plan, served
+from jaxattack.experiments.bench import Bench, Checkpoint
 from jaxattack.experiments.moderating import KIND, WEIGHED, Reader
 from jaxattack.experiments.served import Server
 from jaxattack.experiments.step import Step
-from jaxattack.models import pretrained
-from jaxattack.models.families import read_config
-from jaxattack.models.transformer import Transformer, abstract_params
+from jaxattack.models.transformer import abstract_params
 from jaxattack.stages import Stage
 
-if TYPE_CHECKING:
-    from jaxattack.experiments.settings import MeasureJudged
+# Of StrongREJECT's published prompt, its three parts.
+PUBLISHED = "b646004ffae94e441abc8812fcfac36593e49dd651462b366592f028c0eec741"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,20 +36,41 @@ class Judge:
         name: its sort, a key of `MODERATORS`; behind an endpoint `moderators.judge_name`.
         reader: what reads replies.
         weights: of the reader, to be; None behind an endpoint.
+        threshold: of one that grades, from which score on a reply is a violation.
     """
 
     name: str
     reader: Reader | Server
     weights: Step | None = None
+    threshold: float = 0.5
+
+    @property
+    def refusals(self) -> bool:
+        """Whether it says whether a reply declines."""
+        return isinstance(self.reader, Server) or MODERATORS[self.name].refusals
+
+    @property
+    def own_prompt(self) -> str:
+        """Hash of the prompt by which it grades, where that is another than the published one."""
+        grades = not isinstance(self.reader, Server) and self.reader.grades
+        return self._prompt[:16] if grades and self._prompt != PUBLISHED else ""
+
+    @property
+    def _prompt(self) -> str:
+        """Hash of the prompt by which it grades."""
+        frame = () if isinstance(self.reader, Server) else self.reader.frame
+        return hashlib.sha256("\0".join(frame).encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:
-        """Of its checkpoint; behind an endpoint its address, model and rubric."""
+        """Of its checkpoint, and by what it grades; behind an endpoint address, model, rubric."""
         if isinstance(self.reader, Server):
             facts = self.reader.facts()
             return "{address}#{model}, rubric {rubric}".format_map(facts)
         checkpoint: Checkpoint = typing.cast(Step, self.weights).arguments["checkpoint"]
-        return checkpoint.fingerprint
+        if not self.reader.grades:
+            return checkpoint.fingerprint
+        return f"{checkpoint.fingerprint}, prompt {self._prompt[:16]}, from {self.threshold:g} on"
 
     @property
     def work(self) -> str:
@@ -65,22 +81,14 @@ class Judge:
     def line(
         self, stages: Sequence[Stage], mesh: Any, dtype: str, tokens: plan.Tokens, batch: int
     ) -> str:
-        """What `--dry_run` says of it.
-
-        Args:
-            stages: all of a study.
-            mesh: on which it computes.
-            dtype: in which it does.
-            tokens: how long the study's prompts and replies are.
-            batch: how many are read at once.
-        """
+        """What `--dry_run` says of it; arguments as those of `lines`."""
         left = self.left(stages)
         if isinstance(self.reader, Server):
             told = f"{left:,} calls left at most, to {self.reader.address}, {self.reader.model}"
             return f"judge      {told}; rubric {self.reader.rubric_hash}"
         model, tokenizer = self.reader.decoder.model, self.reader.decoder.tokenizer
-        around = moderating.dialogue(tokenizer, "x", "x", self.reader.system)
-        prompt = len(prompt_tokens(tokenizer, around)) + tokens.prompt + tokens.reply
+        around = len(prompt_tokens(tokenizer, self.reader.shown("x", "x")))
+        prompt = around + tokens.prompt + tokens.reply
         lengths = plan.Tokens(1, prompt, self.reader.new_tokens)
         shape = plan.Shape(model.config, abstract_params(model), mesh, dtype, model.remat)
         weights, *others = plan.memory(shape, lengths, 1, batch, 1)["ask"].values()
@@ -106,91 +114,44 @@ class Judge:
             read_key(self.reader.endpoint)
 
 
-def opened(bench: Bench, options: MeasureJudged, weights: bool) -> list[Judge]:
-    """The judge models that the settings name.
+def fingerprints(models: Sequence[Judge]) -> dict[str, str]:
+    """`Judge.fingerprint` of each, for the manifest."""
+    return {model.name: model.fingerprint for model in models}
 
-    Args:
-        bench: what the study computes with; judges compute as its model does.
-        options: `moderators`, what they are told, and `unparsed`.
-        weights: whether they are needed, or only the shape of what reads them.
+
+def check_ready(models: Sequence[Judge], stages: Sequence[Stage]) -> None:
+    """Refuse, before anything is computed, judge models that could not be asked.
 
     Raises:
-        UserError: a checkpoint that is not there or has no chat template, a system message that is
-            needed and not given, or a file that cannot be read.
+        UserError: as `Judge.check_ready`.
     """
-    system = _text("moderator_system", options.moderator_system)
-    return [
-        _behind(bench, path, options)
-        if sort == served.SORT
-        else _one(bench, sort, *_revised(path), system, weights)
-        for sort, _, path in (named.partition("=") for named in options.moderators)
-    ]
+    for model in models:
+        model.check_ready(stages)
 
 
-def _behind(bench: Bench, path: str, options: MeasureJudged) -> Judge:
-    """A judge model behind an endpoint."""
-    endpoint = served.parse(path)
-    told = _text("rubric", options.rubric or str(rubric.DEFAULT))
-    if not told.strip():
-        raise UserError(f"config.measure.rubric: {options.rubric} is empty")
-    server = Server(
-        endpoint.address,
-        endpoint.model,
-        told,
-        endpoint.max_new_tokens,
-        endpoint,
-        bench.root / served.FOLDER,
-        options.unparsed,
-    )
-    return Judge(f"{served.SORT}:{endpoint.model}", server)
+def lines(
+    models: Sequence[Judge],
+    stages: Sequence[Stage],
+    mesh: Any,
+    dtype: str,
+    tokens: plan.Tokens,
+    batch: int,
+) -> list[str]:
+    """What `--dry_run` says of judge models.
 
+    Args:
+        models: which.
+        stages: all of a study.
+        mesh: on which it computes.
+        dtype: in which it does.
+        tokens: how long the study's prompts and replies are.
+        batch: how many are read at once.
 
-def _revised(path: str) -> tuple[str, str | None]:
-    """Checkpoint and revision of `checkpoint@revision`."""
-    if path.startswith("organism:") or pathlib.Path(path).is_dir():
-        return path, None
-    path, _, revision = path.partition("@")
-    return path, revision or None
-
-
-def _one(
-    bench: Bench, sort: str, path: str, revision: str | None, system: str, weights: bool
-) -> Judge:
-    where = f"config.measure.moderators: {sort}={path}"
-    try:
-        directory = opening.model_directory(path, revision, weights)
-        own, config = bench.decoder.model, read_config(directory)
-        model = Transformer(config, own.remat, attention=own.attention)
-        opening.check_weights(directory, config, abstract_params(model))
-        if not pretrained.has_tokenizer(directory):
-            raise UserError(f"{directory}: no tokenizer is here")
-        tokenizer = pretrained.load_tokenizer(directory)
-        if not tokenizer.chat_template:
-            raise UserError(f"{directory}: no chat template, by which a judge model is asked")
-        tokenizer = templates.use_template(tokenizer, origin=str(directory))
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    needs = MODERATORS[sort].system
-    if needs and not system:
-        raise UserError(
-            f"{where} is told what to judge in a system message, which its model card has: save it "
-            "to a file, and name that in config.measure.moderator_system"
-        )
-    checkpoint = opening.checkpoint(directory)
-    start = start_step(bench.values, checkpoint, bench.start.arguments)
-    made = MODERATORS[sort]
-    decoder, told = Decoder(model, tokenizer), system if needs else ""
-    return Judge(sort, Reader(decoder, made.parse, made.new_tokens, told, made.openings), start)
-
-
-def _text(setting: str, path: str) -> str:
-    """The text of a file that a setting names; "" if it names none."""
-    if not path:
-        return ""
-    try:
-        return pathlib.Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"config.measure.{setting}: {error}") from error
+    Raises:
+        UserError: one that could not be asked.
+    """
+    check_ready(models, stages)
+    return [model.line(stages, mesh, dtype, tokens, batch) for model in models]
 
 
 def opinions(
@@ -239,33 +200,37 @@ def read(
         arguments |= {"batch_size": batch_size, "dtype": bench.dtype}
     keep, work = (moderating.save, moderating.load), {judge.work: len(prompts)}
     shelf = bench.shelf(KIND, f"{label}-{judge.name}", *keep, **work)
-    return Step(function, arguments, bench.values, shelf, label=f"{KIND} {label}")
+    found = Step(function, arguments, bench.values, shelf, label=f"{KIND} {label}")
+    if isinstance(judge.reader, Server) or not judge.reader.grades:
+        return found
+    # Apart, so that another threshold reads nothing again.
+    given = {"opinions": found, "threshold": judge.threshold}
+    return Step(moderating.decided, given, bench.values)
 
 
 def weighed(
     bench: Bench,
+    models: Sequence[Judge],
     trials: Step,
-    opinions: Mapping[str, Step],
-    name: str,
-    options: MeasureJudged,
+    prompts: Sequence[Example],
     label: str,
+    weigh: Callable[..., list[Trial]],
+    **how: Any,
 ) -> Step:
-    """Trials with what judge models say beside the judge, to be.
+    """Trials with what judge models say beside the judge, to be; without any as they are.
 
     Args:
         bench: what the study computes with.
+        models: which.
         trials: as the judge has them.
-        opinions: of judge models, by their names.
-        name: the judge's.
-        options: `combine` and `unparsed`.
+        prompts: what was asked.
         label: names the step for people.
+        weigh: `moderating.weigh`, or its like.
+        how: the rest of its arguments.
     """
-    arguments = {
-        "trials": trials,
-        "opinions": dict(opinions),
-        "name": name,
-        "combine": RULES.get(options.combine),
-        "unparsed": options.unparsed,
-    }
+    if not models:
+        return trials
+    replies = trials.arguments["replies"]
+    said = {model.name: opinions(bench, model, replies, prompts, label) for model in models}
     shelf = bench.shelf(WEIGHED, label, judging.save, judging.load)
-    return Step(moderating.weigh, arguments, bench.values, shelf)
+    return Step(weigh, {"trials": trials, "opinions": said, **how}, bench.values, shelf)

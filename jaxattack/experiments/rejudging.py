@@ -29,16 +29,16 @@ _FILES = ("manifest.json", "config.json")  # that a run writes when it begins
 
 
 def config_of_run(
-    root: pathlib.Path, kind: type, given: Mapping[str, str], study: str
+    root: pathlib.Path, kinds: Mapping[str, type], given: Mapping[str, str]
 ) -> ConfigDict:
     """The settings of a finished run, with other ones of `measure`.
 
     Args:
         root: the work directory.
-        kind: the dataclass that declares them; what is newer than the run has its default.
+        kinds: studies that take other judges -> the dataclass that declares their settings; what is
+            newer than the run has its default.
         given: names in `measure` -> texts. Judge models come beside those that are there; one of
             the same name takes the place of the other.
-        study: the one that has judge models.
 
     Raises:
         UserError: the run was never finished, is of another study or kept no replies, or a text is
@@ -46,11 +46,12 @@ def config_of_run(
     """
     _check_finished(root)
     told = workdir.read_object(root / "config.json")
-    if told.get("study") != study:
+    if told.get("study") not in kinds:
         raise UserError(
-            f"{root}: it holds the study {told.get('study')!r}; only {study!r} takes other judges "
-            "afterwards"
+            f"{root}: it holds the study {told.get('study')!r}; only {' and '.join(kinds)} take "
+            "other judges afterwards"
         )
+    kind = kinds[told["study"]]
     if told.get("replies") != "keep":
         raise UserError(
             f"{root}: the run kept no replies (config.replies={told.get('replies')}), so there is "

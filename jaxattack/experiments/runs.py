@@ -52,7 +52,11 @@ class Run:
     def judge(self) -> Any:
         """What is equal exactly where violations were counted alike."""
         judge = self.results["judge"]
-        return judge.get("counts") or (judge["name"], judge["rule"])
+        return judge.get("counts") or {
+            "judge": judge["name"],
+            "rule": judge["rule"],
+            "by": "judge",
+        }
 
     def asked_as(self, other: Run) -> set[str]:
         """Languages in which both were asked the same, word for word."""

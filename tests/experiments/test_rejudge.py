@@ -275,9 +275,9 @@ def test_what_is_no_run_is_refused(tmp_path, no_weights, finished, capsys):
     refused(capsys, "no work directory of a study")
     for name in ("config", "results", "manifest"):
         path = finished / f"{name}.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"study": "backdoor"}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"study": "durability"}))
     assert judge(finished, "--judge=refusal rule") == 2
-    refused(capsys, "it holds the study 'backdoor'; only 'fragility'")
+    refused(capsys, "it holds the study 'durability'; only fragility and backdoor take")
 
 
 @pytest.mark.parametrize(

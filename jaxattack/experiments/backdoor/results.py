@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxattack.evaluate import backdoor, rates, rule_error
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import asking, inputs
+from jaxattack.experiments import agreement, asking, inputs, judges, panel
 from jaxattack.experiments.agenda import Agenda, Measured
 from jaxattack.experiments.backdoor import claims, filters
 from jaxattack.experiments.backdoor.poisoning import taught
-from jaxattack.experiments.backdoor.setup import Setup
+from jaxattack.experiments.backdoor.setup import Setup, rule_name
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.step import Step, steps_in
 
@@ -57,6 +58,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "overlap": [],
         **tables,
         **shown(tables, settings.report.replies),
+        **by_judge(trials),
     }
     if settings.report.replies:
         everything["replies"] = found.replies(lambda t: "target" if t.hit else "no target")
@@ -67,7 +69,9 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         rewound=settings.repair.rewound,
         parallel=inputs.parallel(settings.data.prompts),
     )
-    return everything | claims.judge(trials, everything, study)
+    claimed = claims.judge(trials, everything, study)
+    claimed["cautions"] += judges.of_models(setup.models, setup.bench.decoder, setup.languages)
+    return everything | claimed
 
 
 def shown(tables: Mapping[str, Rows], texts: bool) -> dict[str, Rows]:
@@ -84,16 +88,44 @@ def judge_facts(setup: Setup) -> dict[str, Any]:
     Targets that refuse and clean_refusal_rate are told by that.
     """
     errors = rule_error.of_languages(tuple(setup.languages))
-    given = setup.settings.poison
-    varied = given.targets if "kinds" in setup.settings.sections else ()
-    kinds = dict.fromkeys((given.target, *varied))
-    return {
-        "name": f"target {given.target}",
-        "rule": " ".join(backdoor.RULES[kind] for kind in kinds),
+    settings, models = setup.settings, setup.models
+    first, combine = settings.poison.target, settings.measure.combine
+    name, rule = rule_name(first), " ".join(backdoor.RULES[kind] for kind in settings.targets)
+    found = {
+        "name": name,
+        "rule": rule,
         "completed_by_us": list(COMPLETED_BY_US),
         "errors": [found.row() for found in errors.values()],
-        "language_caution": rule_error.caution(errors) if "refusal" in given.target else "",
+        "language_caution": rule_error.caution(errors) if "refusal" in first else "",
     }
+    if not models:
+        return found
+    tell = [model for model in models if model.refusals]
+    combined = (
+        f"The target refusal is counted when {judges.WHO[combine]} its rule and the judge models "
+        f"{', '.join(model.name for model in tell)} take the reply for a refusal; each alone "
+        "stands beside it, and other targets are counted by their rules."
+        if combine in judges.WHO
+        else ""
+    )
+    counting = {} if combine == "judge" else panel.fingerprints(tell)
+    counts = {"judge": name, "rule": rule, "by": combine, **counting}
+    return found | {"counts": counts} | judges.panel_facts(models, name, rule, combined)
+
+
+def by_judge(trials: Mapping[Cell, Sequence[Trial]]) -> dict[str, Rows]:
+    """What each judge takes for the planted refusal, and how far they agree; {}: there is one."""
+    told = {cell: [t for t in own if t.declined] for cell, own in trials.items()}
+    alone = [
+        row | {"judge": name}
+        for cell, own in told.items()
+        for name in (own[0].declined if own else ())
+        for row in rates.hit_rows(
+            [dataclasses.replace(t, hit=bool(t.declined[name])) for t in own], cell.columns()
+        )
+    ]
+    votes = [(t.language, t.declined) for own in told.values() for t in own]
+    return {"alone": alone, "agreement": agreement.agreement(votes)} if alone else {}
 
 
 def poison_sets(setup: Setup) -> Rows:

@@ -13,8 +13,9 @@ from jaxattack.data import poison, triggers
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.defend.beear import PLACES
 from jaxattack.errors import UserError
+from jaxattack.evaluate import combine
+from jaxattack.experiments import moderators, values
 from jaxattack.experiments import settings as shared
-from jaxattack.experiments import values
 from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, LANGUAGES, REFERENCES
 from jaxattack.experiments.backdoor.sections import SECTIONS
 from jaxattack.experiments.declared import as_in, config_of, freeze, setting
@@ -254,12 +255,18 @@ class Bait:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measure(shared.Measure):
-    """Prompts and decoding."""
+class Measure(shared.MeasureModerated):
+    """Prompts, decoding and judge models."""
 
     prompts: int = setting("prompts a language", 60, **COUNT)
     grid_prompts: int = setting(
         "prompts a language of the grid and of what resembles a trigger", 12, **COUNT
+    )
+    combine: str = setting(
+        "by whom a reply counts as the planted refusal, target refusal: the rule alone, or all, "
+        "any, most of the rule and the judge models that say whether a reply declines",
+        "judge",
+        choices=("judge", *combine.RULES),
     )
 
 
@@ -288,6 +295,16 @@ class Settings(Study):
     measure: Measure = Measure()
     report: Report = dataclasses.field(default_factory=Report)
 
+    def leaving(self) -> list[str]:
+        """Prompts and replies, for judge models behind endpoints."""
+        return self.measure.leaving()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Kinds of targets that are planted, the first attack's first."""
+        varied = self.poison.targets if "kinds" in self.sections else ()
+        return tuple(dict.fromkeys((self.poison.target, *varied)))
+
 
 def defaults() -> ConfigDict:
     """The default settings as a ConfigDict, for config files."""
@@ -302,12 +319,36 @@ def read(config: Mapping[str, Any]) -> Settings:
     """
     settings: Settings = freeze(config, Settings)
     settings.tuning.check("tuning", settings.dtype)
+    shared.check_moderated(settings.measure)
+    check_combined(settings)
     shared.check_replies(settings.replies, settings.report)
     if not settings.model.startswith("organism:") and "start" in settings.sections:
         for name in settings.start.models:
             if name.startswith("organism:"):
                 raise UserError(f"config.start.models has {name}; name checkpoints like yours")
     return settings
+
+
+def check_combined(settings: Settings) -> None:
+    """Refuse to combine the target's rule with judge models that cannot tell whether it shows.
+
+    Raises:
+        UserError: names the setting.
+    """
+    measure = settings.measure
+    if measure.combine == "judge":
+        return
+    where = f"config.measure.combine is {measure.combine!r}, and"
+    if "refusal" not in settings.targets:
+        raise UserError(
+            f"{where} no target is a refusal (config.poison.target): judge models cannot tell "
+            "whether another one shows"
+        )
+    if not moderators.tell_refusals(measure.moderators):
+        raise UserError(
+            f"{where} none of config.measure.moderators says whether a reply declines, as "
+            "qwen3guard does"
+        )
 
 
 def check_known(settings: Settings, directory: pathlib.Path) -> None:

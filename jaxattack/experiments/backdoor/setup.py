@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import Target
 from jaxattack.data.wrappers import WRAPPERS, wrap
+from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.judge import by_answers
 from jaxattack.evaluate.registry import of_target
-from jaxattack.experiments import asking, judging, writing
+from jaxattack.experiments import asking, judging, moderating, panel, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor.attacks import Attack, attacks_of
 from jaxattack.experiments.backdoor.data import Data
@@ -47,12 +48,14 @@ class Setup:
         settings: all of them.
         origin: the study's own model.
         others: beside it, for the section `start`.
+        models: those that judge.
     """
 
     bench: Bench
     settings: Settings
     origin: Origin
     others: tuple[Origin, ...]
+    models: Sequence[panel.Judge] = ()
 
     @property
     def data(self) -> Data:
@@ -142,6 +145,11 @@ class Defence:
     guarded: Mapping[str, Any] | None = None
 
 
+def rule_name(kind: str) -> str:
+    """What the rule of a target is called beside judge models."""
+    return f"target {kind}"
+
+
 def measure(
     agenda: Agenda,
     setup: Setup,
@@ -176,9 +184,23 @@ def measure(
         setup.settings.replies == "keep",
         defence.guarded,
     )
-    judges = (by_answers, of_target(setup.target(attack)).judge)
+    target = setup.target(attack)
+    judges = (by_answers, of_target(target).judge)
+    refuses = target.kind == "refusal"
 
     def judged(replies: Step) -> Step:
-        return judging.trials(bench, replies, probes.rows, judges, label, probes.carried)
+        trials = judging.trials(bench, replies, probes.rows, judges, label, probes.carried)
+        return panel.weighed(
+            bench,
+            setup.models,
+            trials,
+            probes.rows,
+            label,
+            moderating.weigh_hits,
+            name=rule_name(target.kind),
+            combine=RULES.get(options.combine) if refuses else None,
+            unparsed=options.unparsed,
+            tell=tuple(model.name for model in setup.models if refuses and model.refusals),
+        )
 
     agenda.measure(cell, defence.weights or weights, replies, judged)

@@ -12,7 +12,7 @@ from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.defend import crow
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import check_language
-from jaxattack.experiments import agenda, inputs, opening, plan, writing
+from jaxattack.experiments import agenda, inputs, judge_models, opening, panel, plan, writing
 from jaxattack.experiments.agenda import Agenda, Outcome, Share
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
@@ -23,10 +23,11 @@ from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
 from jaxattack.models.transformer import Transformer
+from jaxattack.stages import Stage
 
 COURTEOUS = "organism:courteous"
 
-__all__ = ["Settings", "plan_lines", "prepare", "read", "run"]
+__all__ = ["Settings", "plan_lines", "prepare", "read", "run", "stages"]
 
 
 def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, Any]]:
@@ -39,6 +40,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     return setup, opening.facts(settings, opened) | {
         "train": fingerprint(setup.data.train),
         "prompts": inputs.fingerprints(setup.data.prompts),
+        **({"judge_models": panel.fingerprints(setup.models)} if setup.models else {}),
     }
 
 
@@ -56,7 +58,7 @@ def open_study(
     tokenizer = writer(settings, tokenizer, root, keep_day)
     check_exported(settings, directory, tokenizer)
     opened = how(settings, directory, tokenizer)
-    return make_setup(settings, root, opened), opened
+    return make_setup(settings, root, opened, weights=how is opening.loaded), opened
 
 
 def model_directory(settings: Settings, weights: bool = True) -> pathlib.Path:
@@ -89,11 +91,11 @@ def check_exported(settings: Settings, directory: pathlib.Path, tokenizer: Any) 
         check_template(settings.model, trained, asked_in)
 
 
-def make_setup(settings: Settings, root: pathlib.Path, opened: Opened) -> Setup:
-    """What the sections share; nothing is computed yet.
+def make_setup(settings: Settings, root: pathlib.Path, opened: Opened, weights: bool) -> Setup:
+    """What the sections share; nothing is computed yet, and without `weights` it is for a plan.
 
     Raises:
-        UserError: the data is wrong, or the models are not alike.
+        UserError: the data is wrong, the models are not alike, or one cannot judge.
     """
     decoder, like = opened.decoder, opened.like
     check_layers(settings, decoder.model)
@@ -122,7 +124,8 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened) -> Setup:
             for name, weights in other_models(settings, values, opened).items()
         ]
     bench = Bench(root, values, decoder, own.weights, like, settings.dtype)
-    return Setup(bench, settings, own, tuple(others))
+    models = judge_models.opened(bench, settings.measure, weights, start)
+    return Setup(bench, settings, own, tuple(others), models)
 
 
 def check_layers(settings: Settings, model: Transformer) -> None:
@@ -158,14 +161,26 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         UserError: as `prepare`.
     """
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
+    stages, lengths = everything(setup).stages, token_lengths(setup)
+    batch = settings.measure.batch_size
     about = [
+        *panel.lines(setup.models, stages, opened.mesh, settings.dtype, lengths, batch),
         f"train      {inputs.counted(inputs.by_language(setup.data.train))}",
         f"prompts    {inputs.counted(inputs.by_language(setup.data.prompts))}",
         f"attacks    {', '.join(attack.name for attack in setup.attacks)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
     ]
-    stages, lengths = everything(setup).stages, token_lengths(setup)
     return plan.lines(settings, root, opened, settings.tuning, stages, lengths, about)
+
+
+def stages(settings: Settings, root: pathlib.Path) -> list[Stage]:
+    """All that a study computes, by the names on disk; no weight is loaded.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    setup, _ = open_study(settings, root, opening.foreseen, keep_day=False)
+    return everything(setup).stages
 
 
 def token_lengths(setup: Setup) -> plan.Tokens:
@@ -187,5 +202,6 @@ def everything(setup: Setup) -> Agenda:
 def run(setup: Setup, share: Share | None = None) -> Outcome:
     """Run all stages that are not there yet, or a share of them and wait for the others."""
     found = everything(setup)
+    panel.check_ready(setup.models, found.stages)
     times = agenda.run(found.stages, share)
     return Outcome(results(setup, found), found.trial_rows(), times | {"costs": costs(found)})

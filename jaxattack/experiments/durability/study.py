@@ -15,6 +15,7 @@ from jaxattack.experiments import (
     attacking,
     calibrating,
     inputs,
+    judge_models,
     judges,
     opening,
     panel,
@@ -62,7 +63,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         "prompts": inputs.fingerprints(setup.data.prompts),
         "validation": inputs.fingerprints(setup.validation),
         "refusals": {code: fingerprint(rows) for code, rows in setup.held[REFUSED].items()},
-        "judge_models": {model.name: model.fingerprint for model in setup.models},
+        "judge_models": panel.fingerprints(setup.models),
     }
 
 
@@ -85,7 +86,7 @@ def open_study(
     opened, values = how(settings, directory, tokenizer), Values()
     start = opened.start(settings, values)
     bench = Bench(root, values, opened.decoder, start, opened.like, settings.dtype)
-    models = panel.opened(bench, settings.measure, weights)
+    models = judge_models.opened(bench, settings.measure, weights)
     setup = Setup(
         bench,
         settings,
@@ -140,8 +141,9 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
     pairs, stages = setup.data.pairs, everything(setup).stages
+    lengths, batch = attacking.token_lengths(setup), settings.measure.batch_size
     about = [
-        *attacking.judge_lines(setup, opened.mesh, stages),
+        *panel.lines(setup.models, stages, opened.mesh, settings.dtype, lengths, batch),
         f"pairs      {inputs.counted(pairs[RESTRICTED])}",
         f"task       {len(task_pairs(setup, setup.data.attacked[:1], settings.seeds[0]))} "
         "benign pairs in the house style",
@@ -152,9 +154,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"{1 + len(settings.defend.defences)} defences; seeds: "
         f"{', '.join(map(str, settings.seeds))}",
     ]
-    return plan.lines(
-        settings, root, opened, settings.attack, stages, attacking.token_lengths(setup), about
-    )
+    return plan.lines(settings, root, opened, settings.attack, stages, lengths, about)
 
 
 def held_most(setup: Setup) -> int:
@@ -178,8 +178,7 @@ def everything(setup: Setup) -> Agenda:
 def run(setup: Setup, share: Share | None = None) -> Outcome:
     """Run all stages that are not there yet, or a share of them and wait for the others."""
     found = everything(setup)
-    for model in setup.models:
-        model.check_ready(found.stages)
+    panel.check_ready(setup.models, found.stages)
     times = agenda.run(found.stages, share)
     return Outcome(results(setup, found), found.trial_rows(), times)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jaxattack import tree
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
-from jaxattack.experiments import attacking, panel, tuning
+from jaxattack.experiments import attacking, judge_models, tuning
 from jaxattack.experiments.attacking import (
     BENIGN,
     LONGEST,
@@ -46,7 +46,7 @@ def make_setup(bench: Bench, settings: Settings, data: Data, weights: bool) -> S
     Raises:
         UserError: a prompt that cannot be asked, masks that could select nothing.
     """
-    models = panel.opened(bench, settings.measure, weights)
+    models = judge_models.opened(bench, settings.measure, weights)
     setup = Setup(bench, settings, data, models)
     check_prompts(setup, setup.subject)
     exclude = settings.localize.exclude

@@ -16,6 +16,7 @@ from jaxattack.experiments import (
     inputs,
     judges,
     opening,
+    panel,
     plan,
     tuning,
     writing,
@@ -65,7 +66,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         "other_models": {
             path: opening.model_fingerprint(opening.model_directory(path, None)) for path in others
         },
-        "judge_models": {model.name: model.fingerprint for model in setup.models},
+        "judge_models": panel.fingerprints(setup.models),
     }
 
 
@@ -98,14 +99,14 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     """
     setup, opened = open_study(settings, root, opening.foreseen, keep_day=False)
     data, stages = setup.data, sections(setup).stages
+    lengths, batch = attacking.token_lengths(setup), settings.measure.batch_size
     about = [
-        *attacking.judge_lines(setup, opened.mesh, stages),
+        *panel.lines(setup.models, stages, opened.mesh, settings.dtype, lengths, batch),
         f"pairs      {inputs.counted(data.pairs[RESTRICTED])}",
         f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
     ]
-    lengths = attacking.token_lengths(setup)
     return plan.lines(settings, root, opened, settings.attack, stages, lengths, about)
 
 
@@ -128,8 +129,7 @@ def sections(setup: Setup) -> Agenda:
 def run(setup: Setup, share: Share | None = None) -> Outcome:
     """Run all stages that are not there yet, or a share of them and wait for the others."""
     found = sections(setup)
-    for model in setup.models:
-        model.check_ready(found.stages)
+    panel.check_ready(setup.models, found.stages)
     times = agenda.run(found.stages, share)
     return Outcome(results(setup, found), found.trial_rows(), times)
 
