@@ -19,7 +19,7 @@ from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.transformer import Transformer
 from jaxattack.progress import track
-from jaxattack.train import in_parts, losses
+from jaxattack.train import in_parts, losses, optimizer
 from jaxattack.train.checks import (
     GROWTH,
     check_finite,
@@ -264,7 +264,10 @@ def finetune(
     state = {"params": params, "opt_state": _begun(tx, params, mesh, weights, label)}
     del params  # its memory is taken by the first step
     context = {"trainable": _beside(trainable, mesh), "base": _beside(base, mesh)}
-    history = _steps(training, state, batches, context, Rounding(weights, key), label)
+    rates = None
+    if isinstance(settings, Settings):
+        rates = functools.partial(optimizer.learning_rates, settings, len(batches))
+    history = _steps(training, state, batches, context, Rounding(weights, key), label, rates)
     if weights == "extended":
         state["params"] = in_parts.whole(state["params"], state.pop("opt_state").low)
     check_sound(state["params"], bound, label)
@@ -280,12 +283,13 @@ def _steps(
     context: dict[str, Tree | None],
     rounding: Rounding,
     label: str,
+    rates: meter.Rates | None,
 ) -> np.ndarray:
     """Take all steps, in place; returns their losses."""
     mesh, weights = training.mesh, max(map(tree.size, (state["params"], context["base"] or {})))
     with (
         savepoint.training(state, mesh, len(batches), label) as (history, look),
-        meter.training(label, history, batches, weights, mesh.size) as measure,
+        meter.training(label, history, batches, weights, mesh.size, rates) as measure,
     ):
         left = batches[len(history) :] if history else batches
         for step, batch in enumerate(track(left, label), len(history)):
