@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 
-from benchmarks import cleangen, compile, generate, load, sil, train_step
+from benchmarks import cleangen, compile, first_step, generate, load, sil, train_step
 from benchmarks.row import (
     FailedError,
     Measured,
@@ -26,7 +26,13 @@ from benchmarks.row import (
 )
 
 ROWS: dict[str, Row] = (
-    train_step.ROWS | generate.ROWS | cleangen.ROWS | sil.ROWS | load.ROWS | compile.ROWS
+    train_step.ROWS
+    | generate.ROWS
+    | cleangen.ROWS
+    | sil.ROWS
+    | load.ROWS
+    | compile.ROWS
+    | first_step.ROWS
 )
 THREADS = os.cpu_count() or 1
 PREPARE = "prepare"
