@@ -172,7 +172,7 @@ def killed_at(monkeypatch):
     return arrange
 
 
-@pytest.mark.parametrize("within", [0, 5])
+@pytest.mark.parametrize("within", [0, pytest.param(5, marks=pytest.mark.slow)])
 def test_killed_between_any_two_files_only_a_whole_one_is_taken(
     url, disk, wanted, patient, taken, monkeypatch, killed_at, within
 ):
