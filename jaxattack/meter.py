@@ -115,8 +115,7 @@ def training(
     devices: int,
     rates: Rates | None = None,
 ) -> Iterator[Callable[[], None]]:
-    """Measure a training, to call after each of its steps; nobody hears of the end of one that
-    fails.
+    """Measure a training, to call after each of its steps; nobody hears the end of one that fails.
 
     Args:
         label: which.
@@ -177,10 +176,10 @@ def _watching(
         nonlocal told, last
         for at in range(told, done):
             loss, now = float(losses[at]), time.perf_counter()
-            rate, seconds = None if known is None else float(known[at]), now - last
             begins, tokens = at == first, tokens_in(batches[at])
-            timed = None if begins else seconds
-            watcher(Stride(label, at + 1, begins, loss, rate, timed, tokens, weights, devices))
+            seconds = None if begins else now - last
+            rate = None if known is None else float(known[at])
+            watcher(Stride(label, at + 1, begins, loss, rate, seconds, tokens, weights, devices))
             last = now
         told = max(told, done)
 
