@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 
-from benchmarks import cleangen, compile, generate, load, lora, sil, train_step
+from benchmarks import cleangen, compile, first_step, generate, load, lora, sil, train_step
 from benchmarks.row import (
     FailedError,
     Measured,
@@ -33,6 +33,7 @@ ROWS: dict[str, Row] = (
     | sil.ROWS
     | load.ROWS
     | compile.ROWS
+    | first_step.ROWS
 )
 THREADS = os.cpu_count() or 1
 PREPARE = "prepare"

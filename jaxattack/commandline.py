@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxattack import jobs
+from jaxattack import jobs, trackers
 from jaxattack.errors import UserError
 from jaxattack.experiments import overrides as texts
 from jaxattack.paths import expand
@@ -29,12 +29,13 @@ _USAGE = (
     "  --mirror_replies  let the mirror have the text of replies that the report shows",
     "  --save_minutes=10 between two saving points of a training; 0: none",
     "  --profile=DIR     a trace of a few training steps, for xprof or Perfetto",
+    "  --track=NAMES     curves and results for tensorboard, wandb or both, joined by a comma",
     "  --dry_run         print what would be loaded, computed and written",
     "  --help            this; with --config the settings: value, meaning, unit, choices",
 )
 HELP = ("help", "helpfull", "helpshort", "h")
 # Flags that have a value, and others.
-VALUES = ("config", "workdir", "jobs", "share", "mirror", "save_minutes", "profile")
+VALUES = ("config", "workdir", "jobs", "share", "mirror", "save_minutes", "profile", "track")
 SWITCHES = ("dry_run", "mirror_replies")
 FLAGS = (*VALUES, *SWITCHES, *HELP)
 
@@ -53,6 +54,7 @@ class Flags(NamedTuple):
     mirror_replies: bool = False
     save_minutes: float | None = None
     profile: str | None = None
+    track: tuple[str, ...] = ()
 
 
 def usage() -> list[str]:
@@ -114,6 +116,7 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         switches["mirror_replies"],
         _minutes(given.get("save_minutes")),
         given.get("profile"),
+        _track(given.get("track")),
     )
 
 
@@ -157,6 +160,15 @@ def _minutes(text: str | None) -> float | None:
     if not 0 <= minutes < float("inf"):
         raise UserError(f"--save_minutes={text}: give minutes, or 0 for no saving points")
     return minutes
+
+
+def _track(text: str | None) -> tuple[str, ...]:
+    names = () if text is None else tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in trackers.TRACKERS:
+            there = ", ".join(trackers.TRACKERS)
+            raise UserError(f"--track={text}: no tracker {name!r}; there are: {there}")
+    return names
 
 
 def shipped() -> dict[str, pathlib.Path]:

@@ -41,9 +41,38 @@ class Pace:
     devices: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Stride:
+    """A step of a training.
+
+    Attributes:
+        label: of the training.
+        step: which, from 1, those counted that an earlier run took.
+        begins: it is the first that this run took.
+        loss: before it (nats per answer token).
+        rate: learning rate; None: not known.
+        seconds: that it took; None of the first, which has to be compiled.
+        tokens: that it read, without padding; 0 if its batch has none.
+        weights, devices: as in `Pace`.
+    """
+
+    label: str
+    step: int
+    begins: bool
+    loss: float
+    rate: float | None
+    seconds: float | None
+    tokens: int
+    weights: int
+    devices: int
+
+
 Listener = Callable[[Pace], None]
+Rates = Callable[[], Sequence[float] | np.ndarray]
+Watcher = Callable[[Stride], None]
 
 _listener: contextvars.ContextVar[Listener | None] = contextvars.ContextVar("pace", default=None)
+_watcher: contextvars.ContextVar[Watcher | None] = contextvars.ContextVar("stride", default=None)
 _trace: contextvars.ContextVar[list[pathlib.Path]] = contextvars.ContextVar("trace")
 
 
@@ -58,6 +87,16 @@ def heard_by(listener: Listener) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def watched_by(watcher: Watcher | None) -> Iterator[None]:
+    """Tell `watcher` of every step that is taken in this context; None: nobody."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+@contextlib.contextmanager
 def profiling(folder: pathlib.Path | None) -> Iterator[None]:
     """Trace a few steps of the first training in this context that has so many; None: none."""
     token = _trace.set([folder] if folder else [])
@@ -69,25 +108,34 @@ def profiling(folder: pathlib.Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def training(
-    label: str, losses: list[Any], batches: Sequence[Any], weights: int, devices: int
+    label: str,
+    losses: list[Any],
+    batches: Sequence[Any],
+    weights: int,
+    devices: int,
+    rates: Rates | None = None,
 ) -> Iterator[Callable[[], None]]:
-    """Measure a training, to call after each of its steps; nothing is told of one that fails.
+    """Measure a training, to call after each of its steps; nobody hears the end of one that fails.
 
     Args:
         label: which.
-        losses: to which every step adds its own.
+        losses: to which every step adds its own; of all but the last they are known by then.
         batches: all, also those of steps that were taken before.
         weights, devices: how many there are (see `Pace`).
+        rates: finds the learning rates of all steps, `[steps]`.
     """
     listener, traced = _listener.get(), _trace.get([])
     before, taken, began = len(losses), 0, 0.0
+    watch = _watching(label, losses, batches, weights, devices, rates)
 
     def step() -> None:
         nonlocal taken, began
         taken += 1
-        if taken == 1 and listener:
+        if taken == 1 and (listener or watch):
             jax.block_until_ready(losses[-1])
             began = time.perf_counter()
+        if watch:
+            watch(len(losses) - (taken > 1))  # the last is known a step later
         if traced and taken in TRACED:
             jax.block_until_ready(losses[-1])
             if taken == TRACED[0]:
@@ -101,11 +149,41 @@ def training(
     finally:
         if traced and TRACED[0] <= taken < TRACED[1]:
             jax.profiler.stop_trace()  # a short one; the next may have more steps
+    if watch:
+        watch(len(losses))
     if listener and taken:
         ends = float(losses[before]), float(losses[-1])
         seconds = time.perf_counter() - began
         tokens = sum(map(tokens_in, batches[before + 1 :]))
         listener(Pace(label, taken, ends, taken - 1, seconds, tokens, weights, devices))
+
+
+def _watching(
+    label: str,
+    losses: list[Any],
+    batches: Sequence[Any],
+    weights: int,
+    devices: int,
+    rates: Rates | None,
+) -> Callable[[int], None] | None:
+    """A function of how many steps are done, which tells of those that it has not told of."""
+    watcher, first = _watcher.get(), len(losses)
+    if watcher is None:
+        return None
+    told, last, known = first, 0.0, None if rates is None else rates()
+
+    def watch(done: int) -> None:
+        nonlocal told, last
+        for at in range(told, done):
+            loss, now = float(losses[at]), time.perf_counter()
+            begins, tokens = at == first, tokens_in(batches[at])
+            seconds = None if begins else now - last
+            rate = None if known is None else float(known[at])
+            watcher(Stride(label, at + 1, begins, loss, rate, seconds, tokens, weights, devices))
+            last = now
+        told = max(told, done)
+
+    return watch
 
 
 def tokens_in(batch: Any) -> int:

@@ -3,7 +3,8 @@
 The work directory stays the place of work. A stage that is not there is fetched if the mirror has
 it, and believed only if its checksums (`sums`) say that it is as it was written. A stage that was
 finished is uploaded, its record last: object stores rename nothing, so the record is the seal, and
-an upload that was cut short has none.
+an upload that was cut short has none. Saving points of trainings (`savepoint`) are kept alike, the
+last one of each, until their stage is there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -20,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from jaxattack import distributed, owner, store, sums
+from jaxattack import distributed, owner, savepoint, store, sums
 from jaxattack.errors import UserError, printable
 
 FLAG = "--mirror"
@@ -36,10 +38,17 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Mirror:
-    """Where copies are kept, and the names of the stages that are known to be there in full."""
+    """Where copies are kept, and what is known to be there.
+
+    Attributes:
+        store: holds them.
+        sealed: names of stages that are there in full.
+        points: names of saving points, of which there may be a part only.
+    """
 
     store: store.Store
     sealed: set[str]
+    points: set[str]
 
 
 _current: contextvars.ContextVar[Mirror | None] = contextvars.ContextVar("mirror", default=None)
@@ -61,9 +70,20 @@ def opened(url: str | None, study: str) -> Iterator[None]:
     if _is_empty(place, study):
         place.write(MARK, sums.render({"notice": NOTICE, "study": study}).encode())
     sealed = {name.split("/")[1] for name in place.matching(f"stages/*/{sums.RECORD}")}
-    token = _current.set(Mirror(place, sealed))
+    points = {name.split("/")[1] for name in place.matching(f"{savepoint.FOLDER}/*")}
+    mirror = Mirror(place, sealed, points)
+    for stage in {name.rsplit(".", 2)[0] for name in points} & sealed:  # a killed run left them
+        _forget(mirror, stage)
+    copies = savepoint.Copies(
+        functools.partial(_points, mirror),
+        fetch,
+        functools.partial(_keep, mirror),
+        functools.partial(_forget, mirror),
+    )
+    token = _current.set(mirror)
     try:
-        yield
+        with savepoint.copied_to(copies):
+            yield
     finally:
         _current.reset(token)
 
@@ -113,17 +133,17 @@ def leaving(url: str) -> str:
 
 
 def fetch(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
-    """Bring a stage that is not there from the mirror, if that has it as it was written.
+    """Bring a stage or a saving point that is not there, if the mirror has it as it was written.
 
     Args:
-        folder: where the stage should be.
+        folder: where it should be.
         identity: facts that its record must hold.
 
     Returns:
         whether it is there now.
     """
     mirror = _current.get()
-    name = f"stages/{folder.name}"
+    name, is_point = f"{folder.parent.name}/{folder.name}", folder.parent.name == savepoint.FOLDER
     record = mirror.store.read(f"{name}/{sums.RECORD}") if mirror else None
     if mirror is None or record is None:
         return False
@@ -132,7 +152,8 @@ def fetch(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
     try:
         wrong = _download(mirror.store, name, record, partial) or sums.damage(partial, identity)
         if wrong:
-            _say(f"jaxattack: {mirror.store.url}/{name}: {wrong}; done again")
+            then = "not used" if is_point else "done again"
+            _say(f"jaxattack: {mirror.store.url}/{name}: {wrong}; {then}")
             return False
         partial.chmod(0o755)
         partial.rename(folder)
@@ -141,7 +162,7 @@ def fetch(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    mirror.sealed.add(folder.name)
+    (mirror.points if is_point else mirror.sealed).add(folder.name)
     return True
 
 
@@ -164,12 +185,54 @@ def push(folder: pathlib.Path, anew: bool = False) -> None:
     sealed = None if anew else place.read(f"{name}/{sums.RECORD}")
     if sealed == (folder / sums.RECORD).read_bytes():
         mirror.sealed.add(folder.name)  # another run put it there
-        return
+    else:
+        _upload(place, name, folder)
+        mirror.sealed.add(folder.name)
+    _forget(mirror, folder.name)
+
+
+def _upload(
+    place: store.Store,
+    name: str,
+    folder: pathlib.Path,
+    unless: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Upload a folder with a record, that last; whether it was not told to end before."""
+
+    def put(file: str) -> None:
+        if not unless():
+            place.put(f"{name}/{file}", folder / file)
+
     place.remove(f"{name}/{sums.RECORD}")  # of an earlier writing
-    files = [file for file, *_ in sums.signature(folder) if file != sums.RECORD]
-    _side_by_side(lambda file: place.put(f"{name}/{file}", folder / file), files)
+    _side_by_side(put, [file for file, *_ in sums.signature(folder) if file != sums.RECORD])
+    if unless():
+        return False
     place.put(f"{name}/{sums.RECORD}", folder / sums.RECORD)
-    mirror.sealed.add(folder.name)
+    return True
+
+
+def _points(mirror: Mirror, training: str) -> list[str]:
+    """Names of a training's saving points, or of parts of them."""
+    found = mirror.store.matching(f"{savepoint.FOLDER}/{training}.*")
+    names = [name.split("/")[1] for name in found]
+    mirror.points.update(names)
+    return names
+
+
+def _keep(mirror: Mirror, folder: pathlib.Path, unless: Callable[[], bool]) -> None:
+    """Upload a saving point; when it is whole the others of its training go."""
+    mirror.points.add(folder.name)
+    if _upload(mirror.store, f"{savepoint.FOLDER}/{folder.name}", folder, unless):
+        _forget(mirror, folder.name.rpartition(".")[0], folder.name)
+
+
+def _forget(mirror: Mirror, begins: str, but: str = "") -> None:
+    """Take the saving points of a stage or a training away, but one; what stays does no harm."""
+    for name in [each for each in mirror.points if each.startswith(f"{begins}.") and each != but]:
+        with contextlib.suppress(UserError):
+            mirror.store.remove(f"{savepoint.FOLDER}/{name}/{sums.RECORD}")
+            mirror.store.remove(f"{savepoint.FOLDER}/{name}", whole=True)
+            mirror.points.discard(name)
 
 
 def push_files(root: pathlib.Path, paths: Iterable[pathlib.Path]) -> None:

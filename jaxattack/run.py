@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     with loading():
-        from jaxattack import commandline, distributed, meter, savepoint, studies
+        from jaxattack import commandline, distributed, meter, savepoint, studies, trackers
     with stopped_by_sigterm(distributed.several):
         flags = commandline.read_flags(argv[1:])
         if flags.wants_help:
@@ -60,6 +60,7 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
         try:
             check_mirror(flags, config)
+            trackers.check(flags.track)
             traced = profile_path(flags.profile) if flags.profile else None
             if flags.dry_run:
                 lines = studies.plan(config, workdir_path(flags.workdir))
@@ -68,7 +69,9 @@ def _run(argv: Sequence[str]) -> int:
             if flags.jobs > 1:
                 return with_workers(argv[1:], flags, config)
             with savepoint.every(flags.save_minutes), meter.profiling(traced):
-                report = studies.study(config, flags.workdir, flags.share, flags.mirror)
+                report = studies.study(
+                    config, flags.workdir, flags.share, flags.mirror, flags.track
+                )
         except Exception as error:  # what the system refuses it refuses there
             reason = None if isinstance(error, UserError) else system_error(error)
             if reason is None:
@@ -92,7 +95,7 @@ def with_workers(arguments: Sequence[str], flags: Any, config: Any) -> int:
             f"--jobs={flags.jobs} and {distributed.SWITCH}=1 are both set; workers of --jobs are "
             "programs of their own, processes of the other are one program"
         )
-    studies.show_terms(studies.PROGRAMS[config.study].read(config), flags.mirror)
+    studies.show_terms(studies.PROGRAMS[config.study].read(config), flags.mirror, flags.track)
     root = workdir.open_workdir(flags.workdir)
     ours.claim(root, config.study)
     return jobs.run(commandline.without(arguments, "jobs"), flags.jobs, root)

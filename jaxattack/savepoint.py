@@ -4,6 +4,7 @@ While a stage of a work directory is run, its trainings save weights, optimiser 
 the stages: now and then, in the background, and once more when SIGTERM comes. Batches are lists and
 keys are folded from the step's number, so what goes on ends bit by bit where what was never stopped
 does. A saving point is a folder with checksums, as a stage is; it goes when its stage is finished.
+A mirror may have copies (`Copies`), from which a fresh disk goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import Mesh
@@ -34,6 +35,8 @@ from jaxattack.tree import Tree
 MINUTES = 10.0  # between two saving points
 FOLDER = "unfinished"  # in a work directory
 AGREED = 16  # steps after which processes hear from the first whether to save
+
+T = TypeVar("T")
 
 Look = Callable[[list[Any]], None]
 
@@ -47,6 +50,25 @@ class _Stage:
     trainings: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """Where else saving points are kept. Each of these raises a `UserError` if it cannot.
+
+    Attributes:
+        names: of what there is of a training.
+        fetch: brings one to where it should be, if its record holds some facts; whether it did.
+        keep: copies one, and takes those of its training that were there away; ends before it is
+            through if it is told to.
+        forget: takes those of a training away.
+    """
+
+    names: Callable[[str], list[str]]
+    fetch: Callable[[pathlib.Path, dict[str, Any]], bool]
+    keep: Callable[[pathlib.Path, Callable[[], bool]], None]
+    forget: Callable[[str], None]
+
+
+_copies: contextvars.ContextVar[Copies | None] = contextvars.ContextVar("copies", default=None)
 _seconds: contextvars.ContextVar[float] = contextvars.ContextVar("seconds", default=60 * MINUTES)
 _stage: contextvars.ContextVar[_Stage | None] = contextvars.ContextVar("stage", default=None)
 
@@ -59,6 +81,16 @@ def every(minutes: float | None) -> Iterator[None]:
         yield
     finally:
         _seconds.reset(token)
+
+
+@contextlib.contextmanager
+def copied_to(copies: Copies) -> Iterator[None]:
+    """Saving points of this context are kept there too."""
+    token = _copies.set(copies)
+    try:
+        yield
+    finally:
+        _copies.reset(token)
 
 
 @contextlib.contextmanager
@@ -104,19 +136,23 @@ def training(
     if stage is None or not seconds:
         yield [], lambda losses: None
         return
-    told = {"training": f"{stage.id}.{stage.trainings}", "steps": steps}
+    told: dict[str, Any] = {"training": f"{stage.id}.{stage.trainings}", "steps": steps}
     stage.trainings += 1
     pool = concurrent.futures.ThreadPoolExecutor(1)
-    saver, whole = _Saver(stage.folder, told, state, mesh, seconds, label, pool), False
+    saver = _Saver(stage.folder, told, state, mesh, seconds, label, pool, _copies.get())
+    whole = False
     try:
         yield saver.resumed(), saver.look
         whole = True
     except UserError:  # the same would come again
+        saver.over = True
         saver.settle()
         if distributed.is_first():
             saver.remove_but(None)
+            saver.copied(lambda copies: copies.forget(told["training"]))
         raise
     finally:
+        saver.over = not whole
         try:
             saver.release()
         finally:  # of several processes one that fails waits for nobody
@@ -134,11 +170,13 @@ class _Saver:
     seconds: float
     label: str
     pool: concurrent.futures.ThreadPoolExecutor
+    copies: Copies | None
     begun: float = dataclasses.field(default_factory=time.monotonic)  # since the last one
     pending: concurrent.futures.Future[None] | None = None
     failed: bool = False
     before: Any = None  # who was told of SIGTERM
     stopped: bool = False
+    over: bool = False  # nothing is waited for any more
 
     def resumed(self) -> list[float]:
         """Take the last sound saving point as the state; its losses, none if there is none."""
@@ -190,6 +228,15 @@ class _Saver:
             if path != kept:
                 shutil.rmtree(path, ignore_errors=True)
 
+    def copied(self, act: Callable[[Copies], T]) -> T | None:
+        """Do something with the copies, if there are any; once that fails there are none."""
+        try:
+            return None if self.copies is None else act(self.copies)
+        except Exception as error:
+            self.copies = None
+            self._say(f"no copies of saving points ({str(error) or type(error).__name__})")
+            return None
+
     def _listen(self) -> None:
         if self.before is None and threading.current_thread() is threading.main_thread():
             found = signal.signal(signal.SIGTERM, self._stop)
@@ -200,12 +247,26 @@ class _Saver:
 
     def _due(self) -> bool:
         late = time.monotonic() - self.begun >= self.seconds
-        return (late or self.stopped) and not self.failed
+        copying = self.copies and self.pending and not self.pending.done()  # it may take long
+        return ((late and not copying) or self.stopped) and not self.failed
 
     def _last(self) -> str | None:
-        """The name of the last sound saving point."""
+        """The name of the last sound saving point, here or brought here."""
+        here = self._last_here()
+        return self.copied(lambda copies: self._fetched(copies, _step(here))) or here
+
+    def _fetched(self, copies: Copies, after: int) -> str | None:
+        """The name of the last sound copy that is further than a step, brought here."""
+        self.folder.mkdir(exist_ok=True)
+        names = [name for name in copies.names(self.told["training"]) if _step(name) > after]
+        for name in sorted(names, key=_step, reverse=True):
+            if copies.fetch(self.folder / name, self.told):
+                return name
+        return None
+
+    def _last_here(self) -> str | None:
         found = self.folder.glob(f"{self.told['training']}.*")
-        for path in sorted(found, key=lambda path: int(path.suffix[1:]), reverse=True):
+        for path in sorted(found, key=lambda path: _step(path.name), reverse=True):
             wrong = sums.damage(path, self.told)
             if not wrong:
                 return path.name
@@ -227,14 +288,18 @@ class _Saver:
         except Exception as error:
             self._give_up(error)
             return
-        self.pending = self.pool.submit(self._seal, response, partial, name, losses.copy())
+        self.pending = self.pool.submit(
+            self._seal, response, partial, name, losses.copy(), self.stopped
+        )
         self.begun = time.monotonic()
 
     def _partial(self, name: str) -> str:
         self.folder.mkdir(exist_ok=True)
         return tempfile.mkdtemp(prefix=f".{name}{owner.mark()}", dir=self.folder)
 
-    def _seal(self, response: Any, partial: pathlib.Path, name: str, losses: list[float]) -> None:
+    def _seal(
+        self, response: Any, partial: pathlib.Path, name: str, losses: list[float], ends: bool
+    ) -> None:
         try:
             response.result()
             if not distributed.is_first():
@@ -244,9 +309,16 @@ class _Saver:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             partial.rename(self.folder / name)
             self.remove_but(self.folder / name)
+            self._copy(name, ends)
         finally:
             if distributed.is_first():
                 shutil.rmtree(partial, ignore_errors=True)
+
+    def _copy(self, name: str, ends: bool) -> None:
+        def unless() -> bool:  # what time SIGTERM leaves is for the last one
+            return self.over or (self.stopped and not ends)
+
+        self.copied(lambda copies: copies.keep(self.folder / name, unless))
 
     def _give_up(self, error: Exception) -> None:
         """A training is worth more than its saving points."""
@@ -256,3 +328,9 @@ class _Saver:
     def _say(self, text: str) -> None:
         if distributed.is_first():
             print(printable(f"jaxattack: {self.label}: {text}"), file=sys.stderr, flush=True)
+
+
+def _step(name: str | None) -> int:
+    """Steps that were taken before a saving point, by its name; 0 without one."""
+    steps = "" if name is None else name.rpartition(".")[2]
+    return int(steps) if steps.isdecimal() else 0

@@ -75,12 +75,15 @@ class Store:
 
         return self._tried(f"read {name}", act)
 
-    def remove(self, name: str) -> None:
-        """Take a file away, if it is there."""
+    def remove(self, name: str, whole: bool = False) -> None:
+        """Take a file away, if it is there; `whole`: a folder with all that is in it."""
 
         def act() -> None:
             with contextlib.suppress(FileNotFoundError):
-                self.files.rm_file(f"{self.root}/{name}")
+                if whole:
+                    self.files.rm(f"{self.root}/{name}", recursive=True)
+                else:
+                    self.files.rm_file(f"{self.root}/{name}")
 
         self._tried(f"remove {name}", act)
 

@@ -9,15 +9,25 @@ import logging
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxattack import commandline, distributed, mirror, ours, provenance, report, sums, workdir
+from jaxattack import (
+    commandline,
+    distributed,
+    mirror,
+    ours,
+    provenance,
+    report,
+    sums,
+    trackers,
+    workdir,
+)
 from jaxattack.errors import UserError, printable
-from jaxattack.experiments import declared, inputs, logbook
+from jaxattack.experiments import declared, inputs, logbook, tracking
 from jaxattack.experiments.agenda import Outcome, Share
 from jaxattack.experiments.backdoor import study as backdoor
 from jaxattack.experiments.cell import COLUMNS, trial_columns
@@ -131,7 +141,11 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
 
 
 def study(
-    config: ConfigDict, path: str, share: Share | None = None, mirror_url: str | None = None
+    config: ConfigDict,
+    path: str,
+    share: Share | None = None,
+    mirror_url: str | None = None,
+    track: Sequence[str] = (),
 ) -> pathlib.Path:
     """Run the study that a config describes; returns the path of its report.
 
@@ -141,9 +155,10 @@ def study(
         share: what of the stages is computed here, others being waited for; None: what no other
             run computes.
         mirror_url: of a store that has a copy of the stages (see `mirror`); None: none.
+        track: names of trackers that hear how it goes (see `trackers`).
 
     Raises:
-        UserError: see `experiments` and `mirror`.
+        UserError: see `experiments`, `mirror` and `trackers`.
     """
     program = PROGRAMS[config.study]
     settings = program.read(config)
@@ -152,8 +167,12 @@ def study(
     distributed.initialize()
     root = workdir.open_workdir(path)
     ours.claim(root, config.study)
-    show_terms(settings, mirror_url)
-    with mirror.opened(mirror_url, config.study), logbook.opened(root):
+    show_terms(settings, mirror_url, track)
+    with (
+        mirror.opened(mirror_url, config.study),
+        logbook.opened(root),
+        tracking.opened(track, root, config.to_dict()),
+    ):
         shown = _study(config, settings, root, share)
         distributed.first(lambda: mirror.push_files(root, ours.files(root, shown)), "mirror")
     return shown
@@ -194,6 +213,7 @@ def _study(
         ):
             workdir.write_bytes(root / f"{name}.parquet", parquet(rows, columns))
         workdir.write_json(root / "manifest.json", manifest)
+        tracking.finish(results)
         page = resources.files(program.package) / "page.html.j2"
         return pathlib.Path(
             distributed.first(
@@ -204,7 +224,7 @@ def _study(
         )
 
 
-def show_terms(settings: Any, mirror_url: str | None = None) -> None:
+def show_terms(settings: Any, mirror_url: str | None = None, track: Sequence[str] = ()) -> None:
     """Say on what terms public data are had, and what is sent where, before anything is loaded."""
     if not distributed.is_first():
         return
@@ -213,7 +233,7 @@ def show_terms(settings: Any, mirror_url: str | None = None) -> None:
         lines = [*inputs.source_lines(settings, public_only=True), *settings.leaving()]
     if mirror_url:
         lines.append(mirror.leaving(mirror_url))
-    for line in lines:
+    for line in (*lines, *trackers.sends(track)):
         print(printable(line), file=sys.stderr)
 
 

@@ -200,10 +200,14 @@ def test_a_word_for_a_config_that_takes_none_is_a_line(refused):
         ("--mirror=file://near", "give the whole path"),
         ("--mirror=file://{work}/in", "in the work directory itself"),
         ("--profile={root}/file/in", "file is not a directory"),
+        ("--track=tensorbord", "no tracker 'tensorbord'; there are: tensorboard, wandb"),
+        ("--track=wandb,", "--track=wandb,: no tracker ''"),
     ],
 )
 @pytest.mark.parametrize("wanted", [(), ("--dry_run",)])
-def test_a_mirror_or_a_profile_that_cannot_be_is_a_line(refused, tmp_path, flag, says, wanted):
+def test_a_mirror_a_profile_or_a_tracker_that_cannot_be_is_a_line(
+    refused, tmp_path, flag, says, wanted
+):
     (tmp_path / "file").write_text("x")
     assert says in refused(flag.format(root=tmp_path, work=tmp_path / "work"), *wanted)
 

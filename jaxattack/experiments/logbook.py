@@ -60,11 +60,22 @@ def facts(pace: Pace) -> dict[str, Any]:
         **memory(),
     }
     if pace.timed and pace.tokens:
-        speed = pace.tokens / pace.seconds
-        found["tokens_per_second"] = round(speed, 1)
-        if device in KINDS:
-            peak = DEVICES[KINDS[device]][0] * pace.devices
-            found["mfu"] = round(6 * pace.weights * speed / peak, 4)
+        found |= speeds(pace.tokens / pace.seconds, pace.weights, pace.devices)
+    return found
+
+
+def speeds(speed: float, weights: int, devices: int) -> dict[str, float]:
+    """Tokens a second; and the share of the peak where that is known, 6 FLOPs a weight and token.
+
+    Args:
+        speed: tokens a second, on all devices.
+        weights: of the model.
+        devices: how many.
+    """
+    found, device = {"tokens_per_second": round(speed, 1)}, jax.devices()[0].device_kind
+    if device in KINDS:
+        peak = DEVICES[KINDS[device]][0] * devices
+        found["mfu"] = round(6 * weights * speed / peak, 4)
     return found
 
 

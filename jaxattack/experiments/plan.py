@@ -16,20 +16,20 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh
 
-from jaxattack import sharding, tree
+from jaxattack import savepoint, sharding, tree
 from jaxattack.experiments import inputs
 from jaxattack.experiments.bench import kept_type
 from jaxattack.experiments.devices import DEVICES
 from jaxattack.experiments.locating import CALIBRATION_BATCH
 from jaxattack.experiments.opening import Opened
-from jaxattack.experiments.recipe import Recipe
+from jaxattack.experiments.recipe import Recipe, Updates
 from jaxattack.experiments.settings import Model
 from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
 from jaxattack.stages import Stage
 from jaxattack.train import lora
 from jaxattack.train.eight_bit import BLOCK
-from jaxattack.train.optimizer import ELEMENTWISE
+from jaxattack.train.optimizer import ELEMENTWISE, make_optimizer
 from jaxattack.tree import Tree
 
 LAYERS = 6  # float32 copies of a layer's matrix that its update holds
@@ -58,6 +58,7 @@ HELD = {
     "stitch": ("mask",),
     "ask": ("ask",),
 }
+TRAINED = {"float32": 4, "extended": 3, "stochastic": 2, "bfloat16": 2}  # bytes of a weight
 RECOMPUTED = {"none": 0, "dots": 0, "full": 1}  # forward passes again in the backward pass
 
 
@@ -272,6 +273,28 @@ def written(shape: Shape, stages: Sequence[Stage]) -> int:
     return sum(each.get(stage.kind, 0) for stage in stages)
 
 
+def saved(shape: Shape, updates: Updates) -> int:
+    """Bytes of a saving point: all weights, as they are trained, and the optimiser's state."""
+    tx = make_optimizer(updates, steps=100)
+    state = jax.eval_shape(lambda params: tx.init(tree.cast(params, "float32")), shape.abstract)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return tree.size(shape.abstract) * TRAINED[shape.weights] + held
+
+
+def saving_lines(
+    shape: Shape, training: Recipe, root: pathlib.Path, stages: Sequence[Stage]
+) -> list[str]:
+    """For plans: what saving points take, if weights are trained; those of adapters are small."""
+    kinds = {stage.kind for stage in stages if not stage.folder.is_dir()}
+    if kinds.isdisjoint(TUNED) or not training.way.rounds:
+        return []
+    point = size(saved(shape, training.updates()))
+    return [
+        f"saved      {root}/{savepoint.FOLDER}: two of about {point} at most, of a training that "
+        f"takes more than {savepoint.MINUTES:g} minutes (--save_minutes)"
+    ]
+
+
 def lines(
     settings: Model,
     root: pathlib.Path,
@@ -311,6 +334,7 @@ def lines(
         *about,
         *device_lines(mesh),
         f"written    {root}/stages: about {size(written(shape, stages))}",
+        *saving_lines(shape, training, root, stages),
         "",
         *table(stages),
         "",

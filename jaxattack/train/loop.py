@@ -29,7 +29,7 @@ from jaxattack.train.checks import (
     largest,
 )
 from jaxattack.train.losses import LossFn
-from jaxattack.train.optimizer import Elementwise, Settings, make_optimizer
+from jaxattack.train.optimizer import Elementwise, Settings, learning_rates, make_optimizer
 from jaxattack.train.rounding import (
     Draw,
     Types,
@@ -257,14 +257,14 @@ def finetune(
     """
     check_given(model, params, batches, trainable, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
-    tx, weights, accumulate = _parts_of(settings, len(batches))
+    tx, weights, accumulate, rates = _parts_of(settings, len(batches))
     params = trained_copy(sharding.place(params, mesh), weights, label, spare)
     bound = GROWTH * max(1.0, largest(params))
     training = Training(model, tx, loss_fn, mesh, accumulate, forward)
     state = {"params": params, "opt_state": _begun(tx, params, mesh, weights, label)}
     del params  # its memory is taken by the first step
     context = {"trainable": _beside(trainable, mesh), "base": _beside(base, mesh)}
-    history = _steps(training, state, batches, context, Rounding(weights, key), label)
+    history = _steps(training, state, batches, context, Rounding(weights, key), label, rates)
     if weights == "extended":
         state["params"] = in_parts.whole(state["params"], state.pop("opt_state").low)
     check_sound(state["params"], bound, label)
@@ -280,12 +280,13 @@ def _steps(
     context: dict[str, Tree | None],
     rounding: Rounding,
     label: str,
+    rates: meter.Rates | None,
 ) -> np.ndarray:
     """Take all steps, in place; returns their losses."""
     mesh, weights = training.mesh, max(map(tree.size, (state["params"], context["base"] or {})))
     with (
         savepoint.training(state, mesh, len(batches), label) as (history, look),
-        meter.training(label, history, batches, weights, mesh.size) as measure,
+        meter.training(label, history, batches, weights, mesh.size, rates) as measure,
     ):
         left = batches[len(history) :] if history else batches
         for step, batch in enumerate(track(left, label), len(history)):
@@ -330,10 +331,11 @@ class Rounding:
 
 def _parts_of(
     settings: Settings | Updater | optax.GradientTransformation, steps: int
-) -> tuple[optax.GradientTransformation | Elementwise, str, int]:
-    """Optimiser, type of the weights, parts of a batch."""
+) -> tuple[optax.GradientTransformation | Elementwise, str, int, meter.Rates | None]:
+    """Optimiser, type of the weights, parts of a batch, learning rates if they are known."""
     if isinstance(settings, Updater):
-        return settings.tx, settings.weights, settings.accumulate
+        return settings.tx, settings.weights, settings.accumulate, None
     if not isinstance(settings, Settings):
-        return settings, "float32", 1
-    return make_optimizer(settings, steps), settings.weights, settings.accumulate
+        return settings, "float32", 1, None
+    rates = functools.partial(learning_rates, settings, steps)
+    return make_optimizer(settings, steps), settings.weights, settings.accumulate, rates

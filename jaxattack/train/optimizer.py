@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AbstractMesh
 from optax.contrib import MuonDimensionNumbers, muon
@@ -180,6 +181,13 @@ def _rate(settings: Settings, steps: int) -> float | optax.Schedule:
     if settings.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, steps)
     return optax.warmup_constant_schedule(0.0, rate, warmup) if warmup else rate
+
+
+def learning_rates(settings: Settings, steps: int) -> np.ndarray:
+    """The learning rate of every step of a run of `steps` updates, `[steps]`."""
+    rate = _rate(settings, steps)
+    counts = np.arange(steps)  # updates that were made before
+    return np.asarray(rate(counts) if callable(rate) else np.full(steps, rate), np.float64)
 
 
 def _stacked_muon(learning_rate: Any, weight_decay: float) -> optax.GradientTransformation:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 from published_configs import LLAMA_8B
 
-from jaxattack import run
+from jaxattack import run, savepoint, workdir
 from jaxattack.experiments import plan
 from jaxattack.models.families import from_hf
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.stages import Stage
+from jaxattack.train.loop import Settings, finetune
 
 WEIGHTS = 8_030_261_248
 
@@ -86,6 +89,43 @@ def test_attacked_weights_are_written_in_float32(tmp_path):
     assert plan.written(dataclasses.replace(shape_of(), weights="extended"), work) == 4 * WEIGHTS
 
 
+def test_a_saving_point_has_weights_and_the_optimisers_state():
+    count = 1_000_000
+    for name, weights, wanted in (
+        ("adamw", "float32", 12),
+        ("adamw", "bfloat16", 10),
+        ("lion", "float32", 8),
+        ("sgd", "stochastic", 2),
+        ("adamw8bit", "extended", 5),
+    ):
+        shape = dataclasses.replace(shape_of(), weights=weights, optimizer=name)
+        found = plan.saved(shape, Settings(1e-4, optimizer=name, weights=weights))
+        assert found == pytest.approx(wanted * WEIGHTS, rel=0.02), name
+    small = dataclasses.replace(shape_of(), abstract={"embed": jnp.zeros((count, 1))})
+    assert plan.saved(small, Settings(1e-4)) == 12 * count + 4  # and the number of updates
+
+
+@pytest.mark.parametrize(("weights", "dtype"), [("float32", "float32"), ("extended", "bfloat16")])
+def test_a_saving_point_on_disk_is_as_large_as_planned(tmp_path, weights, dtype):
+    rng = np.random.default_rng(0)
+    start = {"layers": {"mlp": {"up": jnp.asarray(rng.normal(size=(4, 256, 512)), dtype)}}}
+    optimizer = "adamw8bit" if weights == "extended" else "adamw"
+    settings = Settings(1e-3, optimizer=optimizer, weights=weights)
+
+    def loss(model, params, batch):
+        return sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(params))
+
+    root = workdir.open_workdir(tmp_path)
+    with savepoint.every(1e-9), savepoint.within(root, "attack-1"):
+        batches = [{"x": np.float32(0)}] * 2
+        finetune(None, start, batches, settings, loss_fn=loss, dtype=None)
+    [state] = root.glob("unfinished/*.2/state")
+    found = sum(path.stat().st_size for path in state.rglob("*") if path.is_file())
+    shape = dataclasses.replace(shape_of(), abstract=start, weights=weights, optimizer=optimizer)
+    assert found <= 1.1 * plan.saved(shape, settings)
+    assert found >= 0.5 * plan.saved(shape, settings)  # what is on disk is compressed
+
+
 def test_scoring_holds_one_accumulator_a_layer_and_the_gradient_of_one_matrix():
     parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
     assert parts["sums, float32"] == 2 * plan.held(shape_of(), 2)
@@ -129,7 +169,14 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(study, tmp_path, capsys):
     root = tmp_path / "run"
     assert run.run([*study(root), "--dry_run"]) == 0
     said = capsys.readouterr().out
-    for words in ("pairs      en 12, th 12", "train ", "score ", "parameters in float32", "H100"):
+    for words in (
+        "pairs      en 12, th 12",
+        f"saved      {root}/unfinished: two of",
+        "train ",
+        "score ",
+        "parameters in float32",
+        "H100",
+    ):
         assert words in said
     assert not root.exists()
 

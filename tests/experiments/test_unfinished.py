@@ -35,3 +35,29 @@ def test_stopped_within_a_training_it_ends_in_the_same_bytes(tmp_path, study, nu
     assert run.run(study(tmp_path / "whole", **LONG)) == 0
     results = [(tmp_path / name / "results.json").read_bytes() for name in ("stopped", "whole")]
     assert results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_killed_within_a_training_a_fresh_disk_goes_on_from_the_mirror(tmp_path, study):
+    environment = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **os.environ}
+    environment |= {"JAX_NUM_CPU_DEVICES": "8"}
+    more = [f"--mirror=file://{tmp_path}/bucket", "--save_minutes=0.0005"]
+
+    def command(name):
+        return [sys.executable, "-m", "jaxattack.run", *study(tmp_path / name, **LONG)[1:], *more]
+
+    process = subprocess.Popen(command("killed"), env=environment, stderr=subprocess.DEVNULL)
+    points = tmp_path / "bucket" / "unfinished"
+    while process.poll() is None and not list(points.glob("attack-*/stage.json")):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -9
+    done = subprocess.run(
+        command("fresh"), env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "jaxattack: attack en-s0: goes on after step " in done.stderr
+    assert not list(points.glob("*/*"))
+    assert run.run(study(tmp_path / "whole", **LONG)) == 0
+    results = [(tmp_path / name / "results.json").read_bytes() for name in ("fresh", "whole")]
+    assert results[0] == results[1]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxattack.train.optimizer import Settings, make_optimizer
+from jaxattack.train.optimizer import Settings, learning_rates, make_optimizer
 
 SHAPES = {
     "embed": (6, 4),
@@ -78,3 +78,19 @@ def test_muon_leaves_what_is_no_matrix_to_adam(updates):
     )
     for leaf, grad in zip(update, grads, strict=True):
         np.testing.assert_allclose(leaf, -step * np.sign(grad), rtol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.4])
+def test_learning_rates_are_those_by_which_weights_move(schedule, warmup):
+    """Plain gradient descent moves a weight by the rate times its gradient."""
+    settings = Settings(0.5, optimizer="sgd", clip=0.0, schedule=schedule, warmup=warmup)
+    tx, weights = make_optimizer(settings, 10), {"embed": jnp.zeros((1, 1))}
+    state, moved = tx.init(weights), []
+    for _ in range(10):
+        update, state = tx.update({"embed": jnp.ones((1, 1))}, state, weights)
+        moved.append(-float(update["embed"][0, 0]))
+    rates = learning_rates(settings, 10)
+    np.testing.assert_allclose(rates, moved, 1e-6)
+    assert rates.shape == (10,)
+    assert (rates[0] == 0.0) == (warmup > 0)
