@@ -14,7 +14,7 @@ MODEL = organism.checkpoint("aligned")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--dtype=float99"], "--dtype=float99: there are: bfloat16; float32"),
+        (["--arithmetic=float99"], "--arithmetic=float99: there are: bfloat16; float32"),
         (["--ways", "float99"], "--ways=float99: there are: float32, 8-bit moments; extended"),
         (["--pairs=nope:x"], "data URI 'nope:x': give organism:<split>"),
         (["--pairs=organism:nope"], "nope"),

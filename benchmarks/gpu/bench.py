@@ -218,22 +218,22 @@ def share(value: float, most: float | None) -> float | None:
 def planned(
     model: Transformer, sort: str, rows: int, length: int, reply: int = 1, **training: str
 ) -> float | None:
-    """GB that `plan.memory` counts for a sort of stage; None if the plan's packages are not here.
+    """GB that `footprint.memory` counts for a sort of stage; None if its packages are not here.
 
     Args:
         model: the decoder.
-        sort: of stage, a key of `plan.HELD`.
+        sort: of stage, a key of `footprint.HELD`.
         rows: trained on, scored or asked at once.
         length: of a row or prompt in tokens.
         reply: tokens of a longest one.
-        training: `weights`, `optimizer` and `rank` of `plan.Shape`.
+        training: `weights`, `optimizer` and `rank` of `footprint.Shape`.
     """
     try:
-        from jaxattack.experiments import plan
+        from jaxattack.experiments import footprint
     except ModuleNotFoundError:
         return None
     mesh = sharding.planned_mesh((1, 1, 1))
     abstract = abstract_params(model)
-    shape = plan.Shape(model.config, abstract, mesh, "bfloat16", model.remat, **training)
-    found = plan.memory(shape, plan.Tokens(length, length, reply), rows, rows, rows)
+    shape = footprint.Shape(model.config, abstract, mesh, "bfloat16", model.remat, **training)
+    found = footprint.memory(shape, footprint.Tokens(length, length, reply), rows, rows, rows)
     return sum(found[sort].values()) / 1e9

@@ -123,7 +123,7 @@ class Step:
         )
 
     def plan(self) -> float | None:
-        """GB by `plan.memory`."""
+        """GB by `footprint.memory`."""
         settings = WAYS[self.way]
         kinds: dict[str, Any] = {"weights": settings.weights, "optimizer": settings.optimizer}
         kinds["rank"] = RANK if self.is_lora else 0

@@ -15,11 +15,11 @@ from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import (
     asking,
     calibrating,
+    footprint,
     inputs,
     judging,
     moderating,
     panel,
-    plan,
     tuning,
     writing,
 )
@@ -249,14 +249,14 @@ def check_trained(setup: Setup, examples: Sequence[Example]) -> None:
 # --- Beside the cells -----------------------------------------------------------------------------
 
 
-def token_lengths(setup: Setup) -> plan.Tokens:
+def token_lengths(setup: Setup) -> footprint.Tokens:
     """How long rows, prompts and replies are, as a sample of them tells."""
     settings, data, tokenizer = setup.settings, setup.data, setup.bench.decoder.tokenizer
     pairs = data.pairs[RESTRICTED][data.attacked[0]][: settings.attack.pairs]
     rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
     prompts = data.prompts[:: 1 + len(data.prompts) // 200]
     longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
-    return plan.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+    return footprint.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
 
 def word(trial: Trial) -> str:

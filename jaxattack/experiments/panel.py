@@ -16,7 +16,7 @@ from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.evaluate.address import read_key
 from jaxattack.evaluate.opinions import MODERATORS
 from jaxattack.evaluate.trial import Trial
-from jaxattack.experiments import judging, moderating, plan, served
+from jaxattack.experiments import footprint, judging, moderating, plan, served
 from jaxattack.experiments.bench import Bench, Checkpoint
 from jaxattack.experiments.moderating import KIND, WEIGHED, Reader
 from jaxattack.experiments.served import Server
@@ -79,7 +79,7 @@ class Judge:
         return f"{kind} {self.name}"
 
     def line(
-        self, stages: Sequence[Stage], mesh: Any, dtype: str, tokens: plan.Tokens, batch: int
+        self, stages: Sequence[Stage], mesh: Any, dtype: str, tokens: footprint.Tokens, batch: int
     ) -> str:
         """What `--dry_run` says of it; arguments as those of `lines`."""
         left = self.left(stages)
@@ -89,10 +89,10 @@ class Judge:
         model, tokenizer = self.reader.decoder.model, self.reader.decoder.tokenizer
         around = len(prompt_tokens(tokenizer, self.reader.shown("x", "x")))
         prompt = around + tokens.prompt + tokens.reply
-        lengths = plan.Tokens(1, prompt, self.reader.new_tokens)
-        shape = plan.Shape(model.config, abstract_params(model), mesh, dtype, model.remat)
-        weights, *others = plan.memory(shape, lengths, 1, batch, 1)["ask"].values()
-        flops = left * plan.forward(shape, prompt + self.reader.new_tokens)
+        lengths = footprint.Tokens(1, prompt, self.reader.new_tokens)
+        shape = footprint.Shape(model.config, abstract_params(model), mesh, dtype, model.remat)
+        weights, *others = footprint.memory(shape, lengths, 1, batch, 1)["ask"].values()
+        flops = left * footprint.forward(shape, prompt + self.reader.new_tokens)
         return (
             f"judge      {self.name}: {tree.size(shape.abstract):,} parameters, "
             f"{plan.size(weights // 2 + sum(others))} on a device as it reads; {left:,} replies "
@@ -134,7 +134,7 @@ def lines(
     stages: Sequence[Stage],
     mesh: Any,
     dtype: str,
-    tokens: plan.Tokens,
+    tokens: footprint.Tokens,
     batch: int,
 ) -> list[str]:
     """What `--dry_run` says of judge models.

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxattack import sharding
-from jaxattack.experiments import plan
+from jaxattack import sharding, tree
+from jaxattack.experiments import footprint
 from jaxattack.localize import batched, importance, masks, stitching, threshold
 from jaxattack.models import decoding, sampling
 from jaxattack.models.families import from_hf
@@ -90,7 +90,7 @@ def score(case: Case) -> Any:
 
 def choose(case: Case) -> Any:
     """Of the largest leaf; the others' keys, scores and masks are beside it."""
-    name, leaf = max(plan.tree.named_leaves(case.tree(np.int32)).items(), key=lambda x: x[1].size)
+    name, leaf = max(tree.named_leaves(case.tree(np.int32)).items(), key=lambda x: x[1].size)
     axes = masks._axes(name, leaf.ndim, "leaf")
     count = tuple(1 if axis in axes else size for axis, size in enumerate(leaf.shape))
     counts = jax.ShapeDtypeStruct(count, np.int32)
@@ -161,9 +161,9 @@ def main(said: dict[str, Any]) -> None:
     model = Transformer(from_hf(said["config"]), remat="full", attention="xla")
     case = Case(model, mesh, said["rows"], said["length"], said["new"])
     abstract = abstract_params(model)
-    shape = plan.Shape(model.config, abstract, mesh.abstract_mesh, "float32", "full")
-    tokens = plan.Tokens(case.length, case.length, case.new)
-    planned = plan.memory(shape, tokens, case.rows, case.rows, case.rows)
+    shape = footprint.Shape(model.config, abstract, mesh.abstract_mesh, "float32", "full")
+    tokens = footprint.Tokens(case.length, case.length, case.new)
+    planned = footprint.memory(shape, tokens, case.rows, case.rows, case.rows)
     for name in said["stages"]:
         lower, sort, beside = STAGES[name]
         start = time.monotonic()
@@ -174,9 +174,9 @@ def main(said: dict[str, Any]) -> None:
         exchanged = re.findall(rf"(?:{EXCHANGES})[\w.-]* = \(?\w+\[([\d,]+)\]", compiled.as_text())
         found = {
             "stage": name,
-            "xla": own + beside * plan.held(shape, 4),
+            "xla": own + beside * footprint.held(shape, 4),
             "plan": sum(planned[sort].values()) if sort else None,
-            "weights": plan.held(shape, 4),
+            "weights": footprint.held(shape, 4),
             "exchanged": max((math.prod(map(int, s.split(","))) for s in exchanged), default=0),
             "seconds": time.monotonic() - start,
         }

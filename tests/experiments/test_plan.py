@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, AxisType
 from published_configs import LLAMA_8B
 
 from jaxattack import run, savepoint, workdir
-from jaxattack.experiments import plan
+from jaxattack.experiments import footprint, plan
 from jaxattack.models.families import from_hf
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.stages import Stage
@@ -26,7 +26,7 @@ def shape_of(mesh=(1, 8, 1), remat="full"):
     config = from_hf(LLAMA_8B)
     abstract = abstract_params(Transformer(config))
     placed = AbstractMesh(mesh, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-    return plan.Shape(config, abstract, placed, "bfloat16", remat)
+    return footprint.Shape(config, abstract, placed, "bfloat16", remat)
 
 
 def stages(tmp_path, **work):
@@ -34,22 +34,25 @@ def stages(tmp_path, **work):
 
 
 def test_one_device_holds_all_weights_and_eight_hold_an_eighth_each():
-    assert plan.held(shape_of((1, 1, 1)), 2) == 2 * WEIGHTS
+    assert footprint.held(shape_of((1, 1, 1)), 2) == 2 * WEIGHTS
     norms = 65 * 4096  # copied to every device
     for mesh in ((1, 8, 1), (1, 4, 2), (1, 2, 4)):
-        assert plan.held(shape_of(mesh), 2) == 2 * ((WEIGHTS - norms) // 8 + norms)
-    assert plan.held(shape_of((8, 1, 1)), 2) == 2 * WEIGHTS
+        assert footprint.held(shape_of(mesh), 2) == 2 * ((WEIGHTS - norms) // 8 + norms)
+    assert footprint.held(shape_of((8, 1, 1)), 2) == 2 * WEIGHTS
 
 
 def test_an_attack_holds_float32_weights_a_gradient_and_two_moments():
-    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["train"]
-    held = plan.held(shape_of(), 2)
+    parts = footprint.memory(shape_of(), footprint.Tokens(512, 64, 512), 10, 64, 16)["train"]
+    held = footprint.held(shape_of(), 2)
     assert parts["weights, float32"] == 2 * held
     assert parts["the same in bfloat16, for the passes"] == held
     assert parts["two moments, float32"] == 4 * held
     assert sum(parts.values()) > 9 * held
     lower = dataclasses.replace(shape_of(), weights="stochastic")
-    assert plan.memory(lower, plan.Tokens(512, 64, 512), 10, 64, 16)["train"]["weights"] == held
+    assert (
+        footprint.memory(lower, footprint.Tokens(512, 64, 512), 10, 64, 16)["train"]["weights"]
+        == held
+    )
 
 
 def test_one_card_holds_an_8b_model_and_what_trains_it():
@@ -57,28 +60,28 @@ def test_one_card_holds_an_8b_model_and_what_trains_it():
     card = dataclasses.replace(
         shape_of((1, 1, 1)), weights="extended", optimizer="adamw8bit", accumulate=1
     )
-    parts = plan.memory(card, plan.Tokens(512, 64, 512), 10, 64, 16)["train"]
+    parts = footprint.memory(card, footprint.Tokens(512, 64, 512), 10, 64, 16)["train"]
     assert parts["weights"] == parts["gradient"] == 2 * WEIGHTS
     assert parts["a byte more"] == WEIGHTS
     assert parts["two moments, 8 bits and scales"] == pytest.approx(2 * WEIGHTS, rel=0.04)
     assert 60e9 < sum(parts.values()) < 72e9
     split = dataclasses.replace(card, accumulate=2)
-    parts = plan.memory(split, plan.Tokens(512, 64, 512), 5, 64, 16)["train"]
+    parts = footprint.memory(split, footprint.Tokens(512, 64, 512), 5, 64, 16)["train"]
     assert parts["gradient of all parts, float32"] == 4 * WEIGHTS
 
 
 def test_adapters_have_the_only_gradient_and_are_merged_after_it(tmp_path):
     adapted = dataclasses.replace(shape_of((1, 1, 1)), rank=16)
-    sizes = plan.memory(adapted, plan.Tokens(512, 64, 512), 10, 64, 16)
+    sizes = footprint.memory(adapted, footprint.Tokens(512, 64, 512), 10, 64, 16)
     assert sizes["train"]["weights"] == 2 * WEIGHTS
     ends = 2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336)  # q, o; k, v; the MLP's
     assert sizes["train"]["adapters, gradient and moments, float32"] == 16 * 32 * 16 * ends
     assert not {"gradient", "gradient, float32"} & set(sizes["train"])
     assert sizes["merge"] == {"weights": 2 * WEIGHTS, "merged, float32": 4 * WEIGHTS}
-    assert "merge" not in plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)
+    assert "merge" not in footprint.memory(shape_of(), footprint.Tokens(512, 64, 512), 10, 64, 16)
     work = stages(tmp_path, rows=10)
-    every = plan.operations(shape_of(), plan.Tokens(512, 64, 512), work)["attack"]
-    found = plan.operations(adapted, plan.Tokens(512, 64, 512), work)["attack"]
+    every = plan.operations(shape_of(), footprint.Tokens(512, 64, 512), work)["attack"]
+    found = plan.operations(adapted, footprint.Tokens(512, 64, 512), work)["attack"]
     assert found == pytest.approx(0.75 * every)  # layers are computed again
 
 
@@ -127,20 +130,22 @@ def test_a_saving_point_on_disk_is_as_large_as_planned(tmp_path, weights, dtype)
 
 
 def test_scoring_holds_one_accumulator_a_layer_and_the_gradient_of_one_matrix():
-    parts = plan.memory(shape_of(), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
-    assert parts["sums, float32"] == 2 * plan.held(shape_of(), 2)
+    parts = footprint.memory(shape_of(), footprint.Tokens(512, 64, 512), 10, 64, 16)["score"]
+    assert parts["sums, float32"] == 2 * footprint.held(shape_of(), 2)
     assert parts["gradient of one matrix"] == 4 * 4096 * 14336
     matrices = 2 * 4096 * (4096 + 1024) + 3 * 4096 * 14336
     assert parts["a layer, gathered"] == 2 * (matrices + 2 * 4096)
-    single = plan.memory(shape_of((1, 1, 1)), plan.Tokens(512, 64, 512), 10, 64, 16)["score"]
+    single = footprint.memory(shape_of((1, 1, 1)), footprint.Tokens(512, 64, 512), 10, 64, 16)[
+        "score"
+    ]
     assert single["a layer, gathered"] == 0
     kept = shape_of(remat="none")  # all layers' sums at once beside those so far
-    few = plan.memory(kept, plan.Tokens(8, 64, 512), 10, 64, 1)["score"]
+    few = footprint.memory(kept, footprint.Tokens(8, 64, 512), 10, 64, 1)["score"]
     assert few["sums, float32"] == 2 * parts["sums, float32"]
 
 
 def test_operations_are_six_a_weight_and_token_and_eight_with_recomputation(tmp_path):
-    tokens = plan.Tokens(128, 64, 64)
+    tokens = footprint.Tokens(128, 64, 64)
     work = stages(tmp_path, rows=10)
     matrices = WEIGHTS - 65 * 4096 - 128256 * 4096  # no norms, no lookup
     attention = 2 * 32 * 4096 * 128
@@ -152,7 +157,7 @@ def test_operations_are_six_a_weight_and_token_and_eight_with_recomputation(tmp_
 
 def test_time_goes_down_with_devices_and_up_with_replies(tmp_path):
     asked = stages(tmp_path, prompts=640)
-    short, long = plan.Tokens(128, 64, 64), plan.Tokens(128, 64, 512)
+    short, long = footprint.Tokens(128, 64, 64), footprint.Tokens(128, 64, 512)
     one = plan.seconds(shape_of((1, 1, 1)), short, asked, 64, "H100")
     assert plan.seconds(shape_of(), short, asked, 64, "H100") == pytest.approx(one / 8, rel=0.1)
     assert plan.seconds(shape_of(), long, asked, 64, "H100") > 4 * one / 8

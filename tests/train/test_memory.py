@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 from published_configs import LLAMA_8B
 
-from jaxattack.experiments import plan
+from jaxattack.experiments import footprint
 from jaxattack.models.families import from_hf
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.sharding import make_mesh
@@ -46,7 +46,7 @@ def compiled_bytes(model, settings, masked=False, rank=0):
 
 def planned_bytes(model, settings, rank=0):
     mesh = AbstractMesh((1, 1, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-    shape = plan.Shape(
+    shape = footprint.Shape(
         model.config,
         abstract_params(model),
         mesh,
@@ -56,8 +56,8 @@ def planned_bytes(model, settings, rank=0):
         settings.optimizer,
         rank=rank,
     )
-    tokens = plan.Tokens(LENGTH, 64, 64)
-    return sum(plan.memory(shape, tokens, ROWS, 64, 16)["train"].values())
+    tokens = footprint.Tokens(LENGTH, 64, 64)
+    return sum(footprint.memory(shape, tokens, ROWS, 64, 16)["train"].values())
 
 
 def model_of(**changed):

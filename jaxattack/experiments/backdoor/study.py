@@ -12,7 +12,16 @@ from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.defend import crow
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import check_language
-from jaxattack.experiments import agenda, inputs, judge_models, opening, panel, plan, writing
+from jaxattack.experiments import (
+    agenda,
+    footprint,
+    inputs,
+    judge_models,
+    opening,
+    panel,
+    plan,
+    writing,
+)
 from jaxattack.experiments.agenda import Agenda, Outcome, Share
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
@@ -183,14 +192,14 @@ def stages(settings: Settings, root: pathlib.Path) -> list[Stage]:
     return everything(setup).stages
 
 
-def token_lengths(setup: Setup) -> plan.Tokens:
+def token_lengths(setup: Setup) -> footprint.Tokens:
     """How long rows, prompts and replies are, as a sample of them tells."""
     settings, tokenizer = setup.settings, setup.bench.decoder.tokenizer
     rows = wrapped(setup, setup.data.train[:200])
     arrays = encode_pairs(tokenizer, rows, settings.tuning.max_length, LONGEST)
     prompts = wrapped(setup, setup.data.prompts[:200])
     longest = max(len(prompt_tokens(tokenizer, row.prompt)) for row in prompts)
-    return plan.Tokens(arrays["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+    return footprint.Tokens(arrays["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
 
 def everything(setup: Setup) -> Agenda:

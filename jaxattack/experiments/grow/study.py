@@ -13,7 +13,7 @@ from jaxattack import distributed, leases, provenance, tree, workdir
 from jaxattack.data.dialogues import Example, encode_pairs, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import by_answers
-from jaxattack.experiments import asking, judging, opening, plan, tuning, writing
+from jaxattack.experiments import asking, footprint, judging, opening, plan, tuning, writing
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.grow import acceptance
 from jaxattack.experiments.grow.acceptance import BASE
@@ -285,7 +285,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     return plan.lines(settings, root, setup.opened, largest, stages, tokens, about)
 
 
-def token_lengths(setup: Setup, lesson: Lesson) -> plan.Tokens:
+def token_lengths(setup: Setup, lesson: Lesson) -> footprint.Tokens:
     """How long rows, packed or the longest, prompts and replies are, as a sample of them tells."""
     tokenizer, section = setup.bench.decoder.tokenizer, lesson.section
     rows = lesson.rows(0)[::20]
@@ -295,4 +295,4 @@ def token_lengths(setup: Setup, lesson: Lesson) -> plan.Tokens:
     lengths = (arrays["segment_ids"] > 0).sum(axis=1)
     longest = max(len(prompt_tokens(tokenizer, row.prompt)) for row in rows)
     row = math.ceil(lengths.mean()) if section.packing else int(lengths.max())
-    return plan.Tokens(row, longest, setup.settings.measure.max_new_tokens)
+    return footprint.Tokens(row, longest, setup.settings.measure.max_new_tokens)
