@@ -1,7 +1,11 @@
-"""Greedy generation for prompts of mixed lengths, no stop token, so that all run to the end."""
+"""Greedy generation for prompts of mixed lengths, no stop token, so that all run to the end.
+
+What a judge model does is this too: it reads a long prompt, which holds a reply, and writes little.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 
@@ -10,38 +14,46 @@ import numpy as np
 from benchmarks import checkpoints
 from benchmarks.row import Measured, Row, Values, timed
 
-PROMPTS, SHORTEST, LONGEST, NEW, TORCH_BATCH = 96, 8, 120, 64, 32
+PROMPTS, TORCH_BATCH = 96, 32
 SAME = 0.99  # share of prompts with the same continuation; float ties may fall either way
 
 
-def make_prompts(vocab_size: int) -> list[list[int]]:
-    """Random tokens of random lengths."""
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(SHORTEST, LONGEST + 1, PROMPTS)
-    return [rng.integers(6, vocab_size, length).tolist() for length in lengths]
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """In tokens: of the shortest and the longest prompt, and of what is written."""
+
+    shortest: int
+    longest: int
+    new: int
+
+    def prompts(self, vocab_size: int) -> list[list[int]]:
+        """Random tokens of random lengths."""
+        rng = np.random.default_rng(0)
+        lengths = rng.integers(self.shortest, self.longest + 1, PROMPTS)
+        return [rng.integers(6, vocab_size, length).tolist() for length in lengths]
 
 
-def jax_side(directory: pathlib.Path) -> Measured:
+def jax_side(directory: pathlib.Path, sizes: Sizes) -> Measured:
     """This library, with its own choice of batches."""
     from jaxattack import host, load_pretrained
     from jaxattack.models.generate import generate_tokens
 
     host.keep_freed_memory()
     model, params, _ = load_pretrained(directory)
-    prompts = make_prompts(model.config.vocab_size)
+    prompts = sizes.prompts(model.config.vocab_size)
     seconds, found, extra = timed(
-        lambda: generate_tokens(model, params, prompts, (), NEW), warmup=1, repeats=1
+        lambda: generate_tokens(model, params, prompts, (), sizes.new), warmup=1, repeats=1
     )
     return Measured(seconds, {"tokens": np.array(found[-1])}, extra)
 
 
-def torch_side(directory: pathlib.Path) -> Measured:
+def torch_side(directory: pathlib.Path, sizes: Sizes) -> Measured:
     """`model.generate` on left-padded batches, sorted by length so that little is padding."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-    prompts = make_prompts(model.config.vocab_size)
+    prompts = sizes.prompts(model.config.vocab_size)
     order = sorted(range(PROMPTS), key=lambda i: len(prompts[i]))
 
     def batch(indices: list[int], new: int) -> np.ndarray:
@@ -61,10 +73,10 @@ def torch_side(directory: pathlib.Path) -> Measured:
         return out[:, width:].numpy()
 
     def run() -> np.ndarray:
-        found = np.zeros((PROMPTS, NEW), np.int64)
+        found = np.zeros((PROMPTS, sizes.new), np.int64)
         for start in range(0, PROMPTS, TORCH_BATCH):
             indices = order[start : start + TORCH_BATCH]
-            found[indices] = batch(indices, NEW)
+            found[indices] = batch(indices, sizes.new)
         return found
 
     batch(order[:TORCH_BATCH], 4)
@@ -80,12 +92,21 @@ def disagreement(ours: Values, theirs: Values) -> str:
     return "" if same >= SAME else f"only {same:.0%} of the continuations are the same"
 
 
-ROWS = {
-    "generate": Row(
-        work=f"{NEW} greedy tokens for {PROMPTS} prompts of {SHORTEST} to {LONGEST} tokens, "
-        "random Llama (11M)",
-        sides={"jaxattack": jax_side, "transformers generate": torch_side},
+def row(work: str, shape: str, sizes: Sizes) -> Row:
+    """The comparison for one shape of `checkpoints`."""
+    return Row(
+        work=f"{sizes.new} greedy tokens {work} of {sizes.shortest} to {sizes.longest} tokens, "
+        f"random Llama ({shape.upper()})",
+        sides={
+            "jaxattack": functools.partial(jax_side, sizes=sizes),
+            "transformers generate": functools.partial(torch_side, sizes=sizes),
+        },
         disagreement=disagreement,
-        prepare=functools.partial(checkpoints.write, shape="11m"),
+        prepare=functools.partial(checkpoints.write, shape=shape),
     )
+
+
+ROWS = {
+    "generate": row(f"for {PROMPTS} prompts", "11m", Sizes(8, 120, 64)),
+    "judge": row(f"about {PROMPTS} replies, in prompts", "42m", Sizes(200, 320, 20)),
 }
