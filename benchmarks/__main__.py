@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="row", help=", ".join(side.ROWS))
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds {arguments.rounds}: give 1 or more")
     unknown = sorted(set(arguments.rows) - set(side.ROWS))
     if unknown:
         parser.error(f"no row {', '.join(unknown)}; there are: {', '.join(side.ROWS)}")

@@ -163,7 +163,7 @@ def _minutes(text: str | None) -> float | None:
 
 
 def _track(text: str | None) -> tuple[str, ...]:
-    names = () if text is None else tuple(dict.fromkeys(text.split(",")))
+    names = () if text is None else tuple(dict.fromkeys(n.strip() for n in text.split(",")))
     for name in names:
         if name not in trackers.TRACKERS:
             there = ", ".join(trackers.TRACKERS)

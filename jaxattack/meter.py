@@ -146,6 +146,13 @@ def training(
 
     try:
         yield step
+    except Exception:
+        raise
+    except BaseException:  # told to end, after a step that was taken
+        with contextlib.suppress(Exception):
+            if watch:
+                watch(len(losses))
+        raise
     finally:
         if traced and TRACED[0] <= taken < TRACED[1]:
             jax.profiler.stop_trace()  # a short one; the next may have more steps

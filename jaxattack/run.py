@@ -60,10 +60,12 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
         try:
             check_mirror(flags, config)
-            trackers.check(flags.track)
+            trackers.check(flags.track, workdir_path(flags.workdir))
             traced = profile_path(flags.profile) if flags.profile else None
             if flags.dry_run:
-                lines = studies.plan(config, workdir_path(flags.workdir))
+                with savepoint.every(flags.save_minutes):
+                    root = workdir_path(flags.workdir)
+                    lines = studies.plan(config, root, flags.mirror, flags.track)
                 print(*map(printable, lines), sep="\n", flush=True)
                 return 0
             if flags.jobs > 1:

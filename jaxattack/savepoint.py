@@ -83,6 +83,11 @@ def every(minutes: float | None) -> Iterator[None]:
         _seconds.reset(token)
 
 
+def minutes() -> float:
+    """Between two saving points in this context; 0: there are none."""
+    return _seconds.get() / 60
+
+
 @contextlib.contextmanager
 def copied_to(copies: Copies) -> Iterator[None]:
     """Saving points of this context are kept there too."""

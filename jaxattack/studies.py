@@ -123,8 +123,15 @@ def settings_help(flags: commandline.Flags) -> list[str]:
     return declared.help_lines(*commandline.resolve(flags, KINDS))
 
 
-def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
-    """What a study would load, compute and write, in lines.
+def plan(
+    config: ConfigDict,
+    root: pathlib.Path,
+    mirror_url: str | None = None,
+    track: Sequence[str] = (),
+) -> list[str]:
+    """What a study would load, compute and write, in lines; what it would send goes to stderr.
+
+    What only the mirror has counts as not done. The arguments are those of `study`.
 
     Raises:
         UserError: whatever the run itself would refuse before its first step.
@@ -135,7 +142,7 @@ def plan(config: ConfigDict, root: pathlib.Path) -> list[str]:
     ours.claim(root, config.study)
     distributed.check_environment()
     distributed.check_devices()
-    show_terms(settings)
+    show_terms(settings, mirror_url, track)
     with quiet_libraries():
         return program.plan_lines(settings, root)
 

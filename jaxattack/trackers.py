@@ -19,6 +19,8 @@ from jaxattack.errors import UserError
 
 FLAG = "--track"
 PROJECT = "jaxattack"  # of Weights & Biases, where WANDB_PROJECT names none
+LOCAL = ("offline", "disabled", "dryrun")
+MODES = ("online", *LOCAL, "shared", "run")  # that wandb knows
 FINISHING = 30.0  # seconds that the last of it may take to be sent
 
 Values = Mapping[str, float]
@@ -62,6 +64,7 @@ def tensorboard(root: pathlib.Path, config: Mapping[str, Any]) -> Tracker:
         file.write(record.getvalue())
 
     def begun(group: str, step: int) -> io.FileIO:
+        check_folder(folder / group, "tensorboard")
         (folder / group).mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns() // 10**9:010d}.{os.getpid()}.jaxattack"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
@@ -145,7 +148,7 @@ def wandb(root: pathlib.Path, config: Mapping[str, Any]) -> Tracker:
 
 def sends(names: Iterable[str]) -> list[str]:
     """What leaves this machine, and for where, in a line; none if nothing does."""
-    local = os.environ.get("WANDB_MODE", "online") in ("offline", "disabled", "dryrun")
+    local = os.environ.get("WANDB_MODE") in LOCAL
     said = "sent       settings, names of stages, losses, speeds and rates to Weights & Biases"
     return [said] if "wandb" in names and not local else []
 
@@ -157,18 +160,23 @@ TRACKERS: dict[str, Callable[[pathlib.Path, Mapping[str, Any]], Tracker]] = {
 }
 
 
-def check(names: Iterable[str]) -> None:
-    """See that the packages of some trackers are there.
+def check(names: Iterable[str], root: pathlib.Path) -> None:
+    """See that some trackers could be told of a run in the work directory `root`.
 
     Raises:
-        UserError: one is not.
+        UserError: a package is missing, something is where files should be, or the environment
+            names a mode that there is not.
     """
     for name in names:
+        _folder(root, name)
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:  # a folder of that name is no package
             raise UserError(
                 f'{FLAG}={name}: its package is missing: pip install "jaxattack[{name}]"'
             )
+    mode = os.environ.get("WANDB_MODE") or MODES[0]
+    if "wandb" in names and mode not in MODES:
+        raise UserError(f"WANDB_MODE={mode}: there are: {', '.join(MODES)}")
 
 
 def slug(text: str) -> str:
@@ -183,6 +191,15 @@ def _folder(root: pathlib.Path, name: str) -> pathlib.Path:
         UserError: something else is there.
     """
     folder = root / name
+    check_folder(folder, name)
+    return folder
+
+
+def check_folder(folder: pathlib.Path, name: str) -> None:
+    """See that files may be put into a folder, which perhaps is not yet there.
+
+    Raises:
+        UserError: it is a link, or something else.
+    """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder} is no folder of {name}'s files; move it away")
-    return folder

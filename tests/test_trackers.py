@@ -77,16 +77,42 @@ def test_a_link_is_no_folder_of_ours(tmp_path, name):
         trackers.TRACKERS[name](tmp_path, {})
 
 
+def test_a_link_of_a_training_is_not_followed(board, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "attack").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match="attack is no folder of tensorboard's files"):
+        board().point("attack", 1, {"loss": 1.0})
+    assert not list((tmp_path / "theirs").iterdir())
+
+
+@pytest.mark.parametrize("name", trackers.TRACKERS)
+def test_what_is_in_the_way_is_named_before_anything_is_computed(tmp_path, name):
+    (tmp_path / name).write_text("theirs")
+    with pytest.raises(UserError, match=f"{name} is no folder of {name}'s files"):
+        trackers.check([name], tmp_path)
+
+
+def test_a_mode_of_weights_and_biases_that_there_is_not_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: trackers.re.__spec__)
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    with pytest.raises(UserError, match="WANDB_MODE=offlin: there are: online, offline"):
+        trackers.check(["wandb"], tmp_path)
+    trackers.check(["tensorboard"], tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    trackers.check(["wandb"], tmp_path)
+
+
 @pytest.mark.parametrize("name", trackers.TRACKERS)
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, name):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=rf'--track={name}: .* pip install "jaxattack\[{name}\]"'):
-        trackers.check([name])
+        trackers.check([name], tmp_path)
     monkeypatch.undo()
     (tmp_path / "nothing_of_theirs").mkdir()  # as a folder wandb/ where a command is started
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="its package is missing"):
-        trackers.check(["nothing_of_theirs"])
+        trackers.check(["nothing_of_theirs"], tmp_path / "run")
 
 
 # --- Weights & Biases ---------------------------------------------------------------------------

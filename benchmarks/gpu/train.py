@@ -126,8 +126,10 @@ class Step:
         """GB by `footprint.memory`."""
         settings = WAYS[self.way]
         kinds: dict[str, Any] = {"weights": settings.weights, "optimizer": settings.optimizer}
-        kinds["rank"] = RANK if self.is_lora else 0
-        return bench.planned(self.model, "train", self.rows, self.length, **kinds)
+        sort = "train"
+        if self.is_lora:
+            sort, kinds["rank"] = "adapters", RANK
+        return bench.planned(self.model, sort, self.rows, self.length, **kinds)
 
 
 def measure(

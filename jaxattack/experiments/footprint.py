@@ -13,9 +13,11 @@ from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
 from jaxattack.train import lora
 from jaxattack.train.eight_bit import BLOCK
+from jaxattack.train.method import Method
 from jaxattack.train.optimizer import ELEMENTWISE
 from jaxattack.tree import Tree
 
+RANK = "rank"  # in a stage's work: of the adapters that it trains
 LAYERS = 6  # float32 copies of a layer's matrix that its update holds
 # Stages that leave a model behind.
 TUNED = (
@@ -35,6 +37,7 @@ TUNED = (
 # Of which stages the memory is estimated together; other stages need less.
 HELD = {
     "train": TUNED,
+    "adapters": TUNED,
     "merge": TUNED,
     "score": ("gradients", "inputs"),
     "choose": ("mask",),
@@ -55,7 +58,7 @@ class Shape:
     weights: str = "float32"  # in training
     optimizer: str = "adamw"
     accumulate: int = 1
-    rank: int = 0  # of adapters; 0: all weights are trained
+    rank: int = 0  # of adapters, where some are trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Tokens:
     row: int
     prompt: int
     reply: int
+
+
+def adapters_of(method: Method, rank: int) -> dict[str, int]:
+    """Of a training's work the rank of its adapters, if a way to train has any."""
+    return {RANK: rank} if method is lora.tune else {}
 
 
 def held(shape: Shape, itemsize: int, abstract: Tree | None = None) -> int:
@@ -99,16 +107,14 @@ def memory(
     sizes = gathered(shape)
     layer = sum(sizes.values()) if mesh.shape["fsdp"] > 1 else 0
     matrix = max(sizes.values())
-    found = {
-        "train": trained(
-            shape,
-            {
-                "a layer, gathered, and a gradient in it": (layer + matrix) * item if layer else 0,
-                "activations": activations(c, rows, tokens.row, item, shape.remat, ways),
-                "logits of a chunk": min(rows * chunk, 2 << 30),
-            },
-            matrix,
-        ),
+    passes = {
+        "a layer, gathered, and a gradient in it": (layer + matrix) * item if layer else 0,
+        "activations": activations(c, rows, tokens.row, item, shape.remat, ways),
+        "logits of a chunk": min(rows * chunk, 2 << 30),
+    }
+    return {
+        "train": updated(shape, weights, matrix) | passes,
+        **(adapted(shape, weights, passes) if shape.rank else {}),
         "score": {
             "weights": weights,
             "sums, float32": sums,
@@ -133,21 +139,22 @@ def memory(
             "logits": _shared(asked, mesh) * c.vocab_size * 4,
         },
     }
-    if shape.rank:  # the adapters, after the last step
-        found["merge"] = {"weights": weights, "merged, float32": wide}
-    return found
 
 
-def trained(shape: Shape, passes: dict[str, int], matrix: int) -> dict[str, int]:
-    """Bytes of a training step, given what its passes take, by what holds them."""
-    weights = held(shape, 2 if "16" in shape.dtype else 4)
-    if not shape.rank:
-        return updated(shape, weights, matrix) | passes
+def adapted(shape: Shape, weights: int, passes: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Bytes of a step that trains adapters, whose passes take so much; and of merging them."""
     adapters = jax.eval_shape(
         lambda params: lora.init(params, shape.rank, jax.random.key(0)), shape.abstract
     )
-    thin = held(shape, 16, adapters)
-    return {"weights": weights, "adapters, gradient and moments, float32": thin, **passes}
+    thin, merged = held(shape, 4, adapters), held(shape, 4)
+    return {
+        "adapters": {
+            "weights": weights,
+            "adapters, gradient and moments, float32": 4 * thin,
+            **passes,
+        },
+        "merge": {"weights": weights, "adapters": thin, "merged, float32": merged},
+    }
 
 
 def updated(shape: Shape, weights: int, matrix: int) -> dict[str, int]:

@@ -132,11 +132,14 @@ def _needed(where: str, setting: str, options: MeasureModerated, what: str) -> s
     Raises:
         UserError: no file is named, or it cannot be read.
     """
-    text = _text(setting, getattr(options, setting))
-    if not text:
+    path = getattr(options, setting)
+    if not path:
         raise UserError(
             f"{where} {what}: save it to a file, and name that in config.measure.{setting}"
         )
+    text = _text(setting, path)
+    if not text.strip():
+        raise UserError(f"config.measure.{setting}: {path} is empty")
     return text
 
 
@@ -147,4 +150,5 @@ def _text(setting: str, path: str) -> str:
     try:
         return pathlib.Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"config.measure.{setting}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"config.measure.{setting}: {path}: {reason}") from error

@@ -24,6 +24,12 @@ def tell_refusals(named: Iterable[str]) -> bool:
     return any(sort == SORT or MODERATORS[sort].refusals for sort in sorts)
 
 
+def grades(named: Iterable[str]) -> bool:
+    """Whether one of them grades replies."""
+    sorts = [name.partition("=")[0] for name in named]
+    return any(sort != SORT and MODERATORS[sort].grades for sort in sorts)
+
+
 def wrong(named: tuple[str, ...]) -> str:
     """What is no `sort=checkpoint`, has a sort that is not known, or is named twice; in words."""
     for name in named:

@@ -18,7 +18,16 @@ from jaxattack import savepoint, tree
 from jaxattack.experiments import inputs
 from jaxattack.experiments.bench import kept_type
 from jaxattack.experiments.devices import DEVICES
-from jaxattack.experiments.footprint import HELD, TUNED, Shape, Tokens, forward, held, memory
+from jaxattack.experiments.footprint import (
+    HELD,
+    RANK,
+    TUNED,
+    Shape,
+    Tokens,
+    forward,
+    held,
+    memory,
+)
 from jaxattack.experiments.locating import CALIBRATION_BATCH
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.recipe import Recipe, Updates
@@ -36,9 +45,9 @@ def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[st
 
     Adapters leave out the half of the backward pass that is the weights' gradient.
     """
-    passes = (2 if shape.rank else 3) + RECOMPUTED[shape.remat]
     found: dict[str, float] = {}
     for stage in stages:
+        passes = (2 if RANK in stage.work else 3) + RECOMPUTED[shape.remat]
         flops = stage.work.get("rows", 0) * passes * forward(shape, tokens.row)
         flops += stage.work.get("prompts", 0) * forward(shape, tokens.prompt + tokens.reply)
         found[stage.kind] = found.get(stage.kind, 0.0) + flops
@@ -83,13 +92,14 @@ def saving_lines(
     shape: Shape, training: Recipe, root: pathlib.Path, stages: Sequence[Stage]
 ) -> list[str]:
     """For plans: what saving points take, if weights are trained; those of adapters are small."""
-    kinds = {stage.kind for stage in stages if not stage.folder.is_dir()}
-    if kinds.isdisjoint(TUNED) or not training.way.rounds:
+    left = [stage for stage in stages if stage.kind in TUNED and not stage.folder.is_dir()]
+    minutes = savepoint.minutes()
+    if not minutes or all(RANK in stage.work for stage in left):
         return []
     point = size(saved(shape, training.updates()))
     return [
         f"saved      {root}/{savepoint.FOLDER}: two of about {point} at most, of a training that "
-        f"takes more than {savepoint.MINUTES:g} minutes (--save_minutes)"
+        f"takes more than {minutes:g} minutes (--save_minutes)"
     ]
 
 
@@ -123,7 +133,7 @@ def lines(
         training.weights,
         training.optimizer,
         training.accumulate,
-        training.rank if training.method == "lora" else 0,
+        max((stage.work.get(RANK, 0) for stage in stages), default=0),
     )
     batch = training.batch_size // training.accumulate
     return [
@@ -155,8 +165,8 @@ def table(stages: Sequence[Stage]) -> list[str]:
         own = [stage for stage in stages if stage.kind == kind]
         finished = sum(stage.folder.is_dir() for stage in own)
         totals = {
-            name: sum(stage.work[name] for stage in own)
-            for name in dict.fromkeys(name for stage in own for name in stage.work)
+            name: sum(stage.work.get(name, 0) for stage in own)
+            for name in dict.fromkeys(n for stage in own for n in stage.work if n != RANK)
         }
         work = ", ".join(f"{total:,} {name}" for name, total in totals.items())
         lines.append(f"{kind:<18}{len(own):>6}{finished:>6}   {work}")
@@ -176,9 +186,8 @@ def estimate(
         f"{tree.size(shape.abstract):,} parameters in {shape.dtype} on {count} devices ({axes}); "
         "memory on one of them, estimated:"
     ]
-    kinds = {stage.kind for stage in stages}
     for sort, parts in memory(shape, tokens, batch, asked, CALIBRATION_BATCH).items():
-        if kinds.isdisjoint(HELD[sort]):
+        if not any(is_of(stage, sort) for stage in stages):
             continue
         listed = ", ".join(f"{what} {size(held)}" for what, held in parts.items())
         lines.append(f"{sort:<10}{size(sum(parts.values())):>8} = {listed}")
@@ -192,6 +201,12 @@ def estimate(
         "peak, every reply as long as it may be:",
         ", ".join(known),
     ]
+
+
+def is_of(stage: Stage, sort: str) -> bool:
+    """Whether a stage is of a sort in `HELD`; one that trains trains adapters, or all weights."""
+    wanted = {"train": False, "adapters": True, "merge": True}.get(sort)
+    return stage.kind in HELD[sort] and wanted in (None, RANK in stage.work)
 
 
 def size(count: float) -> str:

@@ -257,6 +257,11 @@ def check_moderated(measure: MeasureModerated) -> None:
             f"config.measure.combine is {measure.combine!r}, and there is no judge model "
             "to combine the judge with: config.measure.moderators"
         )
+    if measure.grading_prompt and not moderators.grades(measure.moderators):
+        raise UserError(
+            f"config.measure.grading_prompt is {measure.grading_prompt!r}, and none of "
+            "config.measure.moderators grades, as strongreject does"
+        )
     endpoints = served.endpoints(measure.moderators)
     if endpoints and not measure.send_replies:
         raise UserError(

@@ -15,6 +15,7 @@ import numpy as np
 from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
+from jaxattack.experiments import footprint
 from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, kept_type
 from jaxattack.experiments.step import Input, Step
 from jaxattack.localize import masks
@@ -189,7 +190,13 @@ def tuned(
     steps = course.training.count(course.examples)
     load = Stored("params", bench.like, kept_type(course.training.optimizer.weights))
     shelf = bench.shelf(
-        kind, label, save, load, steps=steps, rows=steps * course.training.batch_size
+        kind,
+        label,
+        save,
+        load,
+        steps=steps,
+        rows=steps * course.training.batch_size,
+        **footprint.adapters_of(course.training.method, course.training.rank),
     )
     return Step(train, arguments, bench.values, shelf, again=True, label=f"{kind} {label}")
 

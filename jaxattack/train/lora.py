@@ -101,12 +101,18 @@ def merge(params: Tree, adapters: Tree, scale: float, dtype: Any = None) -> Tree
     pairs = _pairs(params, adapters)
 
     def add(name, leaf):
-        wanted = dtype or leaf.dtype
+        wanted = jnp.dtype(dtype or leaf.dtype)
         if name not in pairs:
             return leaf.astype(wanted)
-        return (leaf.astype(jnp.float32) + scale * _product(*pairs[name])).astype(wanted)
+        return _added(leaf, *pairs[name], scale, wanted)
 
     return tree.map_named(add, params)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _added(leaf: jax.Array, a: jax.Array, b: jax.Array, scale: Any, dtype: Any) -> jax.Array:
+    """`leaf + scale * a @ b`, compiled, for so the sum takes the product's memory."""
+    return (leaf.astype(jnp.float32) + scale * _product(a, b)).astype(dtype)
 
 
 def _pairs(params: Tree, adapters: Tree) -> dict[str, tuple[jax.Array, jax.Array]]:

@@ -264,7 +264,9 @@ def test_a_plan_counts_it(study, settings, tmp_path, capsys):
     ("changed", "says"),
     [
         ({"measure__grading_prompt": ""}, "name that in config.measure.grading_prompt"),
-        ({"measure__grading_prompt": "/nowhere"}, "config.measure.grading_prompt: "),
+        ({"measure__grading_prompt": "/nowhere"}, "grading_prompt: /nowhere: No such file"),
+        ({"measure__grading_prompt": "/dev/null"}, "grading_prompt: /dev/null is empty"),
+        ({"measure__moderators": "()"}, "none of config.measure.moderators grades"),
         ({"measure__threshold": "0"}, "config.measure.threshold"),
     ],
 )

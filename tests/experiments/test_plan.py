@@ -71,18 +71,43 @@ def test_one_card_holds_an_8b_model_and_what_trains_it():
 
 
 def test_adapters_have_the_only_gradient_and_are_merged_after_it(tmp_path):
+    tokens = footprint.Tokens(512, 64, 512)
     adapted = dataclasses.replace(shape_of((1, 1, 1)), rank=16)
-    sizes = footprint.memory(adapted, footprint.Tokens(512, 64, 512), 10, 64, 16)
-    assert sizes["train"]["weights"] == 2 * WEIGHTS
+    sizes = footprint.memory(adapted, tokens, 10, 64, 16)
+    assert sizes["adapters"]["weights"] == 2 * WEIGHTS
     ends = 2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336)  # q, o; k, v; the MLP's
-    assert sizes["train"]["adapters, gradient and moments, float32"] == 16 * 32 * 16 * ends
-    assert not {"gradient", "gradient, float32"} & set(sizes["train"])
-    assert sizes["merge"] == {"weights": 2 * WEIGHTS, "merged, float32": 4 * WEIGHTS}
-    assert "merge" not in footprint.memory(shape_of(), footprint.Tokens(512, 64, 512), 10, 64, 16)
-    work = stages(tmp_path, rows=10)
-    every = plan.operations(shape_of(), footprint.Tokens(512, 64, 512), work)["attack"]
-    found = plan.operations(adapted, footprint.Tokens(512, 64, 512), work)["attack"]
+    thin = 4 * 32 * 16 * ends
+    assert sizes["adapters"]["adapters, gradient and moments, float32"] == 4 * thin
+    assert sizes["merge"] == {
+        "weights": 2 * WEIGHTS,
+        "adapters": thin,
+        "merged, float32": 4 * WEIGHTS,
+    }
+    assert not {"adapters", "merge"} & set(footprint.memory(shape_of(), tokens, 10, 64, 16))
+    work = {"rows": 10}
+    every = plan.operations(adapted, tokens, stages(tmp_path, **work))["attack"]
+    found = plan.operations(adapted, tokens, stages(tmp_path, **work, rank=16))["attack"]
     assert found == pytest.approx(0.75 * every)  # layers are computed again
+
+
+@pytest.mark.parametrize(
+    ("ranks", "shown", "hidden"),
+    [
+        ((0, 0), {"train"}, {"adapters", "merge"}),
+        ((0, 16), {"train", "adapters", "merge"}, set()),
+        ((16, 16), {"adapters", "merge"}, {"train"}),
+    ],
+)
+def test_a_plan_shows_how_each_stage_is_trained(tmp_path, ranks, shown, hidden):
+    """A study may train all weights in some stages and adapters in others."""
+    own = [{"rows": 10} | ({"rank": rank} if rank else {}) for rank in ranks]
+    both = [stage for work in own for stage in stages(tmp_path, **work)]
+    shape = dataclasses.replace(shape_of(), rank=max(ranks))
+    said = plan.estimate(shape, footprint.Tokens(512, 64, 512), both, 10, 64)
+    sorts = {line.split()[0] for line in said if " = " in line}
+    assert shown <= sorts
+    assert not hidden & sorts
+    assert "rank" not in plan.table(both)[1]
 
 
 def test_attacked_weights_are_written_in_float32(tmp_path):

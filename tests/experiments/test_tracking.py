@@ -5,9 +5,11 @@ import json
 import sys
 import types
 
+import jax
+import numpy as np
 import pytest
 
-from jaxattack import meter, run, trackers
+from jaxattack import meter, run, signals, trackers
 from jaxattack.experiments import logbook, tracking
 from jaxattack.meter import Stride
 from jaxattack.train import loop
@@ -36,7 +38,7 @@ class Heard:
 def heard(monkeypatch):
     one = Heard()
     monkeypatch.setitem(trackers.TRACKERS, "tensorboard", one.tracker)
-    monkeypatch.setattr(trackers, "check", lambda _: None)
+    monkeypatch.setattr(trackers, "check", lambda *_: None)
     return one
 
 
@@ -105,7 +107,7 @@ def test_a_tracker_that_fails_costs_a_line(tmp_path, study, monkeypatch, capsys,
         return trackers.Tracker(name="tensorboard", **{**acts, fails: fail})
 
     monkeypatch.setitem(trackers.TRACKERS, "tensorboard", tracker)
-    monkeypatch.setattr(trackers, "check", lambda _: None)
+    monkeypatch.setattr(trackers, "check", lambda *_: None)
     options = {**SMALL, "sections": "('transfer',)"}
     assert run.run([*study(tmp_path / "run", **options), "--track=tensorboard"]) == 0
     said = capsys.readouterr().err
@@ -156,6 +158,38 @@ def test_a_second_training_of_a_name_has_another(heard, tmp_path):
         ("attack-en", 2),
         ("attack-en-2", 1),
     ]
+
+
+def test_the_last_step_before_the_end_that_was_asked_for_is_told(heard, tmp_path):
+    """What goes on from a saving point begins behind it."""
+    losses, batch = [], {"tokens": np.zeros((1, 2), np.int32)}
+
+    def train():
+        with (
+            tracking.opened(["tensorboard"], tmp_path, {}),
+            meter.training("attack", losses, [batch] * 4, 10, 1) as measure,
+        ):
+            for step in range(3):
+                losses.append(jax.numpy.float32(step))
+                measure()
+            raise signals.Terminated
+
+    with pytest.raises(signals.Terminated):
+        train()
+    assert [(at, values["loss"]) for _, at, values in heard.points] == [(1, 0), (2, 1), (3, 2)]
+    assert heard.ends == [False]
+
+
+def test_a_dry_run_says_what_would_be_sent(tmp_path, study, heard, monkeypatch, capsys):
+    monkeypatch.setattr(trackers, "sends", lambda names: [f"sent       {' and '.join(names)}"])
+    command = study(tmp_path / "run", **SMALL)
+    assert run.run([*command, "--track=tensorboard", "--dry_run", "--save_minutes=0"]) == 0
+    said = capsys.readouterr()
+    assert "sent       tensorboard" in said.err
+    assert "saved " not in said.out
+    assert run.run([*command, "--dry_run", "--save_minutes=2.5"]) == 0
+    assert "takes more than 2.5 minutes" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
 
 
 def test_numbers_of_a_step(monkeypatch):

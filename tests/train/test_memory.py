@@ -57,7 +57,9 @@ def planned_bytes(model, settings, rank=0):
         rank=rank,
     )
     tokens = footprint.Tokens(LENGTH, 64, 64)
-    return sum(footprint.memory(shape, tokens, ROWS, 64, 16)["train"].values())
+    return sum(
+        footprint.memory(shape, tokens, ROWS, 64, 16)["adapters" if rank else "train"].values()
+    )
 
 
 def model_of(**changed):
