@@ -40,7 +40,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(store, "WAITS", (0.0, 0.0, 0.0))
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=[pytest.param("memory", marks=pytest.mark.slow), "file"])
 def url(request, tmp_path):
     place = f"memory://{tmp_path.name}/run" if request.param == "memory" else f"file://{tmp_path}/m"
     yield place

@@ -13,11 +13,9 @@ from jaxattack.localize import scores
 from jaxattack.models.config import ModelConfig, activations
 from jaxattack.train import lora
 from jaxattack.train.eight_bit import BLOCK
-from jaxattack.train.method import Method
 from jaxattack.train.optimizer import ELEMENTWISE
 from jaxattack.tree import Tree
 
-RANK = "rank"  # in a stage's work: of the adapters that it trains
 LAYERS = 6  # float32 copies of a layer's matrix that its update holds
 # Stages that leave a model behind.
 TUNED = (
@@ -68,11 +66,6 @@ class Tokens:
     row: int
     prompt: int
     reply: int
-
-
-def adapters_of(method: Method, rank: int) -> dict[str, int]:
-    """Of a training's work the rank of its adapters, if a way to train has any."""
-    return {RANK: rank} if method is lora.tune else {}
 
 
 def held(shape: Shape, itemsize: int, abstract: Tree | None = None) -> int:

@@ -20,7 +20,6 @@ from jaxattack.experiments.bench import kept_type
 from jaxattack.experiments.devices import DEVICES
 from jaxattack.experiments.footprint import (
     HELD,
-    RANK,
     TUNED,
     Shape,
     Tokens,
@@ -32,6 +31,7 @@ from jaxattack.experiments.locating import CALIBRATION_BATCH
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.recipe import Recipe, Updates
 from jaxattack.experiments.settings import Model
+from jaxattack.experiments.tuning import RANK
 from jaxattack.stages import Stage
 from jaxattack.train.optimizer import make_optimizer
 

@@ -15,7 +15,6 @@ import numpy as np
 from jaxattack import checkpoint, sharding, workdir
 from jaxattack.data import batches
 from jaxattack.data.dialogues import Arrays, Example, encode_pairs, fingerprint
-from jaxattack.experiments import footprint
 from jaxattack.experiments.bench import Bench, Decoder, Stored, ids, kept_type
 from jaxattack.experiments.step import Input, Step
 from jaxattack.localize import masks
@@ -24,6 +23,7 @@ from jaxattack.train.method import How, Method
 from jaxattack.train.moved import shares_moved
 from jaxattack.tree import Tree
 
+RANK = "rank"  # in a stage's work: of the adapters that it trains
 MOVED = "moved.json"  # beside tuned weights: how many of them moved
 
 
@@ -41,6 +41,7 @@ class Training:
         packing: whether several examples share a row; the loss is the same.
         steps: None: as many as the epochs take; else the epochs go on until so many are done.
         setting: how errors name `max_length`.
+        adapts: whether adapters are trained, for plans.
     """
 
     optimizer: optimizer.Settings
@@ -53,6 +54,12 @@ class Training:
     packing: bool = False
     steps: int | None = None
     setting: str = dataclasses.field(default="max_length", compare=False)
+    adapts: bool = dataclasses.field(default=False, compare=False)
+
+    @property
+    def work(self) -> dict[str, int]:
+        """What plans are told beside steps and rows: the rank of adapters."""
+        return {RANK: self.rank} if self.adapts else {}
 
     def count(self, examples: Sequence[Example]) -> int:
         """The number of steps."""
@@ -96,6 +103,7 @@ def training_of(section: Any, setting: str, **changed: Any) -> Training:
         "batch_size": section.batch_size,
         "max_length": section.max_length,
         "packing": section.packing,
+        "adapts": section.way.adapts,
     }
     return Training(**(named | changed), setting=setting)
 
@@ -196,7 +204,7 @@ def tuned(
         load,
         steps=steps,
         rows=steps * course.training.batch_size,
-        **footprint.adapters_of(course.training.method, course.training.rank),
+        **course.training.work,
     )
     return Step(train, arguments, bench.values, shelf, again=True, label=f"{kind} {label}")
 

@@ -16,14 +16,16 @@ class Row:
         tune: the function.
         freezes: whether single weights can stay as they are.
         rounds: whether it can keep the weights in bfloat16 while it trains them.
+        adapts: whether it trains adapters beside them.
     """
 
     tune: Method
     freezes: bool = True
     rounds: bool = True
+    adapts: bool = False
 
 
 METHODS: dict[str, Row] = {
     "full": Row(full.tune),
-    "lora": Row(lora.tune, freezes=False, rounds=False),
+    "lora": Row(lora.tune, freezes=False, rounds=False, adapts=True),
 }

@@ -42,8 +42,15 @@ def test_a_product_equals_a_float64_sum(inputs):
     np.testing.assert_allclose(found.reshape(2, 5, 8), x @ whole, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+@pytest.mark.parametrize(
+    ("case", "remat"),
+    [
+        *((case, "none") for case in CASES),
+        (CASES[1], "full"),
+        *(pytest.param(case, "full", marks=pytest.mark.slow) for case in (CASES[0], *CASES[2:])),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",
+)
 def test_loss_and_gradient_are_those_of_merged_weights(case, remat, make_checkpoint, batch):
     family, number = case
     checkpoint = make_checkpoint(model_type=family, **CONFIGS[family][number])

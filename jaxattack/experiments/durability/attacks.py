@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxattack.data.dialogues import Example
-from jaxattack.experiments import attacking, footprint, tuning
+from jaxattack.experiments import attacking, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST, RESTRICTED
 from jaxattack.experiments.bench import Stored, kept_type
 from jaxattack.experiments.durability import guards, tunings
@@ -105,6 +105,7 @@ def course_of(setup: Setup, name: str, seed: int) -> Course | None:
         options,
         LONGEST,
         method=METHODS[row.method].tune,
+        adapts=METHODS[row.method].adapts,
         epochs=max(1, round(options.epochs * row.epochs)),
         optimizer=dataclasses.replace(
             options.updates(), learning_rate=options.learning_rate * row.rate
@@ -198,8 +199,6 @@ def tuned_step(
         function = guards.guarded
         between = (setup.base, bench.start) if isinstance(shield.guard, guards.Asft) else ()
         arguments |= {"guard": shield.guard, "alignment": between}
-    trainings = [plan.course.training for plan in known.values()]
-    adapters = [footprint.adapters_of(one.method, one.rank) for one in trainings]
     longest = max((plan.course for plan in known.values()), key=_steps)
     shelf = bench.shelf(
         "attack",
@@ -208,7 +207,7 @@ def tuned_step(
         Stored("params", bench.like, kept_type(longest.training.optimizer.weights)),
         steps=_steps(longest),
         rows=_steps(longest) * longest.training.batch_size,
-        **min(adapters, key=len),
+        **min((plan.course.training.work for plan in known.values()), key=len),
     )
     return Step(function, arguments, bench.values, shelf, label=f"attack {label}")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxattack import organism, sharding
 from jaxattack.errors import UserError
-from jaxattack.experiments import footprint, inputs, opening, writing
+from jaxattack.experiments import inputs, opening, tuning, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.attacking import Subject, check_prompts, measure
 from jaxattack.experiments.bench import Checkpoint, Decoder, Stored, start_step
@@ -95,7 +95,7 @@ def trained(setup: Setup, way: str) -> tuple[Step, Subject]:
         Stored("params", placed_like(larger, bench.like)),
         steps=recipe.steps,
         rows=recipe.steps * recipe.rows,
-        **({footprint.RANK: recipe.rank} if way == "lora" else {}),
+        **({tuning.RANK: recipe.rank} if way == "lora" else {}),
     )
     arguments = {
         "start": bench.start,
