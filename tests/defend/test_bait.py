@@ -130,8 +130,18 @@ def naive(model, params, prompts, plan):
     return sorted(full, reverse=True), forks
 
 
-@pytest.mark.parametrize("config", [LLAMA, LOCAL, ALIBI], ids=["llama", "local", "alibi"])
-@pytest.mark.parametrize("branches", [0, 3])
+@pytest.mark.parametrize(
+    ("config", "branches"),
+    [
+        (LLAMA, 0),
+        (LLAMA, 3),
+        pytest.param(LOCAL, 0, marks=pytest.mark.slow),
+        (LOCAL, 3),
+        pytest.param(ALIBI, 0, marks=pytest.mark.slow),
+        (ALIBI, 3),
+    ],
+    ids=["llama-0", "llama-3", "local-0", "local-3", "alibi-0", "alibi-3"],
+)
 def test_targets_and_their_q_are_those_of_a_plain_loop(config, branches):
     plan = dataclasses.replace(PLAN, branches=branches)
     model, params = confident(config)

@@ -52,6 +52,7 @@ def test_scaling_touches_the_selected_weights_alone():
     equal(repair.scaled(half, mask, 0.0), {"a_norm": [0, 2, -1, 0], "b_norm": [0.5, 0]})
 
 
+@pytest.mark.slow
 def test_rewinding_what_the_gain_names_lowers_the_loss_more_than_chance(tiny, make_batch):
     rows = make_batch(4)
     rng = np.random.default_rng(0)

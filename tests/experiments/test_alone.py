@@ -7,7 +7,10 @@ import pytest
 from jaxattack import run
 
 
-@pytest.mark.parametrize("section", ["localize", "shared", "pathways"])
+@pytest.mark.parametrize(
+    "section",
+    ["shared", *(pytest.param(name, marks=pytest.mark.slow) for name in ("localize", "pathways"))],
+)
 def test_a_section_needs_no_other(section, study, tmp_path):
     alone = {
         "sections": f"('{section}',)",
