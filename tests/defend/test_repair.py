@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxattack.defend import repair
 from jaxattack.localize import masks, scores, stitching
