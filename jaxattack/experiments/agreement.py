@@ -94,11 +94,11 @@ def cautions(
             f"{', '.join(kin)} and the model that is judged are of one family ({model_type}): name "
             "a judge model of another one too."
         )
-        found.append({"id": "kin", "topic": "judges", "text": text})
+        found.append({"id": "kin", "topic": "Judges", "text": text})
     for sort in sorts:
         known = MODERATORS[sort].languages
         other = [code for code in languages if known and code not in known]
         if other:
             text = f"{sort} was not made to judge {', '.join(other)}."
-            found.append({"id": f"languages_{sort}", "topic": "judges", "text": text})
+            found.append({"id": f"languages_{sort}", "topic": "Judges", "text": text})
     return found

@@ -85,7 +85,7 @@ def cautions(setup: Setup) -> list[dict[str, Any]]:
             f"There are no labelled replies of both sorts in {', '.join(other)}: rates there are "
             "not corrected for the judges' errors."
         )
-        found.append({"id": "not_corrected", "topic": "judges", "text": text})
+        found.append({"id": "not_corrected", "topic": "Judges", "text": text})
     return found + of_models(setup.models, setup.bench.decoder, setup.languages)
 
 
@@ -103,7 +103,7 @@ def of_models(
                 f"{model.name} grades by another prompt (hash {model.own_prompt}) than the one "
                 "that it was trained on."
             )
-            found.append({"id": f"prompt_{model.name}", "topic": "judges", "text": text})
+            found.append({"id": f"prompt_{model.name}", "topic": "Judges", "text": text})
     return found
 
 

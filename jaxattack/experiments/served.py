@@ -188,4 +188,4 @@ def cautions(models: Mapping[str, str], model_type: str) -> list[dict[str, Any]]
         f"{', '.join(kin)} and the model that is judged seem to be of one family ({model_type}): "
         "name a judge model of another one too."
     )
-    return [{"id": "kin_served", "topic": "judges", "text": text}]
+    return [{"id": "kin_served", "topic": "Judges", "text": text}]
