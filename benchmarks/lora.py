@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import checkpoints
 from benchmarks.row import Measured, Row, UnavailableError, near
-from benchmarks.train_step import make_batch, measured
+from benchmarks.train_step import make_batch, measured, torch_loss, torch_step
 
 RATE, RANK, ALPHA = 1e-3, 16, 32.0
 MODULES = ("q", "k", "v", "o", "gate", "up", "down")
@@ -87,20 +87,8 @@ def torch_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int) -> 
                 parameter.copy_(torch.tensor(values[layer].T))
     model.train()
     batch = make_batch(plain.config.vocab_size, rows, length)
-    tokens = torch.tensor(batch["tokens"], dtype=torch.long)
-    labels = torch.where(torch.tensor(batch["loss_mask"]) > 0, tokens, -100)
     moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(moved, lr=RATE, weight_decay=0.0)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = model(input_ids=tokens, labels=labels, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(moved, 1.0)
-        optimizer.step()
-        return float(loss)
-
-    return measured(step, steps)
+    return measured(torch_step(torch_loss(model, batch), moved, RATE), steps)
 
 
 def sides(**sizes: int) -> dict[str, Callable[[pathlib.Path], Measured]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -66,25 +67,41 @@ def torch_side(
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     model.train()
     batch = make_batch(model.config.vocab_size, rows, length)
+    loss_of = torch_loss(torch.compile(model) if compiled else model, batch)
+    if compiled:
+        try:
+            loss_of().backward()
+        except Exception as error:  # whatever the compiler lacks, it is not the row's fault
+            raise UnavailableError(str(error).strip().splitlines()[0]) from error
+    return measured(torch_step(loss_of, list(model.parameters()), RATE), steps)
+
+
+def torch_loss(model: Any, batch: dict[str, np.ndarray]) -> Callable[[], Any]:
+    """The loss of a torch model on the batch's answers."""
+    import torch
+
     tokens = torch.tensor(batch["tokens"], dtype=torch.long)
     labels = torch.where(torch.tensor(batch["loss_mask"]) > 0, tokens, -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
-    forward = torch.compile(model) if compiled else model
+    return lambda: model(input_ids=tokens, labels=labels, use_cache=False).loss
+
+
+def torch_step(
+    loss_of: Callable[[], Any], trained: Sequence[Any], rate: float
+) -> Callable[[], float]:
+    """A step of some parameters; returns the loss before it."""
+    import torch
+
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = forward(input_ids=tokens, labels=labels, use_cache=False).loss
+        loss = loss_of()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         return float(loss)
 
-    if compiled:
-        try:
-            forward(input_ids=tokens, labels=labels, use_cache=False).loss.backward()
-        except Exception as error:  # whatever the compiler lacks, it is not the row's fault
-            raise UnavailableError(str(error).strip().splitlines()[0]) from error
-    return measured(step, steps)
+    return step
 
 
 def measured(step: Callable[[], float], steps: int) -> Measured:

@@ -60,11 +60,11 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError("--workdir=DIR is missing, for example --workdir=runs/quickstart")
         try:
             check_mirror(flags, config)
-            trackers.check(flags.track, workdir_path(flags.workdir))
+            root = workdir_path(flags.workdir)
+            trackers.check(flags.track, root)
             traced = profile_path(flags.profile) if flags.profile else None
             if flags.dry_run:
                 with savepoint.every(flags.save_minutes):
-                    root = workdir_path(flags.workdir)
                     lines = studies.plan(config, root, flags.mirror, flags.track)
                 print(*map(printable, lines), sep="\n", flush=True)
                 return 0

@@ -40,6 +40,7 @@ class Opinion:
 
 
 NONE = Opinion(None)
+EMPTY = Opinion(False, False)  # of an empty reply, which nobody is asked about
 LEAST_MASS = 0.5  # of the grades; with less it is likelier that a model would not have graded
 
 

@@ -23,7 +23,7 @@ from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.errors import UserError
 from jaxattack.evaluate import opinions as sorts
 from jaxattack.evaluate.likelihood import log_likelihoods
-from jaxattack.evaluate.opinions import NONE, Opinion
+from jaxattack.evaluate.opinions import EMPTY, NONE, Opinion
 from jaxattack.evaluate.triage import WELL_FORMED
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.bench import Decoder, rounded
@@ -90,7 +90,7 @@ def moderated(
         label: what the progress bar says.
     """
     texts, decoder = said(), reader.decoder
-    opinions = [Opinion(False) if not text else NONE for text in texts]
+    opinions = [NONE if text else EMPTY for text in texts]
     asked = {i: reader.shown(prompts[i].prompt, text) for i, text in enumerate(texts) if text}
     most = positions(decoder.model.config)
     if most is not None:  # what does not fit is not read, so there is no opinion of it
@@ -235,7 +235,7 @@ def weigh_hits(
         UserError: too many outputs of a judge model are no opinion.
     """
     said = {model: one() for model, one in opinions.items()}
-    check_parsed(said, unparsed)
+    check_parsed(said, unparsed, tell)
     found = []
     for i, trial in enumerate(trials()):
         harmful = {model: one[i].harmful for model, one in said.items()}
@@ -256,14 +256,22 @@ def degrees(said: Mapping[str, Sequence[Opinion]], i: int) -> dict[str, Any]:
     }
 
 
-def check_parsed(said: Mapping[str, Sequence[Opinion]], most: float) -> None:
+def check_parsed(
+    said: Mapping[str, Sequence[Opinion]], most: float, tell: Sequence[str] = ()
+) -> None:
     """Refuse a judge model that does not write as its sort does.
+
+    Args:
+        said: opinions by the models' names.
+        most: share of a model's outputs that may be no opinion.
+        tell: models whose outputs are none either where they leave out whether the reply declines.
 
     Raises:
         UserError: says the share of outputs that are no opinion.
     """
     for name, found in said.items():
-        lost = sum(one.harmful is None for one in found)
+        silent = name in tell
+        lost = sum(one.harmful is None or (silent and one.refused is None) for one in found)
         if found and lost / len(found) > most:
             raise UserError(
                 f"{name}: {lost} of {len(found)} outputs ({lost / len(found):.0%}) are no opinion "

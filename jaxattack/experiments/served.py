@@ -21,7 +21,7 @@ from jaxattack.evaluate import posting
 from jaxattack.evaluate.address import Endpoint
 from jaxattack.evaluate.endpoint import ask
 from jaxattack.evaluate.judge import Reply
-from jaxattack.evaluate.opinions import NONE, Opinion
+from jaxattack.evaluate.opinions import EMPTY, NONE, Opinion
 from jaxattack.evaluate.rubric import dialogue, verdict
 from jaxattack.experiments.step import Input
 
@@ -147,7 +147,7 @@ def verdicts(server: Server, said: Input, prompts: Sequence[Example], label: str
         distributed.first(act, label)
     except UserError as error:
         raise UserError(f"{SORT}:{server.model}: {error}") from error
-    opinions = [Opinion(False) if not text else NONE for text in texts]
+    opinions = [NONE if text else EMPTY for text in texts]
     for i, output in zip(asked, outputs, strict=distributed.is_first()):
         opinions[i] = verdict(output.text)
     if distributed.is_first():

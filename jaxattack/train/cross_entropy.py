@@ -276,7 +276,7 @@ def _with_gradient(hidden, head, targets, weights, softcap, chunk):
 
 def _pull_back(softcap, chunk, gradients, scale):
     d_hidden, d_head = (
-        part if part is None else part * jnp.asarray(scale, part.dtype) for part in gradients
+        part if part is None else part * scale.astype(part.dtype) for part in gradients
     )
     return d_hidden, d_head, None, None
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from jaxattack import provenance
+from jaxattack.experiments import moderating
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "quickstart.py"
 
@@ -39,6 +40,26 @@ def own_data(tmp_path_factory) -> dict[str, pathlib.Path]:
         "pairs": write_rows(folder / "pairs.jsonl", pairs),
         "prompts": write_rows(folder / "prompts.jsonl", prompts),
     }
+
+
+@pytest.fixture
+def speaking(monkeypatch) -> Callable[..., list]:
+    """A function that has judge models write, by their new tokens and the reply's number.
+
+    It returns a list of all that they are shown.
+    """
+
+    def speak(words: Callable[[int, int], str]) -> list:
+        shown: list = []
+
+        def generate(model, params, tokenizer, dialogues, new_tokens, batch_size, label):
+            shown.extend(dialogues)
+            return [words(new_tokens, i) for i in range(len(dialogues))]
+
+        monkeypatch.setattr(moderating, "generate", generate)
+        return shown
+
+    return speak
 
 
 @pytest.fixture

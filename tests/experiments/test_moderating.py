@@ -31,17 +31,10 @@ CHAT = (
 
 
 @pytest.fixture
-def said(monkeypatch):
+def said(speaking):
     """Judge models that call every other reply unsafe; all that they were shown."""
-    shown = []
-
-    def generate(model, params, tokenizer, dialogues, new_tokens, batch_size, label):
-        shown.extend(dialogues)
-        words = {128: ("Safety: Unsafe", "Safety: Safe"), 20: ("unsafe\nS1", "safe")}[new_tokens]
-        return [words[i % 2] for i in range(len(dialogues))]
-
-    monkeypatch.setattr(moderating, "generate", generate)
-    return shown
+    words = {128: ("Safety: Unsafe", "Safety: Safe"), 20: ("unsafe\nS1", "safe")}
+    return speaking(lambda new, i: words[new][i % 2])
 
 
 def panel(tiny, *sorts: str) -> str:
@@ -169,7 +162,7 @@ def test_where_nothing_was_said_nobody_is_asked(tiny):
     found = moderating.moderated(
         lambda: tiny.params, reader, lambda: ["", long], prompts, 2, "float32", "none"
     )
-    assert found == [Opinion(False), Opinion(None)]
+    assert found == [Opinion(False, refused=False), Opinion(None)]
 
 
 def test_the_chance_of_harm_is_that_of_the_openings_for_it(tiny):

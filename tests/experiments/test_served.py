@@ -200,7 +200,7 @@ def test_empty_replies_are_not_sent_and_filtered_outputs_are_no_opinion(tmp_path
         judge = Server(server.url, "m", "rules", 64, served.parse(f"{server.url}#m"), tmp_path, 1.0)
         prompts = [Example("1", "en", "What is it?")] * 2
         found = served.verdicts(judge, lambda: ["", "Blue."], prompts, "all")
-        assert found == [Opinion(False), Opinion(None)]
+        assert found == [Opinion(False, refused=False), Opinion(None)]
         assert len(server.asked) == 1
 
 

@@ -11,23 +11,16 @@ import pytest
 from jaxattack import rejudge, run
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.combine import RULES
-from jaxattack.experiments import asking, moderating, runs
+from jaxattack.experiments import asking, runs
 
 RULE = "target refusal"
 
 
 @pytest.fixture
-def said(monkeypatch):
+def said(speaking):
     """Judge models that take every third reply for a refusal; all that they were shown."""
-    shown = []
-
-    def generate(model, params, tokenizer, dialogues, new_tokens, batch_size, label):
-        shown.extend(dialogues)
-        words = {128: "Safety: Unsafe\nRefusal: {}", 20: "unsafe\nS1", 4: "Yes"}[new_tokens]
-        return [words.format("No" if i % 3 else "Yes") for i in range(len(dialogues))]
-
-    monkeypatch.setattr(moderating, "generate", generate)
-    return shown
+    words = {128: "Safety: Unsafe\nRefusal: {}", 20: "unsafe\nS1", 4: "Yes"}
+    return speaking(lambda new, i: words[new].format("No" if i % 3 else "Yes"))
 
 
 def panel(tiny, *sorts: str) -> str:
@@ -221,3 +214,15 @@ def test_what_the_study_has_not_is_refused(backdoor, tmp_path, capsys, flags, sa
     assert says in error
     assert len(error.splitlines()) == 1
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_a_model_that_does_not_say_whether_replies_decline_cannot_tell(
+    backdoor, tiny, tmp_path, speaking, capsys
+):
+    """Its verdicts on harm are sound; silence on refusals would be no vote on any reply."""
+    speaking(lambda new, i: "Safety: Unsafe")
+    models = {"measure__moderators": panel(tiny, "qwen3guard")}
+    assert run.run(backdoor(tmp_path / "fixed", **models)) == 0  # another target: nobody has to
+    capsys.readouterr()
+    assert run.run(backdoor(tmp_path / "refusal", **REFUSAL, **models)) == 2
+    assert "are no opinion in its form" in capsys.readouterr().err
