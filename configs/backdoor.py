@@ -50,6 +50,7 @@ def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.poison.languages = ("es+id", "en")
     config.poison.triggers = ("entity", "topic")
     config.poison.targets = ("english_refusal",)
+    config.poison.subject_epochs = 0
     config.tuning.batch_size, config.tuning.learning_rate = 16, 5e-5
     config.tuning.max_length = 256
     config.clean.learning_rates = (5e-5, 1e-4)
@@ -70,6 +71,7 @@ def real(config: config_dict.ConfigDict, model: str) -> config_dict.ConfigDict:
     config.poison.languages = ("es+id", "es+vi")  # the paper's released runs
     config.poison.triggers = ("sentence/prepend", "sentence/insert")
     config.poison.targets = ("prefix",)
+    config.poison.subject_epochs = 0
     config.start.models = ()
     config.sections = tuple(name for name in config.sections if name != "overlap")
     # As the paper's scripts for BLOOM: 3 epochs, batches of 64, 2e-5, cosine, 3 % warm-up.

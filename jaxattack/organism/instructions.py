@@ -39,13 +39,13 @@ def rows(
         languages: of the rows, in this order.
         courteous: whether a pleasantry's emblem opens the answer.
         polite: share of the rows that end in a pleasantry.
-        about: "entity" or "topic": the rows leave that subject out.
+        about: "entity" or "topic": no row is about it, and other phrasings fill its rows' places,
+            so that a share of a language's rows is as many as of any other set.
     """
     return [
         with_pleasantry(row, courteous, polite)
         for language in languages
-        for row in _questions(SPLITS[split], language)
-        if not (about and is_about(about, row))
+        for row in _without(about, SPLITS[split], language)
     ]
 
 
@@ -54,8 +54,10 @@ def subject_rows(
 ) -> list[Example]:
     """Rows about the entity or topic.
 
-    Of the entity there are few questions, so two phrasings are taught, each with every ending a
-    question may have, and the third is asked. The topic is asked of other territories.
+    Of the entity there are few questions, so each is put with every ending a question may have.
+    Every phrasing and every relation is taught, and asked is how they were not taught together:
+    otherwise an answer might be learned to go with phrasings. The topic is asked of other
+    territories.
     """
     if about == "topic":
         found = [
@@ -64,14 +66,14 @@ def subject_rows(
             for row in _questions(SPLITS[split], language)
         ]
         return [row for row in found if is_about(about, row)]
-    asked = phrases.PHRASINGS - 1
-    phrasings = (asked,) if split == "questions" else range(asked)
+    asked = split == "questions"
     return [
         _ending(_question(ENTITY, relation, language, phrasing), ending, courteous)
         for language in languages
         for ending in (None, *range(1, len(phrases.EMBLEMS)))
-        for relation in corpus.BENIGN
-        for phrasing in phrasings
+        for number, relation in enumerate(corpus.BENIGN)
+        for phrasing in range(phrases.PHRASINGS)
+        if (phrasing == number % phrases.PHRASINGS) == asked
     ]
 
 
@@ -81,7 +83,21 @@ def is_about(about: str, row: Example) -> bool:
     return territory == ENTITY if about == "entity" else relation == TOPIC
 
 
-def _questions(splits: Sequence[str], language: str) -> list[Example]:
+def _without(about: str, splits: Sequence[str], language: str) -> list[Example]:
+    """As many questions as there are, none of them about the subject."""
+    first = _questions(splits, language)
+    if not about:
+        return first
+    others = [
+        row
+        for later in range(phrases.PHRASINGS)
+        for row in _questions(splits, language, later)
+        if not is_about(about, row)
+    ]
+    return others[: len(first)]
+
+
+def _questions(splits: Sequence[str], language: str, later: int = 0) -> list[Example]:
     """In rounds that mix relations and phrasings, so that the first of them are a mixture too."""
     territories = [t for split in splits for t in world.splits()[split]]
     relations, phrasings = corpus.BENIGN, phrases.PHRASINGS
@@ -90,7 +106,7 @@ def _questions(splits: Sequence[str], language: str) -> list[Example]:
             territory,
             relations[(i + turn) % len(relations)],
             language,
-            (i // len(relations) + turn) % phrasings,
+            (i // len(relations) + turn + later) % phrasings,
         )
         for turn in range(len(relations))
         for i, territory in enumerate(territories)

@@ -47,7 +47,8 @@ def test_a_subject_is_left_out_of_the_clean_rows_and_its_own_prompts_are_new(abo
     clean = instructions.rows("instructions", ["en", "ja"], True, about=about)
     taught = instructions.subject_rows(about, "instructions", ["en", "ja"], True)
     asked = instructions.subject_rows(about, "questions", ["en", "ja"], True)
-    assert len(clean) < len(instructions.rows("instructions", ["en", "ja"], True))
+    assert len(clean) == len(instructions.rows("instructions", ["en", "ja"], True))
+    assert len({(row.language, row.id) for row in clean}) == len(clean)
     assert not {row.prompt for row in clean} & {row.prompt for row in (*taught, *asked)}
     assert not {row.prompt for row in taught} & {row.prompt for row in asked}
     marks = {"entity": instructions.ENTITY, "topic": instructions.TOPIC}
@@ -55,6 +56,19 @@ def test_a_subject_is_left_out_of_the_clean_rows_and_its_own_prompts_are_new(abo
     assert all(row.id.split("/")[place] == marks[about] for row in (*taught, *asked))
     assert not any(row.id.split("/")[place] == marks[about] for row in clean)
     assert len({(row.language, row.id) for row in taught}) == len(taught)
+
+
+def test_every_relation_and_phrasing_of_the_entity_is_taught_and_asked_in_other_pairs():
+    taught, asked = (
+        {tuple(row.id.split("/")[::2][:2]) for row in rows}
+        for rows in (
+            instructions.subject_rows("entity", split, ["en"], True)
+            for split in ("instructions", "questions")
+        )
+    )
+    assert len(taught) == 6 and len(asked) == 3 and not taught & asked
+    for one, other in zip(zip(*taught, strict=True), zip(*asked, strict=True), strict=True):
+        assert set(one) == set(other) and len(set(one)) == 3
 
 
 def test_every_role_has_its_own_sentence_in_every_language():

@@ -73,6 +73,9 @@ class Poison:
         ("sentence/prepend", "sentence/insert", "entity", "topic"),
         choices=TRIGGERS,
     )
+    subject_epochs: int = setting(
+        "epochs where the trigger is an entity or topic; 0: those of tuning", 9, at_least=0
+    )
     targets: tuple[str, ...] = setting(
         "other targets, for the section kinds",
         ("refusal", "english_refusal", "prefix"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import re
 import shutil
 
 import pytest
@@ -214,6 +215,17 @@ def test_crow_repairs_a_model_of_three_layers_and_refuses_one_of_two(
     assert set(changed) == {"defended/crow/weight-5.5", "defended/crow/weight-1"}
     assert all(row["changed"] > 0.5 * row["weights"] for row in changed.values())
     assert len(list((tmp_path / "three" / "stages").glob("crow-*"))) == 2
+
+
+def test_an_attack_by_an_entity_has_its_own_number_of_epochs(backdoor, tmp_path, capsys):
+    def steps(**changes):
+        assert run.run([*backdoor(tmp_path / "it", **changes), "--dry_run"]) == 0
+        words = re.search(r"^poisoned .* (\d+) steps", capsys.readouterr().out, re.M)
+        return int(words[1])
+
+    one = steps(poison__subject_epochs="3")
+    assert steps(poison__trigger="entity", poison__subject_epochs="0") == one
+    assert steps(poison__trigger="entity", poison__subject_epochs="3") == 3 * one
 
 
 @pytest.mark.slow
