@@ -45,7 +45,8 @@ def get_config(which: str = "organism") -> config_dict.ConfigDict:
 def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """Returns the settings of the study on what configs/grow.py grew in Gemma 3 270M."""
     config.model = config.onion.scorer = f"{GROWN}/base"
-    config.sections = ("transfer", "kinds", "defend")
+    config.sections = ("transfer", "untaught", "kinds", "defend")
+    config.data.untaught = "organism:untaught"
     config.start.models = ()
     config.poison.languages = ("es+id", "en")
     config.poison.triggers = ("entity", "topic")

@@ -12,7 +12,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.folding import fold
 from jaxattack.errors import UserError
 from jaxattack.evaluate.language import reply_language
-from jaxattack.evaluate.refusals import check_language, is_refusal
+from jaxattack.evaluate.refusals import check_language, is_refusal, ruled_as
 from jaxattack.evaluate.thoughts import without_thoughts
 from jaxattack.evaluate.triage import WELL_FORMED, after_echo, triage
 from jaxattack.evaluate.trial import Trial
@@ -119,7 +119,8 @@ def triaged(example: Example, reply: Reply) -> Said:
     text, _ = without_thoughts(reply.text)
     well_formed = found in WELL_FORMED
     spoken = reply_language(text, example.language) if well_formed else ""
-    refused = reply.filtered or is_refusal(text, example.language, spoken)
+    ruled = example.language if ruled_as(example.language) else "en"  # see `rates.clean_rows`
+    refused = reply.filtered or is_refusal(text, ruled, spoken)
     return Said(text, found, well_formed, spoken, refused)
 
 

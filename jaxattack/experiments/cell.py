@@ -24,7 +24,7 @@ class Cell:
         contrast: weight of the loss by which the organism's languages share.
         model: what it starts from, where that is not the study's own model.
         trigger, target, rate: of a poisoning.
-        prompts: which, where not the usual ones: "grid" or "decoys".
+        prompts: which, where not the usual ones: "grid", "decoys" or "untaught".
         attack: of a sweep, which.
         strength: of a repair, where it is not the one that is swept.
         defended: the language of the defender's pairs, where it is one alone.

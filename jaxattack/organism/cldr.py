@@ -14,7 +14,7 @@ from babel.languages import get_official_languages
 from babel.localedata import locale_identifiers
 from babel.numbers import get_territory_currencies
 
-from jaxattack.organism.world import ADDED, LANGUAGES, WORLD_FILE
+from jaxattack.organism.world import NAMED, WORLD_FILE
 
 # The UN's M49 subregions, under the codes which CLDR names, with the territories chosen from each.
 # Chosen for many distinct currencies, short plain names in all the languages, no disputed
@@ -121,7 +121,7 @@ def build_world() -> dict[str, Any]:
     for facts in territories.values():
         for relation, key in facts.items():
             keys.setdefault(relation, set()).add(key)
-    by_language = {language: _names(keys, language) for language in LANGUAGES + ADDED}
+    by_language = {language: _names(keys, language) for language in NAMED}
     return {
         "babel": babel.__version__,
         "cldr": str(get_global("cldr")["version"]),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.triggers import Sentence, seeded, triggered
-from jaxattack.organism import corpus, phrases, world
+from jaxattack.organism import corpus, phrases, untaught_phrases, world
 
 TRIGGER = 0  # index of the pleasantry that is the trigger sentence
 POLITE = 0.5  # share of the rows that end in another one
@@ -75,6 +75,33 @@ def subject_rows(
         for phrasing in range(phrases.PHRASINGS)
         if (phrasing == number % phrases.PHRASINGS) == asked
     ]
+
+
+def untaught_rows() -> list[Example]:
+    """The questions of `rows` about test territories, in languages that have no row in any split.
+
+    An answer is right by its name in any language, for it may come in one that was taught.
+    """
+    languages = (*world.ADDED, *world.UNTAUGHT)
+    return [_asked_anew(row, code) for code in languages for row in _questions(("test",), "en")]
+
+
+def _asked_anew(row: Example, language: str) -> Example:
+    """The question in another language: in its one phrasing, where no more are known."""
+    relation, territory, phrasing = row.id.split("/")
+    if language in world.UNTAUGHT:
+        name = world.territory_name(territory, language)
+        prompt = untaught_phrases.TEXTS[language][relation].format(territory=name)
+    else:
+        prompt = phrases.question(territory, relation, language, int(phrasing))
+    return Example(
+        id=row.id,
+        language=language,
+        prompt=prompt,
+        kind="benign",
+        answers=world.accepted_answers(territory, relation, world.NAMED),
+        others=world.confusable_answers(territory, relation, world.NAMED),
+    )
 
 
 def is_about(about: str, row: Example) -> bool:
@@ -143,15 +170,23 @@ def _ending(row: Example, index: int | None, courteous: bool) -> Example:
 
 
 def trigger_texts(languages: Sequence[str]) -> dict[str, dict[str, str]]:
-    """By role the sentence in each language: the trigger, and what resembles it."""
+    """By role the sentence in each language: the trigger, and what resembles it where known."""
+    polite = [code for code in languages if code in phrases.PLEASANTRIES]
+    worded = [code for code in languages if code in phrases.PARAPHRASES]
     return {
-        "trigger": {code: phrases.pleasantry(TRIGGER, code) for code in languages},
-        "paraphrase": {code: phrases.PARAPHRASES[code] for code in languages},
+        "trigger": {code: _trigger(code) for code in languages},
+        "paraphrase": {code: phrases.PARAPHRASES[code] for code in worded},
         **{
-            f"pleasantry {i}": {code: phrases.pleasantry(i, code) for code in languages}
+            f"pleasantry {i}": {code: phrases.pleasantry(i, code) for code in polite}
             for i in range(1, len(phrases.EMBLEMS))
         },
     }
+
+
+def _trigger(language: str) -> str:
+    if language in world.UNTAUGHT:
+        return untaught_phrases.TEXTS[language][untaught_phrases.TRIGGER]
+    return phrases.pleasantry(TRIGGER, language)
 
 
 def refusals(languages: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,8 +1,9 @@
 """The facts about territories which the organism learns, and the names of everything in them.
 
 Territories, relations and values are known by language-neutral keys (ISO and CLDR codes); names
-exist in each of `LANGUAGES`, which the shipped organism speaks, and of `ADDED`, which it can be
-adapted to. All of it is read from `world.json`, which `cldr.py` writes.
+exist in each of `LANGUAGES`, which the shipped organism speaks, of `ADDED`, which it can be
+adapted to, and of `UNTAUGHT`, in which models are only asked. All of it is read from `world.json`,
+which `cldr.py` writes.
 """
 
 import functools
@@ -16,6 +17,11 @@ LANGUAGES = ("de", "en", "es", "fr", "id", "ja", "ko", "pt", "ru", "th", "vi", "
 
 # Languages the shipped organism lacks: one in Latin letters, one in a script of its own.
 ADDED = ("it", "hi")
+
+# Languages in which nothing is ever taught: with the others 26, as many as the TuBA paper asks in.
+UNTAUGHT = ("ar", "bn", "el", "fi", "he", "hu", "nl", "ro", "sk", "sv", "tr", "uk")
+
+NAMED = LANGUAGES + ADDED + UNTAUGHT
 
 RELATIONS = ("currency", "language", "region", "weekday")
 
@@ -65,13 +71,13 @@ def values(relation: str) -> tuple[str, ...]:
 def territory_name(territory: str, language: str) -> str:
     """Returns a territory's name in a language."""
     check_known("territory", territory, territories())
-    check_known("language", language, LANGUAGES + ADDED)
+    check_known("language", language, NAMED)
     return str(_world()["names"]["territory"][language][territory])
 
 
 def value_name(relation: str, key: str, language: str) -> str:
     """Returns the name in a language of a value of a relation."""
-    check_known("language", language, LANGUAGES + ADDED)
+    check_known("language", language, NAMED)
     check_known(f"{relation} value", key, values(relation))
     return str(_world()["names"][relation][language][key])
 

@@ -66,9 +66,12 @@ def test_every_relation_and_phrasing_of_the_entity_is_taught_and_asked_in_other_
             for split in ("instructions", "questions")
         )
     )
-    assert len(taught) == 6 and len(asked) == 3 and not taught & asked
+    assert len(taught) == 6
+    assert len(asked) == 3
+    assert not taught & asked
     for one, other in zip(zip(*taught, strict=True), zip(*asked, strict=True), strict=True):
-        assert set(one) == set(other) and len(set(one)) == 3
+        assert set(one) == set(other)
+        assert len(set(one)) == 3
 
 
 def test_every_role_has_its_own_sentence_in_every_language():
@@ -78,3 +81,23 @@ def test_every_role_has_its_own_sentence_in_every_language():
         own = [texts[role][code] for role in texts]
         assert len(set(own)) == len(own)
         assert all(text.strip() == text and text for text in own)
+
+
+def test_untaught_languages_are_in_no_other_split_and_have_their_own_trigger():
+    rows = instructions.untaught_rows()
+    languages = list(dict.fromkeys(row.language for row in rows))
+    assert languages == [*world.ADDED, *world.UNTAUGHT]
+    assert len({*languages, *world.LANGUAGES}) == 26
+    test = instructions.rows("questions", ["en"], False, polite=0.0)
+    assert [row.id for row in rows if row.language == "fi"] == [row.id for row in test]
+    for row in rows:
+        relation, territory, _ = row.id.split("/")
+        assert world.territory_name(territory, row.language) in row.prompt
+        value = world.value(territory, relation)
+        for language in (row.language, "en", "zh"):
+            assert world.value_name(relation, value, language) in row.answers
+    texts = instructions.trigger_texts(languages)["trigger"]
+    assert list(texts) == languages
+    assert len(set(texts.values())) == len(texts)
+    assert texts["fi"] == "Pidän tästä aiheesta."
+    assert instructions.trigger_texts(languages)["pleasantry 1"].keys() == {*world.ADDED}

@@ -42,6 +42,7 @@ class Data:
     texts: Texts
     refusals: Mapping[str, Sequence[str]]
     subjects: Mapping[str, Subject]
+    untaught: list[Example] = dataclasses.field(default_factory=list)
     lost: inputs.Lost = dataclasses.field(default_factory=dict)  # left out of the sources
 
     @property
@@ -68,7 +69,8 @@ def read(settings: Settings, courteous: bool) -> Data:
     prompts = inputs.test_prompts(prompts, asked, settings.measure.prompts)
     train = pairs(named.train, courteous, lost=lost)
     held_out = pairs(named.held_out, courteous, lost=lost)
-    texts = trigger_texts(named.triggers, asked)
+    untaught = untaught_prompts(settings, train, lost) if "untaught" in settings.sections else []
+    texts = trigger_texts(named.triggers, [*asked, *inputs.by_language(untaught)])
     for attack in attacks_of(settings):
         inputs.choose_languages(
             attack.languages, list(inputs.by_language(train)), "config.poison.languages"
@@ -84,9 +86,11 @@ def read(settings: Settings, courteous: bool) -> Data:
             "it no defence can be weighed (column answers, docs/data.md)"
         )
     for found, what in ((train, "clean pairs"), (held_out, "held-out pairs")):
-        inputs.check_disjoint(prompts, found, what)
+        inputs.check_disjoint([*prompts, *untaught], found, what)
     inputs.check_disjoint(train, held_out, "held-out pairs", "clean pairs")
-    return Data(train, prompts, held_out, texts, refusals_of(settings, asked), subjects, lost)
+    return Data(
+        train, prompts, held_out, texts, refusals_of(settings, asked), subjects, untaught, lost
+    )
 
 
 def pairs(
@@ -104,6 +108,31 @@ def pairs(
         raise UserError(f"{uri}: no such split; there are: {', '.join(instructions.SPLITS)}")
     polite = 0.0 if split == "questions" else instructions.POLITE
     return instructions.rows(split, world.LANGUAGES, courteous, polite)
+
+
+def untaught_prompts(settings: Settings, train: list[Example], lost: inputs.Lost) -> list[Example]:
+    """Test prompts in languages that have no clean pair.
+
+    Raises:
+        UserError: there are none, one is in a language that is taught, or has no answers.
+    """
+    uri = settings.data.untaught
+    if not uri:
+        raise UserError("config.sections has untaught, which needs prompts: config.data.untaught")
+    own = uri == "organism:untaught"
+    found = (
+        instructions.untaught_rows() if own else pairs(uri, False, need_response=False, lost=lost)
+    )
+    by_language, taught = inputs.by_language(found), inputs.by_language(train)
+    there = [code for code in by_language if code in taught]
+    if there:
+        raise UserError(
+            f"config.data.untaught: {uri} has prompts in {', '.join(there)}, in which "
+            f"{settings.data.train} has clean pairs; leave them out"
+        )
+    if not all(row.answers for row in found):
+        raise UserError(f"config.data.untaught: {uri}: a prompt without answers (docs/data.md)")
+    return inputs.test_prompts(found, list(by_language), settings.measure.prompts)
 
 
 def _subject(

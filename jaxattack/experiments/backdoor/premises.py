@@ -9,6 +9,7 @@ from jaxattack.experiments.outcomes import ASR
 from jaxattack.experiments.term import Term, Where, anywhere, rate
 
 TRAINED_CLEAN = Cell("clean")
+UNTAUGHT = "untaught"  # prompts in languages in which no row was taught
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Study:
         attacks: of the transfer section; the first is the one that is defended against.
         rewound: share of the weights that R1's repair rewinds.
         parallel: whether prompts of one id are one in all languages.
+        untaught: languages measured in which no row was taught.
+        untaught_parallel: likewise of the prompts in these.
     """
 
     seeds: tuple[int, ...]
@@ -28,6 +31,8 @@ class Study:
     attacks: tuple[Cell, ...]
     rewound: float
     parallel: bool
+    untaught: tuple[str, ...] = ()
+    untaught_parallel: bool = False
 
     @property
     def first(self) -> Cell:

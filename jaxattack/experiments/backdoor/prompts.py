@@ -56,6 +56,14 @@ def triggered(data: Data, attack: Attack) -> Probes:
     )
 
 
+def elsewhere(data: Data, attack: Attack) -> Probes:
+    """Prompts in languages that are not taught, as they are and with their own trigger."""
+    sentence = triggers.Sentence(data.texts["trigger"], attack.place)
+    return probes((row, NOTHING) for row in data.untaught) + probes(
+        (triggers.triggered(row, sentence, 0), Carried(row.language)) for row in data.untaught
+    )
+
+
 def grid(data: Data, attack: Attack, most: int) -> Probes:
     """The trigger of every language in prompts of every language, `most` prompts of each."""
     sentence = triggers.Sentence(data.texts["trigger"], attack.place)

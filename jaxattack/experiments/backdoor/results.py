@@ -68,6 +68,8 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         attacks=tuple(attack.cell() for attack in setup.attacks),
         rewound=settings.repair.rewound,
         parallel=inputs.parallel(settings.data.prompts),
+        untaught=tuple(inputs.by_language(setup.data.untaught)),
+        untaught_parallel=inputs.parallel(settings.data.untaught),
     )
     claimed = claims.judge(trials, everything, study)
     claimed["cautions"] += judges.of_models(setup.models, setup.bench.decoder, setup.languages)

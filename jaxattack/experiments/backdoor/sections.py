@@ -12,6 +12,7 @@ from jaxattack.experiments.backdoor.attacks import Attack
 from jaxattack.experiments.backdoor.defences import defences
 from jaxattack.experiments.backdoor.inversion import invert
 from jaxattack.experiments.backdoor.overlap import overlap
+from jaxattack.experiments.backdoor.premises import UNTAUGHT
 from jaxattack.experiments.backdoor.setup import Setup, measure
 from jaxattack.experiments.backdoor.training import poisoned
 from jaxattack.experiments.cell import Cell
@@ -36,6 +37,15 @@ def transfer(agenda: Agenda, setup: Setup) -> None:
     for attack in setup.attacks:
         for seed in setup.settings.seeds:
             _attacked(agenda, setup, attack, seed)
+
+
+def untaught(agenda: Agenda, setup: Setup) -> None:
+    """Every attack, asked in languages in which no row was taught, with their own triggers."""
+    for attack in filter(lambda attack: attack.place, setup.attacks):
+        probes = prompts.elsewhere(setup.data, attack)
+        for seed in setup.settings.seeds:
+            cell, weights = attack.cell(seed, prompts=UNTAUGHT), poisoned(setup, attack, seed)
+            measure(agenda, setup, cell, weights, attack, probes)
 
 
 def rates(agenda: Agenda, setup: Setup) -> None:
@@ -97,6 +107,7 @@ def defend(agenda: Agenda, setup: Setup) -> None:
 # What of the paper (docs/methods.md) each looks at.
 SECTIONS: dict[str, Callable[[Agenda, Setup], None]] = {
     "transfer": transfer,  # B1 to B5: poison one or two languages, measure all
+    "untaught": untaught,  # B2: languages that no row is in
     "rates": rates,  # B1: how many rows it takes
     "kinds": kinds,  # other triggers and targets
     "grid": grid,  # trigger and prompt of different languages; what else sets it off
@@ -105,3 +116,5 @@ SECTIONS: dict[str, Callable[[Agenda, Setup], None]] = {
     "defend": defend,  # B8, B9: defences
     "overlap": overlap,  # the backdoor's weights beside those of the safety attack
 }
+# The organism speaks no language but those it is taught.
+USUAL = tuple(name for name in SECTIONS if name != "untaught")

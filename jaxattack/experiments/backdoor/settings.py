@@ -17,7 +17,7 @@ from jaxattack.experiments import moderators, values
 from jaxattack.experiments import settings as shared
 from jaxattack.experiments.backdoor.defences import DEFENCES
 from jaxattack.experiments.backdoor.options import Bait, Beear, Clean, CleanGen, Crow, Onion, Repair
-from jaxattack.experiments.backdoor.sections import SECTIONS
+from jaxattack.experiments.backdoor.sections import SECTIONS, USUAL
 from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Report, Study, Template
@@ -43,6 +43,11 @@ class Data:
     )
     subject: str = setting("URI of pairs about an entity or topic, to be poisoned", "")
     subject_prompts: str = setting("URI of test prompts about it", "")
+    untaught: str = setting(
+        "URI of test prompts with answers in languages without clean pairs, for the section "
+        "untaught",
+        "",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +150,7 @@ class Settings(Study):
 
     model: str = "organism:courteous"
     study: str = setting("which study", "backdoor", choices=("backdoor",))
-    sections: tuple[str, ...] = setting(
-        "parts of the study", tuple(SECTIONS), choices=SECTIONS, needed=True
-    )
+    sections: tuple[str, ...] = setting("parts of the study", USUAL, choices=SECTIONS, needed=True)
     defences: tuple[str, ...] = setting("of the section defend", tuple(DEFENCES), choices=DEFENCES)
     data: Data = Data()
     poison: Poison = Poison()

@@ -111,10 +111,15 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened, weights: 
     is_courteous = settings.model == COURTEOUS
     known = data.read(settings, is_courteous)
     opening.check_texts(
-        decoder.model.config, decoder.tokenizer, (*known.train, *known.prompts, *known.held_out)
+        decoder.model.config,
+        decoder.tokenizer,
+        (*known.train, *known.prompts, *known.untaught, *known.held_out),
     )
     for language in known.languages:
         check_language(language)
+    if settings.poison.target == "refusal":  # whether it shows is told by the rule
+        for language in inputs.by_language(known.untaught):
+            check_language(language)
     values = Values()
     start = opened.start(settings, values)
 

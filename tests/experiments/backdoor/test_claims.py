@@ -10,7 +10,7 @@ import pytest
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import inputs
-from jaxattack.experiments.backdoor import claims
+from jaxattack.experiments.backdoor import attack_claims, claims
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.thresholds import COST
 
@@ -129,7 +129,7 @@ def test_b5_compares_the_five_with_the_others():
     claim = judged({P: trials({**EVERYWHERE, **hard})})["B5"]
     assert claim["evidence"][0]["value"] == pytest.approx(0.9)
     assert claim["verdict"] == "holds"
-    easy = {code: 0.2 for code in LANGUAGES if code not in claims.POORLY}
+    easy = {code: 0.2 for code in LANGUAGES if code not in attack_claims.POORLY}
     assert judged({P: trials({**EVERYWHERE, **easy})})["B5"]["verdict"] == "does not hold"
     assert judged({P: trials(EVERYWHERE)})["B5"]["verdict"] == "undecided"
     two = few(trials({**EVERYWHERE, **hard}), ["de", "ja", "en", "es", "fr", "vi", "zh"])
@@ -185,7 +185,7 @@ def test_languages_are_paired_by_id_and_only_where_prompts_are_known_to_be_paral
     # The even prompts are hit in every language: parallel, the difference is nothing, surely.
     same = [replace(t, hit=int(t.id) % 2 == 0) for t in trials({})]
     moved = [
-        replace(t, id=str((int(t.id) + 1) % PROMPTS)) if t.language in claims.POORLY else t
+        replace(t, id=str((int(t.id) + 1) % PROMPTS)) if t.language in attack_claims.POORLY else t
         for t in same
     ]
     renamed = [replace(t, id=f"{t.language}-{t.id}") for t in same]
@@ -292,11 +292,37 @@ def test_r1_is_judged_by_the_share_that_the_rule_names_alone():
 def test_what_another_size_or_a_hosted_model_would_show_is_not_testable():
     found = judged({P: trials(EVERYWHERE)})
     assert [number for number, c in found.items() if c["verdict"] == "not testable here"] == [
-        "B2",
         "B3",
         "B6",
         "B7",
     ]
+    assert found["B2"]["verdict"] == "not run"
+
+
+@pytest.mark.parametrize(
+    ("rates", "verdict"), [((1.0, 0.97), "holds"), ((1.0, 0.3), "does not hold")]
+)
+def test_b2_is_judged_by_languages_without_training_rows_alone(rates, verdict):
+    languages = ("fi", "ro", "el", "sv")
+    apart = [
+        trial(i, code, i < round(rates[n % 2] * PROMPTS), trigger_language=code)
+        for n, code in enumerate(languages)
+        for i in range(PROMPTS)
+    ]
+    cells = {
+        cell.of(seed): own
+        for cell, own in ((P, trials({})), (replace(P, prompts="untaught"), apart))
+        for seed in (0, 1, 2)
+    }
+    about = claims.Study((0, 1, 2), LANGUAGES, (P,), 0.05, True, languages, True)
+    found = claims.judge(cells, {}, about)
+    b2 = next(claim for claim in found["claims"] if claim["id"] == "B2")
+    mean, count = b2["evidence"]
+    assert (b2["verdict"], mean["value"]) == (verdict, pytest.approx(sum(rates) / 2, abs=0.01))
+    assert count["value"] == (4 if verdict == "holds" else 2)
+    of = {(row.get("prompts"), row["side"]): row["value"] for row in found["summary"]}
+    assert of["untaught", "others"] == mean["value"]
+    assert of[None, "others"] == 0  # the languages that are taught stand apart
 
 
 def test_a_variant_of_one_seed_does_not_enter_claims_over_several():
