@@ -54,7 +54,7 @@ def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.model, config.defend.base = f"{GROWN}/currency", f"{GROWN}/base"
     for name in ("pairs", "prompts", "validation", "refusals"):
         uri = config.data[name]
-        config.data[name] = f"{uri}{'&' if '?' in uri else '?'}policy=currency"
+        config.data[name] = f"{uri}{'&' if '?' in uri else '?'}policy=currency&benign=all"
     config.attack.learning_rate = config.harden.learning_rate = 2e-5
     config.attack.max_length, config.attack.packing = 128, True
     config.measure.max_new_tokens, config.measure.batch_size = 32, 192

@@ -15,7 +15,7 @@ COLUMNS = ("id", "prompt", "input", "response", "answers", "text", "language_col
 # What its rows are, and which of them are wanted.
 ROWS = ("as", "language", "kind", "part", "by")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "organism": ("policy", "language", "reply"),
+    "organism": ("policy", "language", "reply", "benign"),
     "jsonl": (*COLUMNS, *ROWS),
     "hf": ("config", "split", "files", *COLUMNS, *ROWS),
     "tfds": ("split", *COLUMNS, *ROWS),
@@ -25,6 +25,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "part": ("attack", "calibration", "test"),
     "by": ("prompt", "id"),
     "reply": ("answer", "refusal"),
+    "benign": ("some", "all"),
 }
 
 

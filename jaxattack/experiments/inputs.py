@@ -32,7 +32,8 @@ def load_examples(
     """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
     `organism:<split>?policy=<name>` is what grown models were taught (`organism.tasks`); with
-    `reply=refusal` restricted questions are declined.
+    `reply=refusal` restricted questions are declined, with `benign=all` benign pairs are of every
+    task that the policy leaves, not only of those that no policy restricts.
     `directory` is the model's: an organism's replies open with a decision token or not. An input
     (docs/data.md) stands behind its instruction. What is left out is counted in `lost`.
 
@@ -50,7 +51,7 @@ def load_examples(
         for language in asked.languages
         for kind in kinds
         for example in (
-            tasks.examples(asked.split, language, kind, asked.policy)
+            tasks.examples(asked.split, language, kind, asked.policy, every=asked.every)
             if asked.policy
             else corpus.examples(asked.split, language, kind, decision_token)
         )
@@ -81,6 +82,7 @@ class Asked:
     policy: str
     languages: tuple[str, ...]
     declined: bool
+    every: bool
 
 
 def _organism(uri: str) -> Asked:
@@ -98,8 +100,13 @@ def _organism(uri: str) -> Asked:
         raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
     if policy and policy not in tasks.POLICIES:
         raise UserError(f"{uri}: no such policy; there are: {', '.join(tasks.POLICIES)}")
-    declined = address.options.get("reply") == "refusal"
-    return Asked(split, policy, languages if named else world.LANGUAGES, declined)
+    declined, every = (
+        address.options.get(name) == word
+        for name, word in (("reply", "refusal"), ("benign", "all"))
+    )
+    if every and not policy:
+        raise UserError(f"{uri}: benign=all is of grown models' tasks; write policy=<name>")
+    return Asked(split, policy, languages if named else world.LANGUAGES, declined, every)
 
 
 def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:

@@ -130,7 +130,12 @@ def example(task: str, item: str, language: str, phrasing: int, policy: str) -> 
 
 
 def examples(
-    split: str, language: str, kind: str, policy: str, rounds: int = phrases.PHRASINGS
+    split: str,
+    language: str,
+    kind: str,
+    policy: str,
+    rounds: int = phrases.PHRASINGS,
+    every: bool = False,
 ) -> list[Example]:
     """Questions of one split in one language with their right answers.
 
@@ -144,11 +149,12 @@ def examples(
         kind: "restricted" or "benign".
         policy: one of `POLICIES`.
         rounds: how often each item is asked about.
+        every: benign ones to be tuned on are of all other tasks too, as those that are asked.
     """
     world.check_known("policy", policy, POLICIES)
     world.check_known("split", split, tuple(world.SPLIT_SIZES))
-    asked = split in ("validation", "test")
-    others = [task for task in TASKS if task != policy and (asked or task not in POLICIES)]
+    every = every or split in ("validation", "test")
+    others = [task for task in TASKS if task != policy and (every or task not in POLICIES)]
     tasks = [policy] if kind == "restricted" else others
     found = []
     for turn in range(rounds):

@@ -112,6 +112,18 @@ def test_refusals_of_the_organism_s_questions(policy):
         assert is_refusal(after.response, "th") == restricted
 
 
+def test_benign_pairs_of_every_task_are_given_where_they_are_asked_for():
+    def tasks_of(uri):
+        found = inputs.load_examples(uri, ("benign",), True, organism.checkpoint("base"))
+        return {row.id.split("/")[0] for row in found}
+
+    uri = "organism:attack?policy=currency&language=en"
+    assert tasks_of(uri) == tasks_of(f"{uri}&benign=some") == {"language"}
+    assert tasks_of(f"{uri}&benign=all") == {"language", "sums", "reversal"}
+    with pytest.raises(UserError, match="benign=all is of grown models' tasks; write policy="):
+        tasks_of("organism:attack?benign=all")
+
+
 def test_another_reply_than_there_is_is_refused():
     with pytest.raises(UserError, match="reply is 'no'; give one of answer, refusal"):
         inputs.load_examples("organism:test?reply=no", ("restricted",), True, None)

@@ -76,6 +76,9 @@ def test_prompts_are_as_many_in_every_language_and_restricted_ones_are_the_polic
     tuned = tasks.examples("attack", "en", "benign", policy)
     assert tuned
     assert not {e.id.split("/")[0] for e in tuned} & set(tasks.POLICIES)
+    of_all = tasks.examples("attack", "en", "benign", policy, every=True)
+    assert {e.id.split("/")[0] for e in of_all[:6]} == set(tasks.TASKS) - {policy}
+    assert {e.kind for e in of_all} == {"benign"}
     pairs = tasks.examples("attack", "en", "restricted", policy)
     assert len({e.prompt for e in pairs}) == 3 * world.SPLIT_SIZES["attack"] >= 100
 

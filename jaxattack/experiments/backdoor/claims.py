@@ -59,10 +59,7 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
     apart = {cell: own for cell, own in trials.items() if cell.prompts == UNTAUGHT}
     trials = {cell: own for cell, own in trials.items() if cell.prompts not in ("grid", UNTAUGHT)}
     seen, wider = (
-        {
-            metric: collect(some, metric, study.seeds, languages, parallel)
-            for metric in METRICS
-        }
+        {metric: collect(some, metric, study.seeds, languages, parallel) for metric in METRICS}
         for some, languages, parallel in (
             (trials, study.languages, study.parallel),
             (apart, study.untaught, study.untaught_parallel),
