@@ -27,7 +27,7 @@ import numpy as np
 from jaxattack import Settings, encode_pairs, epochs, finetune, in_order, load_pretrained, tree
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs, tuning
-from jaxattack.localize import masks, scores
+from jaxattack.localize import masks, overlap, scores
 from jaxattack.signals import exit_code
 from jaxattack.train import losses
 
@@ -163,7 +163,7 @@ def compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         return {
             "way": way,
             "cosine": cosine(one.vector, first.vector),
-            "jaccard": masks.jaccard(one.mask, first.mask),
+            "jaccard": overlap.jaccard(one.mask, first.mask),
             "size": norm(one.vector) / norm(first.vector),
             "loss": one.loss,
             "seconds": one.seconds,

@@ -24,7 +24,6 @@ if typing.TYPE_CHECKING:
         complement,
         density,
         intersection,
-        jaccard,
         magnitude_mask,
         matched_random_mask,
         minus,
@@ -32,6 +31,7 @@ if typing.TYPE_CHECKING:
         top_fraction,
         union,
     )
+    from jaxattack.localize.overlap import jaccard
     from jaxattack.localize.scores import attack_vector, sil_scores
     from jaxattack.localize.stitching import rewind, stitch, transplant
     from jaxattack.localize.storage import load_mask, save_mask
@@ -84,8 +84,9 @@ _PLACES = {
     "evaluate.measure": "ask judge_all",
     "train.loop": "finetune",
     "train.optimizer": "Settings",
-    "localize.masks": "complement density intersection jaccard "
-    "magnitude_mask matched_random_mask minus random_mask top_fraction union",
+    "localize.masks": "complement density intersection magnitude_mask matched_random_mask minus "
+    "random_mask top_fraction union",
+    "localize.overlap": "jaccard",
     "localize.scores": "attack_vector sil_scores",
     "localize.stitching": "rewind stitch transplant",
     "localize.storage": "load_mask save_mask",

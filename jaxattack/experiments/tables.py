@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxattack.data.dialogues import Example, prompt_tokens
 from jaxattack.experiments.bench import Decoder
 from jaxattack.localize import masks, representations, stitching
+from jaxattack.localize.overlap import chance_jaccard, jaccard, null_jaccard
 from jaxattack.tree import Tree
 
 Rows = list[dict[str, Any]]
@@ -99,12 +100,12 @@ def overlap(one: Tree, two: Tree, from_one: Tree, from_two: Tree, columns: dict[
     The latter are drawn from what the two were chosen from: two attacks that move the same few
     weights overlap more by chance.
     """
-    low, high = masks.null_jaccard(one, two, movable=(from_one, from_two))
+    low, high = null_jaccard(one, two, movable=(from_one, from_two))
     return [
         {
             **columns,
-            "jaccard": masks.jaccard(one, two),
-            "chance": masks.chance_jaccard(one, two),
+            "jaccard": jaccard(one, two),
+            "chance": chance_jaccard(one, two),
             "null_low": low,
             "null_high": high,
         }

@@ -13,7 +13,7 @@ import numpy as np
 
 import jaxattack
 from jaxattack import checkpoint, distributed, sharding
-from jaxattack.localize import masks, stitching
+from jaxattack.localize import masks, overlap, stitching
 from jaxattack.tree import map_named, named_leaves
 
 
@@ -61,7 +61,7 @@ def masks_match(path: pathlib.Path, mask, params) -> None:
     again, info = jaxattack.load_mask(path, like=params)
     assert info == {"of": "this test"}
     again = sharding.place(again, sharding.mesh_of(params))
-    assert masks.jaccard(again, mask) == 1.0
+    assert overlap.jaccard(again, mask) == 1.0
 
 
 if __name__ == "__main__":

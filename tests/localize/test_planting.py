@@ -6,7 +6,7 @@ import pytest
 
 from jaxattack import sharding
 from jaxattack.errors import UserError
-from jaxattack.localize import masks, planting
+from jaxattack.localize import masks, overlap, planting
 
 SHAPES = {
     "embed": (30, 8),
@@ -42,7 +42,7 @@ def test_as_many_as_asked_and_all_in_their_place(place, share):
 def test_a_place_can_be_taken_whole_and_no_more(place):
     most = {"layer": 0.25, "module": 4 * 128 / BLOCKS}[place]
     pool = planting.PLACES[place](LIKE)
-    assert masks.jaccard(planting.planted(LIKE, place, most, 0), pool) == 1.0
+    assert overlap.jaccard(planting.planted(LIKE, place, most, 0), pool) == 1.0
     with pytest.raises(UserError, match=f"do not fit into '{place}', which holds"):
         planting.planted(LIKE, place, most + 0.01, 0)
 
@@ -60,8 +60,8 @@ def test_each_weight_of_a_pool_is_as_likely():
 
 def test_draws_differ_by_seed_and_place_alone():
     one, again, other = (planting.planted(LIKE, "random", 0.1, seed) for seed in (0, 0, 1))
-    assert masks.jaccard(one, again) == 1.0
-    assert masks.jaccard(one, other) < 0.3
+    assert overlap.jaccard(one, again) == 1.0
+    assert overlap.jaccard(one, other) < 0.3
     mesh = sharding.make_mesh((2, 2, 2))
     there = planting.planted(sharding.place(LIKE, mesh), "random", 0.1, 0)
     assert sharding.mesh_of(there) == mesh
@@ -79,7 +79,7 @@ def test_the_top_of_the_blocks_is_as_large_and_nowhere_else():
     assert masks.count(mask) == masks.count(planting.planted(LIKE, "random", 0.1, 0))
     inside = planting.of_blocks(scores)
     expected = masks.top_fraction(inside, 0.1)
-    assert masks.jaccard(planting.of_blocks(mask), expected) == 1.0
+    assert overlap.jaccard(planting.of_blocks(mask), expected) == 1.0
 
 
 def test_what_makes_no_sense_is_refused():

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxattack.errors import UserError
-from jaxattack.localize import masks, threshold
+from jaxattack.localize import masks, overlap, threshold
 from jaxattack.localize.masks import filled, magnitude_mask, top_fraction
 from jaxattack.sharding import make_mesh, place
 from jaxattack.tree import named_leaves, unflatten
@@ -138,7 +138,7 @@ def test_attacks_that_moved_few_weights_do_not_share_the_rest():
         scores[moved] = rng.random(200) + 0.1
         attacks.append({"embed": scores.reshape(80, 50)})
     one, two = (top_fraction(scores, 0.2) for scores in attacks)
-    assert masks.jaccard(one, two) == 0.0
+    assert overlap.jaccard(one, two) == 0.0
     assert masks.count(one) == masks.count(two) == 200
     assert filled(one, 0.2) == 0.25
 

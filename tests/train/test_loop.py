@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from jaxattack import tree
 from jaxattack.errors import UserError
-from jaxattack.localize.masks import jaccard, top_fraction
+from jaxattack.localize.masks import top_fraction
+from jaxattack.localize.overlap import jaccard
 from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.sharding import make_mesh, mesh_of, place, spec_for
 from jaxattack.train import checks, loop, losses
