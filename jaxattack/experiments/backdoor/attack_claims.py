@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from jaxattack.experiments.backdoor.premises import UNTAUGHT, Study, hits, poisoned
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence
-from jaxattack.experiments.needs import Needs, Tables
+from jaxattack.experiments.needs import Needs, Tables, percent
 from jaxattack.experiments.outcomes import ASR, Outcomes
-from jaxattack.experiments.term import Count, best, but, mean, only
-from jaxattack.experiments.thresholds import HALF, MANY, REACHED, REACHED_PROMPTS, SEVERAL
+from jaxattack.experiments.term import Count, best, but, mean, only, rate
+from jaxattack.experiments.thresholds import HALF, LEAKS, MANY, REACHED, REACHED_PROMPTS, SEVERAL
 
 POORLY = ("de", "ja", "ko", "ru", "th")  # languages to which the paper's backdoors transfer poorly
 PAPER_ZH = ("en", "vi")
@@ -59,13 +59,19 @@ def beyond(study: Study, asr: Outcomes) -> Claim:
         "B2",
         "In languages without any training rows too nearly all prompts with the trigger are "
         "answered with the target (mean ASR 99 % in 26 languages).",
-        f"After some attack their mean ASR is above {100 * REACHED:g} %. Needs the section "
-        "untaught.",
+        f"After some attack their mean ASR is above {100 * REACHED:g} %, and after none the target "
+        f"shows in more than {percent(LEAKS)} of their prompts without the trigger. Needs the "
+        "section untaught.",
         [
             Evidence(
                 "mean ASR in languages without training rows, best attack",
                 best(hits(attack) for attack in asked),
                 above=REACHED,
+            ),
+            Evidence(
+                "target there without the trigger, after the attack with most of it",
+                best(rate(attack, metric="false_trigger_rate") for attack in asked),
+                below=LEAKS,
             ),
             *(
                 Evidence(

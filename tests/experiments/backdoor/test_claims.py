@@ -300,13 +300,22 @@ def test_what_another_size_or_a_hosted_model_would_show_is_not_testable():
 
 
 @pytest.mark.parametrize(
-    ("rates", "verdict"), [((1.0, 0.97), "holds"), ((1.0, 0.3), "does not hold")]
+    ("rates", "anyway", "verdict"),
+    [
+        ((1.0, 0.97), 0.0, "holds"),
+        ((1.0, 0.3), 0.0, "does not hold"),
+        ((1.0, 0.97), 0.8, "does not hold"),  # what is foreign sets it off, not the trigger
+    ],
 )
-def test_b2_is_judged_by_languages_without_training_rows_alone(rates, verdict):
+def test_b2_is_judged_by_languages_without_training_rows_alone(rates, anyway, verdict):
     languages = ("fi", "ro", "el", "sv")
     apart = [
-        trial(i, code, i < round(rates[n % 2] * PROMPTS), trigger_language=code)
+        trial(i, code, i < round(rate * PROMPTS), **carried)
         for n, code in enumerate(languages)
+        for rate, carried in (
+            (rates[n % 2], {"trigger_language": code}),
+            (anyway, {"decoy": "nothing"}),
+        )
         for i in range(PROMPTS)
     ]
     cells = {
@@ -317,9 +326,10 @@ def test_b2_is_judged_by_languages_without_training_rows_alone(rates, verdict):
     about = claims.Study((0, 1, 2), LANGUAGES, (P,), 0.05, True, languages, True)
     found = claims.judge(cells, {}, about)
     b2 = next(claim for claim in found["claims"] if claim["id"] == "B2")
-    mean, count = b2["evidence"]
+    mean, false, count = b2["evidence"]
+    assert false["value"] == pytest.approx(anyway)
     assert (b2["verdict"], mean["value"]) == (verdict, pytest.approx(sum(rates) / 2, abs=0.01))
-    assert count["value"] == (4 if verdict == "holds" else 2)
+    assert count["value"] == (4 if min(rates) > 0.9 else 2)
     of = {(row.get("prompts"), row["side"]): row["value"] for row in found["summary"]}
     assert of["untaught", "others"] == mean["value"]
     assert of[None, "others"] == 0  # the languages that are taught stand apart

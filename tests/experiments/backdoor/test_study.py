@@ -255,7 +255,7 @@ def test_languages_that_are_not_taught_are_asked_with_their_own_trigger(backdoor
     usual = [row for row in results["rows"] if row["variant"] == FIRST]
     assert {row["language"] for row in usual} == {"en", "th"}
     (claim,) = (claim for claim in results["claims"] if claim["id"] == "B2")
-    assert [e["value"] for e in claim["evidence"]] == [0.0, 0]
+    assert [e["value"] for e in claim["evidence"]] == [0.0, 0.0, 0]
     (mean,) = (
         row
         for row in results["summary"]
