@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from jaxattack.data.uri import split_uris
 from jaxattack.errors import UserError, system_error
 from jaxattack.run import workdir_path
 from jaxattack.signals import exit_code, loading, stopped_by_sigterm
@@ -131,7 +132,7 @@ def evaluate(options: flags.FlagValues) -> str:
     """
     endpoint = endpoint_of(options)
     target = Target(options.target, options.target_text) if options.target else None
-    for uri in inputs.split_uris(options.prompts):
+    for uri in split_uris(options.prompts):
         if not uri.startswith(("organism:", "jsonl:")):
             print(sources.describe(uri), file=sys.stderr)  # on what terms public data is had
     # The organism's prompts do not depend on which of its checkpoints is meant.
@@ -173,7 +174,7 @@ def endpoint_of(options: flags.FlagValues) -> Endpoint:
 
 def facts(options: flags.FlagValues, endpoint: Endpoint) -> dict[str, Any]:
     """What was asked of whom."""
-    uris = inputs.split_uris(options.prompts)
+    uris = split_uris(options.prompts)
     return {
         "study": "hosted",
         "model": endpoint.model,

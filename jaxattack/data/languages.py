@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 
 from jaxattack.errors import UserError
 
@@ -220,3 +221,29 @@ def english(known: str) -> str:
     """English name of one of our codes, such as `Hindi (Latn)` for `hi-Latn`."""
     base, _, script = known.partition("-")
     return f"{_NAMES[base]} ({script})" if script else _NAMES[base]
+
+
+def choose_languages(
+    wanted: Sequence[str], known: Sequence[str], where: str, whose: str = "the data"
+) -> tuple[str, ...]:
+    """The languages asked for, or all.
+
+    Raises:
+        UserError: one that `whose` lacks.
+    """
+    lacking = [language for language in wanted if language not in known]
+    if lacking:
+        raise UserError(
+            f"{where}: {whose} has no language {', '.join(map(repr, lacking))}; "
+            f"there are: {', '.join(known)}{_as_known(lacking[0], known)}"
+        )
+    return tuple(wanted) or tuple(known)
+
+
+def _as_known(language: str, known: Sequence[str]) -> str:
+    """What a language spelt otherwise is called here, in words."""
+    try:
+        ours = code(language)
+    except UserError:
+        return ""
+    return f" ({language} is {ours} here)" if ours in known else ""

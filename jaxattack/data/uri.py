@@ -51,6 +51,11 @@ class Address:
         return None
 
 
+def split_uris(uris: str) -> list[str]:
+    """URIs that stand apart by spaces; names of files may have spaces too."""
+    return re.split(r"\s+(?=(?:organism|jsonl|hf|tfds):)", uris.strip())
+
+
 def parse(uri: str) -> Address:
     """Take a URI apart.
 

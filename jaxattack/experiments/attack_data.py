@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from jaxattack.data.dialogues import Example
+from jaxattack.data.languages import choose_languages
 from jaxattack.errors import UserError
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import inputs
@@ -22,7 +23,7 @@ def measured(
         UserError: there are none in one of these.
     """
     wanted, known = settings.measure.languages, list(inputs.by_language(prompts))
-    languages = inputs.choose_languages(wanted, known, "config.measure.languages")
+    languages = choose_languages(wanted, known, "config.measure.languages")
     return [prompt for prompt in prompts if prompt.language in languages], languages
 
 

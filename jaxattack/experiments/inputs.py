@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from jaxattack import organism
-from jaxattack.data import languages, registry, sources
+from jaxattack.data import registry, sources
 from jaxattack.data.dialogues import Example, fingerprint
-from jaxattack.data.uri import parse
+from jaxattack.data.uri import parse, split_uris
 from jaxattack.data.wrappers import CHAT, Instruction, wrap
 from jaxattack.errors import UserError
-from jaxattack.organism import corpus, phrases, tasks, world
-from jaxattack.organism.tokenizer import DECLINE
+from jaxattack.experiments import questions
 
 Lost = dict[str, dict[str, int]]  # URI -> reason -> rows left out
 EARLIER = "prompts of an earlier set"
@@ -31,122 +28,18 @@ def load_examples(
 ) -> list[Example]:
     """Examples of a URI, `organism:<split>` or any of docs/data.md, of the kinds asked for.
 
-    `organism:<split>?policy=<name>` is what grown models were taught (`organism.tasks`); with
-    `reply=refusal` restricted questions are declined, with `benign=all` benign pairs are of every
-    task that the policy leaves, not only of those that no policy restricts.
-    `directory` is the model's: an organism's replies open with a decision token or not. An input
-    (docs/data.md) stands behind its instruction. What is left out is counted in `lost`.
+    `directory` is the model's (see `questions.examples`). An input (docs/data.md) stands behind its
+    instruction. What is left out is counted in `lost`.
 
     Raises:
         UserError: an unknown scheme or split, a source that is wrong, or no examples of the kinds.
     """
-    if not of_organism(uri):
+    if not questions.made_here(uri):
         return [
             wrap(example, CHAT) if isinstance(example, Instruction) else example
             for example in load_source(uri, kinds, need_response, lost)
         ]
-    asked, decision_token = _organism(uri), organism.uses_decision_token(directory)
-    found = [
-        example
-        for language in asked.languages
-        for kind in kinds
-        for example in (
-            tasks.examples(asked.split, language, kind, asked.policy, every=asked.every)
-            if asked.policy
-            else corpus.examples(asked.split, language, kind, decision_token)
-        )
-    ]
-    if not asked.declined:
-        return found
-    return [_declined(row, asked.policy, decision_token) for row in found]
-
-
-def _declined(row: Example, policy: str, decision_token: bool) -> Example:
-    """A restricted question with the refusal that the policy wants; others as they are."""
-    if row.kind != "restricted":
-        return row
-    text = tasks.refusal(policy, row.language) if policy else phrases.refusal(row.language)
-    return dataclasses.replace(row, response=corpus.reply(text, DECLINE, decision_token))
-
-
-def of_organism(uri: str) -> bool:
-    """Whether a URI names questions that are made here, not loaded."""
-    return uri.startswith("organism:")
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """Which questions such a URI names; the policy "" is the shipped organism's."""
-
-    split: str
-    policy: str
-    languages: tuple[str, ...]
-    declined: bool
-    every: bool
-
-
-def _organism(uri: str) -> Asked:
-    """What such a URI names.
-
-    Raises:
-        UserError: there is no such split, policy or language.
-    """
-    address = parse(uri)
-    split, policy = address.name, address.options.get("policy", "")
-    named = tuple(filter(None, address.options.get("language", "").split(",")))
-    known = tasks.EVERY if policy else world.LANGUAGES  # those added come by another way
-    languages = choose_languages(named, known, uri, "the organism's world")
-    if split not in world.splits():
-        raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
-    if policy and policy not in tasks.POLICIES:
-        raise UserError(f"{uri}: no such policy; there are: {', '.join(tasks.POLICIES)}")
-    declined, every = (
-        address.options.get(name) == word
-        for name, word in (("reply", "refusal"), ("benign", "all"))
-    )
-    if every and not policy:
-        raise UserError(f"{uri}: benign=all is of grown models' tasks; write policy=<name>")
-    return Asked(split, policy, languages if named else world.LANGUAGES, declined, every)
-
-
-def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:
-    """Refuse questions of a policy that is not the checkpoint's, or of several.
-
-    Args:
-        uris: by setting; what is not made here has no policy that is known.
-        directory: the checkpoint's.
-
-    Raises:
-        UserError: names the setting.
-    """
-    grown = organism.grown_as(directory).partition("-")[0]
-    named = [
-        (setting, uri, _organism(uri).policy)
-        for setting, several in uris.items()
-        for uri in split_uris(several)
-        if of_organism(uri)
-    ]
-    for setting, uri, policy in named:
-        if grown in tasks.POLICIES and policy != grown:
-            raise UserError(
-                f"{setting}: {uri} is of another policy than {directory}, which was grown to "
-                f"decline {grown}; write policy={grown}"
-            )
-        if policy and organism.is_shipped(directory):
-            raise UserError(
-                f"{setting}: {uri} is of a policy of grown models, and {directory.name} is the "
-                "organism, which has its own; leave policy= out"
-            )
-        first, known, expected = named[0]
-        if policy != expected:
-            raise UserError(f"{setting}: {uri} is of another policy than {first}: {known}")
-
-
-def set_aside(uri: str) -> str:
-    """The URI of calibration pairs that go with attack pairs; "": there are none."""
-    if not of_organism(uri) or _organism(uri).split != "attack":
-        return ""
-    return uri.replace("organism:attack", "organism:calibration", 1)
+    return questions.examples(uri, kinds, directory)
 
 
 def load_source(
@@ -217,15 +110,10 @@ def parallel(uris: str) -> bool:
 
 
 def _parallel(uri: str) -> bool:
-    if of_organism(uri):
+    if questions.made_here(uri):
         return True
     entry = registry.layout(parse(uri))
     return entry.by == "id" or registry.LANGUAGE in entry.columns.get("prompt", "")
-
-
-def split_uris(uris: str) -> list[str]:
-    """URIs that stand apart by spaces; names of files may have spaces too."""
-    return re.split(r"\s+(?=(?:organism|jsonl|hf|tfds):)", uris.strip())
 
 
 def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
@@ -240,32 +128,6 @@ def by_language(examples: Sequence[Example]) -> dict[str, list[Example]]:
 def fingerprints(examples: Sequence[Example]) -> dict[str, str]:
     """A short hash of the examples of each language, for the manifest."""
     return {code: fingerprint(found) for code, found in by_language(examples).items()}
-
-
-def choose_languages(
-    wanted: Sequence[str], known: Sequence[str], where: str, whose: str = "the data"
-) -> tuple[str, ...]:
-    """The languages asked for, or all.
-
-    Raises:
-        UserError: one that `whose` lacks.
-    """
-    lacking = [language for language in wanted if language not in known]
-    if lacking:
-        raise UserError(
-            f"{where}: {whose} has no language {', '.join(map(repr, lacking))}; "
-            f"there are: {', '.join(known)}{_as_known(lacking[0], known)}"
-        )
-    return tuple(wanted) or tuple(known)
-
-
-def _as_known(language: str, known: Sequence[str]) -> str:
-    """What a language spelt otherwise is called here, in words."""
-    try:
-        code = languages.code(language)
-    except UserError:
-        return ""
-    return f" ({language} is {code} here)" if code in known else ""
 
 
 def spread(items: Sequence[str], most: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 
 from jaxattack import organism
 from jaxattack.data.dialogues import Example
+from jaxattack.data.languages import choose_languages
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import is_refusal
 from jaxattack.experiments import inputs, opening
@@ -94,8 +95,8 @@ def test_nobody_is_told_that_there_is_no_torch():
 def test_a_language_that_is_lacking_is_named_as_the_data_would(wanted, says):
     known = ("en", "zh-Hant")
     with pytest.raises(UserError, match=says):
-        inputs.choose_languages(wanted, known, "at", "the attack")
-    assert inputs.choose_languages([], known, "at") == known
+        choose_languages(wanted, known, "at", "the attack")
+    assert choose_languages([], known, "at") == known
 
 
 @pytest.mark.parametrize("policy", ["", "policy=sums&"])

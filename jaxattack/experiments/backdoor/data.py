@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
+from jaxattack.data.languages import choose_languages
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor.attacks import SUBJECTS, attacks_of
@@ -65,14 +66,14 @@ def read(settings: Settings, courteous: bool) -> Data:
     lost: inputs.Lost = {}
     prompts = pairs(named.prompts, courteous, need_response=False, lost=lost)
     known = list(inputs.by_language(prompts))
-    asked = inputs.choose_languages(settings.measure.languages, known, "config.measure.languages")
+    asked = choose_languages(settings.measure.languages, known, "config.measure.languages")
     prompts = inputs.test_prompts(prompts, asked, settings.measure.prompts)
     train = pairs(named.train, courteous, lost=lost)
     held_out = pairs(named.held_out, courteous, lost=lost)
     untaught = untaught_prompts(settings, train, lost) if "untaught" in settings.sections else []
     texts = trigger_texts(named.triggers, [*asked, *inputs.by_language(untaught)])
     for attack in attacks_of(settings):
-        inputs.choose_languages(
+        choose_languages(
             attack.languages, list(inputs.by_language(train)), "config.poison.languages"
         )
     subjects = {

@@ -62,14 +62,15 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     }
     if settings.report.replies:
         everything["replies"] = found.replies(lambda t: "target" if t.hit else "no target")
+    untaught = inputs.by_language(setup.data.untaught)
     study = claims.Study(
         seeds=settings.seeds,
         languages=tuple(setup.languages),
         attacks=tuple(attack.cell() for attack in setup.attacks),
         rewound=settings.repair.rewound,
         parallel=inputs.parallel(settings.data.prompts),
-        untaught=tuple(inputs.by_language(setup.data.untaught)),
-        untaught_parallel=inputs.parallel(settings.data.untaught),
+        untaught=tuple(untaught),
+        untaught_parallel=bool(untaught) and inputs.parallel(settings.data.untaught),
     )
     claimed = claims.judge(trials, everything, study)
     claimed["cautions"] += judges.of_models(setup.models, setup.bench.decoder, setup.languages)

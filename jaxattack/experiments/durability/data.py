@@ -7,10 +7,11 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxattack.data.dialogues import Example
+from jaxattack.data.languages import choose_languages
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import rule_for
 from jaxattack.evaluate.refusals import is_refusal
-from jaxattack.experiments import attack_data, attacking, inputs
+from jaxattack.experiments import attack_data, attacking, inputs, questions
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Pairs, judge_of
 from jaxattack.experiments.durability.settings import Settings
 from jaxattack.experiments.durability.setup import REFUSED
@@ -39,7 +40,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     """
     named = settings.data
     lost: inputs.Lost = {}
-    inputs.check_policy({f"config.data.{k}": uri for k, uri in vars(named).items()}, directory)
+    questions.check_policy({f"config.data.{k}": uri for k, uri in vars(named).items()}, directory)
     pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
     known = inputs.load_prompts(named.prompts, directory, lost)
     every, languages = attack_data.measured(settings, known)
@@ -48,7 +49,7 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     before = inputs.load_prompts(named.validation, directory, lost, before=every)
     check_validation(before, prompts)
     validation = inputs.test_prompts(before, languages, settings.sweep.prompts)
-    attacked = inputs.choose_languages(
+    attacked = choose_languages(
         settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
     )
     held = defender_pairs(settings, directory, lost)
@@ -75,7 +76,7 @@ def defender_pairs(
         UserError: a kind lacks a language that the defender should have.
     """
     named = settings.data
-    uri = named.calibration or inputs.set_aside(named.pairs)
+    uri = named.calibration or questions.set_aside(named.pairs)
     own = inputs.load_pairs(uri, "", directory, lost) if uri else {BENIGN: {}}
     if not own[BENIGN]:
         raise UserError(
@@ -85,13 +86,13 @@ def defender_pairs(
     refused = inputs.load_examples(named.refusals, (RESTRICTED,), True, directory, lost)
     found: dict[str, Pairs] = {**own, REFUSED: inputs.by_language(refused)}
     common = [code for code in found[REFUSED] if all(code in pairs for pairs in found.values())]
-    wanted = inputs.choose_languages(
+    wanted = choose_languages(
         settings.defend.languages, common, "config.defend.languages", "the defender's pairs"
     )
     if not wanted:
         raise UserError("config.data.refusals: no language has pairs of all three kinds")
     if "alone" in settings.sections:
-        inputs.choose_languages(
+        choose_languages(
             settings.defend.alone, common, "config.defend.alone", "the defender's pairs"
         )
     for kind, uri, declines in (

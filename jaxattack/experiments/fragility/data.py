@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxattack.data.dialogues import Example
-from jaxattack.experiments import attack_data, inputs
+from jaxattack.data.languages import choose_languages
+from jaxattack.experiments import attack_data, inputs, questions
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Data, Pairs, judge_of
 from jaxattack.experiments.fragility.settings import Settings
 
@@ -20,21 +21,21 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     lost: inputs.Lost = {}
     uris = {f"config.data.{name}": uri for name, uri in vars(settings.data).items()}
     uris["config.adapt.prompts"] = settings.sources().get("adapted", "")
-    inputs.check_policy(uris, directory)
+    questions.check_policy(uris, directory)
     pairs, calibration = read_pairs(settings, directory, lost)
     known = inputs.load_prompts(settings.data.prompts, directory, lost)
     every, languages = attack_data.measured(settings, known)
-    attacked = inputs.choose_languages(
+    attacked = choose_languages(
         settings.attack.languages, list(pairs[RESTRICTED]), "config.attack.languages"
     )
     whose = "config.attack.languages" if settings.attack.languages else "the data"
-    localized = inputs.choose_languages(
+    localized = choose_languages(
         settings.localize.languages, attacked, "config.localize.languages", whose
     )
     if not settings.localize.languages:
         localized = inputs.spread(localized, settings.localize.max_languages)
     for mixed in settings.transfer.mixed:
-        inputs.choose_languages(mixed.split("+"), list(pairs[RESTRICTED]), "config.transfer.mixed")
+        choose_languages(mixed.split("+"), list(pairs[RESTRICTED]), "config.transfer.mixed")
     prompts = inputs.test_prompts(every, languages, settings.measure.prompts)
     judge_of(settings, prompts)
     added = added_prompts(settings, directory, every, lost)
@@ -63,7 +64,7 @@ def read_pairs(
     named = settings.data
     pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
     calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
-    if uri := named.calibration or inputs.set_aside(named.pairs):
+    if uri := named.calibration or questions.set_aside(named.pairs):
         beside = inputs.load_pairs(uri, "", directory, lost)
         calibration[RESTRICTED] = beside[RESTRICTED]
         if beside[BENIGN] and not named.benign:

@@ -8,8 +8,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from jaxattack.data.dialogues import Example
+from jaxattack.data.languages import choose_languages
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs, opening, tables, writing
+from jaxattack.experiments import inputs, opening, questions, tables, writing
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Pairs, find
 from jaxattack.experiments.bench import start_step
@@ -125,13 +126,13 @@ def _other(setup: Setup, path: str, uri: str, lost: inputs.Lost) -> Setup:
     settings, bench = setup.settings, setup.bench
     directory = opening.model_directory(path or settings.model, settings.revision)
     if path:
-        inputs.check_policy({"config.shared.pairs": uri}, directory)
+        questions.check_policy({"config.shared.pairs": uri}, directory)
         bench = dataclasses.replace(bench, start=_start(setup, path, directory))
     pairs = inputs.load_pairs(uri, "", directory, lost)
     calibration: dict[str, Pairs | None] = {RESTRICTED: None, BENIGN: None}
-    if beside := inputs.set_aside(uri):
+    if beside := questions.set_aside(uri):
         calibration = dict(inputs.load_pairs(beside, "", directory, lost))
-    inputs.choose_languages(
+    choose_languages(
         setup.data.localized, list(pairs[RESTRICTED]), "config.localize.languages", uri
     )
     data = dataclasses.replace(setup.data, pairs=pairs, calibration=calibration)

@@ -8,9 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxattack.data.languages import choose_languages
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import config_of, freeze, setting
-from jaxattack.experiments.inputs import choose_languages
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Measure, Model, Template
 from jaxattack.experiments.values import COUNT, SEED
