@@ -21,11 +21,7 @@ from jaxattack.experiments.claim import Claim, Evidence, judged
 from jaxattack.experiments.needs import Facts, Needs, Tables
 from jaxattack.experiments.outcomes import ASR, CLEAN, Outcomes, Trials, collect
 from jaxattack.experiments.term import Figure, anywhere, but, only, rate
-from jaxattack.experiments.thresholds import (
-    ALARMS,
-    HALF,
-    TRIGGERS,
-)
+from jaxattack.experiments.thresholds import ALARMS, HALF, TRIGGERS
 
 UNTESTABLE = (
     Claim(

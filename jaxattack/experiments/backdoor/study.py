@@ -48,7 +48,7 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
     setup, opened = open_study(settings, root, opening.loaded)
     return setup, opening.facts(settings, opened) | {
         "train": fingerprint(setup.data.train),
-        "prompts": inputs.fingerprints(setup.data.prompts),
+        "prompts": inputs.fingerprints([*setup.data.prompts, *setup.data.untaught]),
         **({"judge_models": panel.fingerprints(setup.models)} if setup.models else {}),
     }
 
@@ -181,6 +181,11 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         *panel.lines(setup.models, stages, opened.mesh, settings.dtype, lengths, batch),
         f"train      {inputs.counted(inputs.by_language(setup.data.train))}",
         f"prompts    {inputs.counted(inputs.by_language(setup.data.prompts))}",
+        *(
+            [f"untaught   {inputs.counted(inputs.by_language(setup.data.untaught))}"]
+            if setup.data.untaught
+            else []
+        ),
         f"attacks    {', '.join(attack.name for attack in setup.attacks)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
     ]
@@ -202,7 +207,7 @@ def token_lengths(setup: Setup) -> footprint.Tokens:
     settings, tokenizer = setup.settings, setup.bench.decoder.tokenizer
     rows = wrapped(setup, setup.data.train[:200])
     arrays = encode_pairs(tokenizer, rows, settings.tuning.max_length, LONGEST)
-    prompts = wrapped(setup, setup.data.prompts[:200])
+    prompts = wrapped(setup, [*setup.data.prompts[:200], *setup.data.untaught[:200]])
     longest = max(len(prompt_tokens(tokenizer, row.prompt)) for row in prompts)
     return footprint.Tokens(arrays["tokens"].shape[1], longest, settings.measure.max_new_tokens)
 
