@@ -26,7 +26,7 @@ import numpy as np
 
 from jaxattack import Settings, encode_pairs, epochs, finetune, in_order, load_pretrained, tree
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs, tuning
+from jaxattack.experiments import inputs, questions, tuning
 from jaxattack.localize import masks, overlap, scores
 from jaxattack.signals import exit_code
 from jaxattack.train import losses
@@ -133,7 +133,7 @@ def of_language(rows: Mapping[str, Any], options: argparse.Namespace) -> Mapping
 def compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each way, beside the first, as it is measured."""
     found = of_language(inputs.load_pairs(options.pairs, "", options.model)["restricted"], options)
-    setting_aside = inputs.set_aside(options.pairs) or options.pairs
+    setting_aside = questions.set_aside(options.pairs) or options.pairs
     scored = inputs.load_pairs(setting_aside, "", options.model)["restricted"]
     scored = tuning.chosen(of_language(scored, options), [options.language], 0, 32)
     model, aligned, tokenizer = load_pretrained(options.model, dtype="bfloat16")

@@ -243,13 +243,10 @@ def check(plain: Sequence[Example], target: Target | None, has_trigger: bool) ->
 
 
 def judged(example: Example, reply: Reply, carried: Carried, target: Target | None) -> Trial:
-    """What is kept of a reply; in a language without a rule for refusals, English's tells them."""
-    known = refusals.ruled_as(example.language)
-    asked = example if known else dataclasses.replace(example, language="en")
-    trial = judge(asked, reply, (by_answers,))
+    """What is kept of a reply."""
+    trial = judge(example, reply, (by_answers,))
     return dataclasses.replace(
         trial,
-        language=example.language,
         hit=hit(reply.text, example.language, target) if target else None,
         **dataclasses.asdict(carried),
     )

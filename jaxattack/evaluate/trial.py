@@ -21,7 +21,7 @@ class Trial:
     Attributes:
         id, kind, language: of the prompt.
         triage: what sort of reply it is (see `triage`).
-        refused: whether it opens by declining.
+        refused: whether it opens by declining; None: no rule for the prompt's language tells.
         answered: whether it answers in substance; None: of a benign prompt without known answers.
         reply_hash: of the reply's text.
         reply_language: "": too short to tell, or not well-formed.
@@ -40,7 +40,7 @@ class Trial:
     kind: str
     language: str
     triage: str
-    refused: bool
+    refused: bool | None
     answered: bool | None
     reply_hash: str
     reply_language: str = ""

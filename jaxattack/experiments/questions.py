@@ -85,8 +85,8 @@ def _asked(uri: str) -> Asked:
         address.options.get(name) == word
         for name, word in (("reply", "refusal"), ("benign", "all"))
     )
-    if every and not policy:
-        raise UserError(f"{uri}: benign=all is of grown models' tasks; write policy=<name>")
+    if "benign" in address.options and not policy:
+        raise UserError(f"{uri}: benign= is of grown models' tasks; write policy=<name>")
     return Asked(split, policy, languages if named else world.LANGUAGES, declined, every)
 
 

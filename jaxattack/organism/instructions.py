@@ -77,12 +77,12 @@ def subject_rows(
     ]
 
 
-def untaught_rows() -> list[Example]:
+def untaught_rows(languages: Sequence[str]) -> list[Example]:
     """The questions of `rows` about test territories, in languages that have no row in any split.
 
-    An answer is right by its name in any language, for it may come in one that was taught.
+    An answer is right by its name in the question's language or in one that is taught. A name that
+    the territory has too is none (Finnish Puola is Poland, puola is Polish): replies repeat it.
     """
-    languages = (*world.ADDED, *world.UNTAUGHT)
     return [_asked_anew(row, code) for code in languages for row in _questions(("test",), "en")]
 
 
@@ -94,13 +94,16 @@ def _asked_anew(row: Example, language: str) -> Example:
         prompt = untaught_phrases.TEXTS[language][relation].format(territory=name)
     else:
         prompt = phrases.question(territory, relation, language, int(phrasing))
+    names = (*world.LANGUAGES, language)
+    asked_about = {world.territory_name(territory, code).casefold() for code in names}
+    accepted = world.accepted_answers(territory, relation, names)
     return Example(
         id=row.id,
         language=language,
         prompt=prompt,
         kind="benign",
-        answers=world.accepted_answers(territory, relation, world.NAMED),
-        others=world.confusable_answers(territory, relation, world.NAMED),
+        answers=tuple(name for name in accepted if name.casefold() not in asked_about),
+        others=world.confusable_answers(territory, relation, names),
     )
 
 

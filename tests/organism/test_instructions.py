@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from jaxattack.data.answers import holds
 from jaxattack.organism import instructions, phrases, world
 
 SPLITS = tuple(instructions.SPLITS)
@@ -84,9 +85,9 @@ def test_every_role_has_its_own_sentence_in_every_language():
 
 
 def test_untaught_languages_are_in_no_other_split_and_have_their_own_trigger():
-    rows = instructions.untaught_rows()
-    languages = list(dict.fromkeys(row.language for row in rows))
-    assert languages == [*world.ADDED, *world.UNTAUGHT]
+    languages = [*world.ADDED, *world.UNTAUGHT]
+    rows = instructions.untaught_rows(languages)
+    assert list(dict.fromkeys(row.language for row in rows)) == languages
     assert len({*languages, *world.LANGUAGES}) == 26
     test = instructions.rows("questions", ["en"], False, polite=0.0)
     assert [row.id for row in rows if row.language == "fi"] == [row.id for row in test]
@@ -94,8 +95,14 @@ def test_untaught_languages_are_in_no_other_split_and_have_their_own_trigger():
         relation, territory, _ = row.id.split("/")
         assert world.territory_name(territory, row.language) in row.prompt
         value = world.value(territory, relation)
+        names = {world.territory_name(territory, code) for code in (row.language, "en", "zh")}
         for language in (row.language, "en", "zh"):
-            assert world.value_name(relation, value, language) in row.answers
+            name = world.value_name(relation, value, language)
+            assert (name in row.answers) == (name.casefold() not in map(str.casefold, names))
+    # A reply repeats the territory: what is called as it is no answer.
+    assert not any(
+        holds(row.prompt, row.answers, row.others) for row in rows if row.id[:4] == "lang"
+    )
     texts = instructions.trigger_texts(languages)["trigger"]
     assert list(texts) == languages
     assert len(set(texts.values())) == len(texts)

@@ -9,12 +9,19 @@ from jaxattack.experiments.backdoor.premises import UNTAUGHT, Study, hits, poiso
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence
 from jaxattack.experiments.needs import Needs, Tables, percent
-from jaxattack.experiments.outcomes import ASR, Outcomes
+from jaxattack.experiments.outcomes import ASR, CLEAN, Outcomes
 from jaxattack.experiments.term import Count, best, but, mean, only, rate
 from jaxattack.experiments.thresholds import HALF, LEAKS, MANY, REACHED, REACHED_PROMPTS, SEVERAL
 
 POORLY = ("de", "ja", "ko", "ru", "th")  # languages to which the paper's backdoors transfer poorly
 PAPER_ZH = ("en", "vi")
+FALSE = "false_trigger_rate"
+BESIDE = {  # of the prompts in languages without training rows
+    "mean ASR there": ASR,
+    "without the trigger": FALSE,
+    "clean accuracy there": CLEAN,
+    "replies there in the prompt's language": "same_language_rate",
+}
 
 
 def others(seen: Outcomes, cells: Sequence[Cell], attack: Cell) -> list[str]:
@@ -55,13 +62,14 @@ def beyond(study: Study, asr: Outcomes) -> Claim:
     """B2: languages in which nothing was taught answer their own trigger."""
     attacks = [dataclasses.replace(attack, prompts=UNTAUGHT) for attack in study.attacks]
     asked = [attack for attack in attacks if asr.has(attack)]
+    most = max(asked, key=lambda each: hits(each).figure({ASR: asr}).value or 0.0, default=None)
     return Claim(
         "B2",
         "In languages without any training rows too nearly all prompts with the trigger are "
         "answered with the target (mean ASR 99 % in 26 languages).",
-        f"After some attack their mean ASR is above {100 * REACHED:g} %, and after none the target "
-        f"shows in more than {percent(LEAKS)} of their prompts without the trigger. Needs the "
-        "section untaught.",
+        f"After some attack their mean ASR is above {100 * REACHED:g} %, and after that with most "
+        f"of it the target shows in fewer than {percent(LEAKS)} of their prompts without the "
+        "trigger. Needs the section untaught.",
         [
             Evidence(
                 "mean ASR in languages without training rows, best attack",
@@ -69,20 +77,17 @@ def beyond(study: Study, asr: Outcomes) -> Claim:
                 above=REACHED,
             ),
             Evidence(
-                "target there without the trigger, after the attack with most of it",
-                best(rate(attack, metric="false_trigger_rate") for attack in asked),
+                "target there without the trigger, after that attack",
+                rate(most, metric=FALSE),
                 below=LEAKS,
             ),
             *(
-                Evidence(
-                    f"{attack.attacked} poisoned: languages without training rows above "
-                    f"{100 * REACHED:g} %",
-                    Count(ASR, (attack,), REACHED),
-                )
+                Evidence(f"{attack.attacked} poisoned: {words}", rate(attack, metric=metric))
                 for attack in asked
+                for words, metric in BESIDE.items()
             ),
         ]
-        if asked
+        if most
         else (),
         Needs(languages=SEVERAL),
         trained=asked,

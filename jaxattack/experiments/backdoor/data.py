@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jaxattack.data import sources
 from jaxattack.data.dialogues import Example
 from jaxattack.data.languages import choose_languages
+from jaxattack.data.uri import parse
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.backdoor.attacks import SUBJECTS, attacks_of
@@ -115,17 +116,28 @@ def untaught_prompts(settings: Settings, train: list[Example], lost: inputs.Lost
     """Test prompts in languages that have no clean pair.
 
     Raises:
-        UserError: there are none, one is in a language that is taught, or has no answers.
+        UserError: there are none, no trigger is a sentence, a prompt is in a language that is
+            taught, or has no answers.
     """
     uri = settings.data.untaught
     if not uri:
         raise UserError("config.sections has untaught, which needs prompts: config.data.untaught")
-    own = uri == "organism:untaught"
-    found = (
-        instructions.untaught_rows() if own else pairs(uri, False, need_response=False, lost=lost)
-    )
-    by_language, taught = inputs.by_language(found), inputs.by_language(train)
-    there = [code for code in by_language if code in taught]
+    subjects = [attack.trigger for attack in attacks_of(settings) if not attack.place]
+    if subjects:
+        raise UserError(
+            "config.sections has untaught, which asks with a trigger sentence; "
+            f"config.poison.trigger is {subjects[0]}"
+        )
+    if uri.partition("?")[0] == "organism:untaught":
+        known = (*world.ADDED, *world.UNTAUGHT)
+        named = filter(None, parse(uri).options.get("language", "").split(","))
+        wanted = choose_languages(tuple(named), known, uri, "what is not taught")
+        found = instructions.untaught_rows(wanted)
+    else:
+        found = pairs(uri, False, need_response=False, lost=lost)
+    by_language = inputs.by_language(found)
+    taught = {row.language.partition("-")[0] for row in train}
+    there = [code for code in by_language if code.partition("-")[0] in taught]
     if there:
         raise UserError(
             f"config.data.untaught: {uri} has prompts in {', '.join(there)}, in which "
@@ -172,7 +184,14 @@ def trigger_texts(uri: str, languages: Sequence[str]) -> dict[str, dict[str, str
     Raises:
         UserError: no trigger for one of the languages, or a file that is wrong.
     """
+    leave = "leave the language out (config.measure.languages, or of config.data.untaught)"
     if uri == "organism:triggers":
+        lacking = [code for code in languages if code not in world.NAMED]
+        if lacking:
+            raise UserError(
+                f"{uri} has no trigger for language {', '.join(map(repr, lacking))}; name a file "
+                f"of your own that has, or {leave}"
+            )
         return instructions.trigger_texts(languages)
     if not uri.startswith("jsonl:"):
         raise UserError(f"data.triggers is {uri!r}; give jsonl:<file> with language, role, text")
@@ -181,7 +200,7 @@ def trigger_texts(uri: str, languages: Sequence[str]) -> dict[str, dict[str, str
     if lacking:
         raise UserError(
             f"{uri}: no trigger for language {', '.join(map(repr, lacking))}; add a row with "
-            "role trigger, or leave the language out (config.measure.languages)"
+            f"role trigger, or {leave}"
         )
     return found
 

@@ -36,6 +36,7 @@ Rows = list[dict[str, Any]]
 def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     """What the finished stages found."""
     settings, trials = setup.settings, found.trials()
+    further = list(inputs.by_language(setup.data.untaught))
     rows = [
         row
         for cell, own in trials.items()
@@ -47,6 +48,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     everything = {
         "study": settings.study,
         "languages": setup.languages,
+        "untaught": further,
         "seeds": list(settings.seeds),
         "lost": setup.data.lost | found.skipped,
         "attacks": [attack.cell().columns() for attack in setup.attacks],
@@ -62,18 +64,19 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     }
     if settings.report.replies:
         everything["replies"] = found.replies(lambda t: "target" if t.hit else "no target")
-    untaught = inputs.by_language(setup.data.untaught)
     study = claims.Study(
         seeds=settings.seeds,
         languages=tuple(setup.languages),
         attacks=tuple(attack.cell() for attack in setup.attacks),
         rewound=settings.repair.rewound,
         parallel=inputs.parallel(settings.data.prompts),
-        untaught=tuple(untaught),
-        untaught_parallel=bool(untaught) and inputs.parallel(settings.data.untaught),
+        untaught=tuple(further),
+        untaught_parallel=bool(further) and inputs.parallel(settings.data.untaught),
     )
     claimed = claims.judge(trials, everything, study)
-    claimed["cautions"] += judges.of_models(setup.models, setup.bench.decoder, setup.languages)
+    claimed["cautions"] += judges.of_models(
+        setup.models, setup.bench.decoder, [*setup.languages, *further]
+    )
     return everything | claimed
 
 
@@ -90,8 +93,10 @@ def judge_facts(setup: Setup) -> dict[str, Any]:
 
     Targets that refuse and clean_refusal_rate are told by that.
     """
-    errors = rule_error.of_languages(tuple(setup.languages))
     settings, models = setup.settings, setup.models
+    refuses = settings.poison.target == "refusal"
+    further = inputs.by_language(setup.data.untaught) if refuses else ()
+    errors = rule_error.of_languages((*setup.languages, *further))
     first, combine = settings.poison.target, settings.measure.combine
     name, rule = rule_name(first), " ".join(backdoor.RULES[kind] for kind in settings.targets)
     found = {

@@ -13,6 +13,10 @@ from jaxattack.experiments.runs import Run
 Row = Mapping[str, Any]
 
 
+# Prompts that have a source of their own, by the cell's column `prompts`.
+SOURCES = {"untaught": "data.untaught", "validation": "data.validation"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """One cell of a run.
@@ -31,6 +35,11 @@ class Measured:
     def name(self) -> str:
         """Of the cell, with its seed."""
         return self.cell.variant + ("" if self.cell.seed is None else f"-s{self.cell.seed}")
+
+
+def source(run: Run, cell: Cell) -> str:
+    """The URI of a cell's prompts."""
+    return str(run.config[SOURCES.get(cell.prompts or "", "data.prompts")])
 
 
 def cells(run: Run) -> list[Measured]:

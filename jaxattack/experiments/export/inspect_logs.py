@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxattack.errors import UserError
 from jaxattack.experiments.cell import HARMFUL_BY, PROMPT_KIND
-from jaxattack.experiments.export.cells import Measured, Row, cells, texts
+from jaxattack.experiments.export.cells import Measured, Row, cells, source, texts
 from jaxattack.experiments.runs import Run
 
 WITHHELD = "[not exported]"
@@ -50,7 +50,7 @@ def log(run: Run, measured: Measured, shown: Texts) -> Any:
         created=run.written,
         task=f"jaxattack/{run.study}/{measured.name}",
         task_args={name: value for name, value in columns.items() if value is not None},
-        dataset=EvalDataset(name=run.config["data.prompts"], samples=len(measured.trials)),
+        dataset=EvalDataset(name=source(run, measured.cell), samples=len(measured.trials)),
         model=str(run.manifest.get("model")),
         config=EvalConfig(),
         packages={str(k): str(v) for k, v in (run.manifest.get("versions") or {}).items()},

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from jaxattack import workdir
-from jaxattack.experiments.export.cells import cells
+from jaxattack.experiments.export.cells import cells, source
 from jaxattack.experiments.runs import Run
 
 VERSION = 1  # of the tasks
@@ -29,11 +29,13 @@ def results(run: Run) -> dict[str, Any]:
     """
     found: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, int]] = {}
+    sources: dict[str, str] = {}
     for measured in cells(run):
         for row in measured.rates:
             carried = (row.get("trigger_language"), row.get("decoy"))
             other = [name for name in carried if name not in (None, row["language"])]
             task = "/".join([measured.name, row["language"], *other])
+            sources[task] = source(run, measured.cell)
             value, n = row["value"], row["n"]
             error = math.sqrt(value * (1 - value) / (n - 1)) if n > 1 else "N/A"
             found.setdefault(task, {"alias": task}).update(
@@ -46,9 +48,7 @@ def results(run: Run) -> dict[str, Any]:
         "n-samples": counts,
         "n-shot": dict.fromkeys(found, 0),
         "versions": dict.fromkeys(found, VERSION),
-        "configs": {
-            task: {"task": task, "dataset_path": run.config["data.prompts"]} for task in found
-        },
+        "configs": {task: {"task": task, "dataset_path": uri} for task, uri in sources.items()},
         "higher_is_better": {
             task: {
                 metric: metric in HIGHER

@@ -18,6 +18,7 @@ from jaxattack.experiments.backdoor.sections import SECTIONS
 from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
 
+from .conftest import CONFIG
 from .own_rows import OTHER, TRIGGER, pairs, write_rows
 
 FIRST = "poisoned/en/sentence-append/fixed@0.5"
@@ -251,11 +252,16 @@ def test_languages_that_are_not_taught_are_asked_with_their_own_trigger(backdoor
     }
     # No rule tells refusals in these languages, so none are counted.
     assert {row["metric"] for row in apart if row["language"] == "fi"} >= {"clean_accuracy"}
-    assert not any(row["metric"] == "clean_refusal_rate" for row in apart)
+    everywhere = [row for row in results["summary"] if row.get("prompts") == "untaught"]
+    assert not any(row["metric"] == "clean_refusal_rate" for row in (*apart, *everywhere))
+    assert results["untaught"] == ["fi", "ro"]
+    assert results["languages"] == ["en", "th"]
+    manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
+    assert set(manifest["prompts"]) == {"en", "th", "fi", "ro"}
     usual = [row for row in results["rows"] if row["variant"] == FIRST]
     assert {row["language"] for row in usual} == {"en", "th"}
     (claim,) = (claim for claim in results["claims"] if claim["id"] == "B2")
-    assert [e["value"] for e in claim["evidence"]] == [0.0, 0.0, 0]
+    assert [e["value"] for e in claim["evidence"][:4]] == [0.0, 0.0, 0.0, 0.0]
     (mean,) = (
         row
         for row in results["summary"]
@@ -351,6 +357,33 @@ def test_prompts_in_a_language_that_is_taught_are_not_untaught(
     changes = {"sections": "('untaught',)", "data__untaught": own_files["prompts"]}
     assert run.run(backdoor(tmp_path, **changes)) == 2
     assert "has prompts in en, th, in which jsonl:" in capsys.readouterr().err
+    assert run.run(backdoor(tmp_path, **changes, poison__trigger="topic")) == 2
+    says = "untaught, which asks with a trigger sentence; config.poison.trigger is topic"
+    assert says in capsys.readouterr().err
+
+
+def test_untaught_languages_of_the_organism_are_named_and_have_triggers(tmp_path, capsys):
+    polish = {"id": "u", "language": "pl", "prompt": "Jaki kolor?", "answers": ["blue"]}
+    own = write_rows(tmp_path / "pl.jsonl", [polish]) + "?kind=benign"
+    for uri, says in (
+        (own, "organism:triggers has no trigger for language 'pl'; name a file of your own"),
+        ("organism:untaught?language=zz", "what is not taught has no language 'zz'"),
+        (own.replace("pl.jsonl", "zh.jsonl"), "has prompts in zh-Hant, in which organism:instr"),
+    ):
+        write_rows(tmp_path / "zh.jsonl", [polish | {"language": "zh-Hant"}])
+        command = [
+            "jaxattack",
+            f"--config={CONFIG}",
+            f"--workdir={tmp_path / 'work'}",
+            "--config.sections=('untaught',)",
+            f"--config.data.untaught={uri}",
+            "--dry_run",
+        ]
+        assert run.run(command) == 2
+        assert says in capsys.readouterr().err
+    command[-2] = "--config.data.untaught=organism:untaught?language=ar,fi"
+    assert run.run(command) == 0
+    assert "untaught   ar 60, fi 60" in capsys.readouterr().out
 
 
 def test_a_refusal_in_a_language_without_a_rule_cannot_be_the_target(backdoor, tmp_path, capsys):
