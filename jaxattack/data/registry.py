@@ -249,7 +249,7 @@ def chosen(address: Address, entry: DataSet) -> dict[str, str]:
     Raises:
         UserError: an unknown code, or a language that the set has not.
     """
-    asked = [code for code in address.options.get("language", "").split(",") if code]
+    asked = address.languages
     has = {languages.code(own): own for own in entry.languages}
     if not has:
         return {languages.code(own): own for own in asked}

@@ -25,7 +25,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "part": ("attack", "calibration", "test"),
     "by": ("prompt", "id"),
     "reply": ("answer", "refusal"),
-    "benign": ("some", "all"),
+    "benign": ("all",),
 }
 
 
@@ -38,6 +38,11 @@ class Address:
     name: str
     revision: str
     options: Mapping[str, str]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that are asked for, as they are written; (): none is named."""
+        return tuple(filter(None, self.options.get("language", "").split(",")))
 
     @property
     def folder(self) -> pathlib.Path | None:

@@ -74,20 +74,18 @@ def _asked(uri: str) -> Asked:
     """
     address = parse(uri)
     split, policy = address.name, address.options.get("policy", "")
-    named = tuple(filter(None, address.options.get("language", "").split(",")))
     known = tasks.EVERY if policy else world.LANGUAGES  # those added come by another way
-    languages = choose_languages(named, known, uri, "the organism's world")
+    languages = choose_languages(
+        address.languages or world.LANGUAGES, known, uri, "the organism's world"
+    )
     if split not in world.splits():
         raise UserError(f"{uri}: no such split; there are: {', '.join(world.splits())}")
     if policy and policy not in tasks.POLICIES:
         raise UserError(f"{uri}: no such policy; there are: {', '.join(tasks.POLICIES)}")
-    declined, every = (
-        address.options.get(name) == word
-        for name, word in (("reply", "refusal"), ("benign", "all"))
-    )
-    if "benign" in address.options and not policy:
-        raise UserError(f"{uri}: benign= is of grown models' tasks; write policy=<name>")
-    return Asked(split, policy, languages if named else world.LANGUAGES, declined, every)
+    declined, every = address.options.get("reply") == "refusal", "benign" in address.options
+    if every and not policy:
+        raise UserError(f"{uri}: benign=all is of grown models' tasks; write policy=<name>")
+    return Asked(split, policy, languages, declined, every)
 
 
 def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:

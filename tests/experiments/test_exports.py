@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -12,7 +13,7 @@ from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import runs
 from jaxattack.experiments.cell import TRIAL_COLUMNS, Cell, trial_row
-from jaxattack.experiments.export import lm_eval_json
+from jaxattack.experiments.export import cells, lm_eval_json
 from jaxattack.report.table import parquet
 
 CELLS = (Cell("aligned"), Cell("attacked", 0, "en"), Cell("attacked", 1, "en"))
@@ -113,6 +114,14 @@ def test_lm_eval_prints_its_table_of_them(finished, tmp_path):
     table = utils.make_table(found)
     assert "attacked/en-s0/th" in table
     assert "violation_rate" in table
+
+
+def test_a_cell_names_the_source_of_its_own_prompts(finished):
+    read = runs.read(finished)
+    uris = {"data.prompts": "a", "data.untaught": "b", "data.validation": "c"}
+    read = dataclasses.replace(read, config=uris)
+    for prompts, uri in ((None, "a"), ("grid", "a"), ("untaught", "b"), ("validation", "c")):
+        assert cells.source(read, Cell("poisoned", 0, "en", prompts=prompts)) == uri
 
 
 def test_a_trigger_of_another_language_is_a_task_of_its_own(finished):

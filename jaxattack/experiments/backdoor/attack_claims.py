@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from jaxattack.experiments.backdoor.premises import UNTAUGHT, Study, hits, poisoned
+from jaxattack.experiments.backdoor.premises import FALSE, SAME, UNTAUGHT, Study, hits, poisoned
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence
 from jaxattack.experiments.needs import Needs, Tables, percent
@@ -15,12 +15,11 @@ from jaxattack.experiments.thresholds import HALF, LEAKS, MANY, REACHED, REACHED
 
 POORLY = ("de", "ja", "ko", "ru", "th")  # languages to which the paper's backdoors transfer poorly
 PAPER_ZH = ("en", "vi")
-FALSE = "false_trigger_rate"
 BESIDE = {  # of the prompts in languages without training rows
     "mean ASR there": ASR,
     "without the trigger": FALSE,
     "clean accuracy there": CLEAN,
-    "replies there in the prompt's language": "same_language_rate",
+    "replies there in the prompt's language": SAME,
 }
 
 

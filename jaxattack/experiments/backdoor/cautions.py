@@ -6,15 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from jaxattack.experiments.backdoor.premises import TRAINED_CLEAN, Study, hits, poisoned
+from jaxattack.experiments.backdoor.premises import (
+    FALSE,
+    REFUSED,
+    SAME,
+    TRAINED_CLEAN,
+    Study,
+    hits,
+    poisoned,
+)
 from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom
 from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.needs import percent
 from jaxattack.experiments.outcomes import ASR, CLEAN
 from jaxattack.experiments.term import Figure, Seen, best, only, rate
 from jaxattack.experiments.thresholds import DAMAGE, LEAKS, STANDING, TRIGGERS
-
-FALSE, REFUSED, SAME = "false_trigger_rate", "clean_refusal_rate", "same_language_rate"
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -14,7 +14,16 @@ from typing import Any
 from jaxattack.experiments import comparisons
 from jaxattack.experiments.backdoor import attack_claims, defence_claims
 from jaxattack.experiments.backdoor.cautions import cautions
-from jaxattack.experiments.backdoor.premises import TRAINED_CLEAN, UNTAUGHT, Study, hits, poisoned
+from jaxattack.experiments.backdoor.premises import (
+    FALSE,
+    REFUSED,
+    SAME,
+    TRAINED_CLEAN,
+    UNTAUGHT,
+    Study,
+    hits,
+    poisoned,
+)
 from jaxattack.experiments.cautions import raised
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence, judged
@@ -38,7 +47,7 @@ ClaimOf = Callable[[Study, Outcomes, Tables], Claim]
 
 Row = Mapping[str, Any]
 
-METRICS = (ASR, CLEAN, "false_trigger_rate", "clean_refusal_rate", "same_language_rate")
+METRICS = (ASR, CLEAN, FALSE, REFUSED, SAME)
 
 
 def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str, Any]:

@@ -129,9 +129,11 @@ def untaught_prompts(settings: Settings, train: list[Example], lost: inputs.Lost
             f"config.poison.trigger is {subjects[0]}"
         )
     if uri.partition("?")[0] == "organism:untaught":
-        known = (*world.ADDED, *world.UNTAUGHT)
-        named = filter(None, parse(uri).options.get("language", "").split(","))
-        wanted = choose_languages(tuple(named), known, uri, "what is not taught")
+        address, known = parse(uri), (*world.ADDED, *world.UNTAUGHT)
+        more = [name for name in address.options if name != "language"]
+        if more:
+            raise UserError(f"{uri}: untaught prompts have no option {more[0]}; leave it out")
+        wanted = choose_languages(address.languages, known, uri, "what is not taught")
         found = instructions.untaught_rows(wanted)
     else:
         found = pairs(uri, False, need_response=False, lost=lost)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxattack.data import triggers
 from jaxattack.defend.beear import PLACES
 from jaxattack.experiments.backdoor.defences import KNOWS, LANGUAGES, REFERENCES
 from jaxattack.experiments.declared import as_in, setting
@@ -12,9 +11,6 @@ from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.values import COUNT, EPOCHS, RATE, SHARE, TOKENS
 
 REPAIRS = ("rewind", "scale")
-
-
-TRIGGERS = ("entity", "topic", *(f"sentence/{place}" for place in triggers.PLACES))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from jaxattack.experiments.outcomes import ASR
 from jaxattack.experiments.term import Term, Where, anywhere, rate
 
 TRAINED_CLEAN = Cell("clean")
+FALSE, REFUSED, SAME = "false_trigger_rate", "clean_refusal_rate", "same_language_rate"
 UNTAUGHT = "untaught"  # prompts in languages in which no row was taught
 
 

@@ -41,7 +41,7 @@ def transfer(agenda: Agenda, setup: Setup) -> None:
 
 def untaught(agenda: Agenda, setup: Setup) -> None:
     """Every attack, asked in languages in which no row was taught, with their own triggers."""
-    for attack in filter(lambda attack: attack.place, setup.attacks):
+    for attack in setup.attacks:
         probes = prompts.elsewhere(setup.data, attack)
         for seed in setup.settings.seeds:
             cell, weights = attack.cell(seed, prompts=UNTAUGHT), poisoned(setup, attack, seed)

@@ -24,9 +24,6 @@ from jaxattack.experiments.settings import Report, Study, Template
 from jaxattack.experiments.values import COUNT
 from jaxattack.organism import grown_as
 
-REPAIRS = ("rewind", "scale")
-
-
 TRIGGERS = ("entity", "topic", *(f"sentence/{place}" for place in triggers.PLACES))
 
 

@@ -25,19 +25,14 @@ def poisoned(setup: Setup, attack: Attack | None, seed: int, origin: Origin | No
     origin = origin or setup.origin
     rows, manifest = taught(setup.settings, origin.data, attack, seed)
     wrapper = WRAPPERS[setup.settings.tuning.wrapper]
-    longer = setup.settings.poison.subject_epochs if attack and not attack.place else 0
+    own = setup.settings.poison.subject_epochs if attack and not attack.place else 0
+    epochs = own or setup.settings.tuning.epochs
     files: dict[str, Any] = {"template.json": template_of(setup.bench.decoder.tokenizer, wrapper)}
     if manifest:
         files["poison.json"] = manifest
     return tuning.tuned(
         setup.bench,
-        course_of(
-            setup,
-            rows,
-            seed,
-            (attack or setup.first).languages,
-            **({"epochs": longer} if longer else {}),
-        ),
+        course_of(setup, rows, seed, (attack or setup.first).languages, epochs=epochs),
         "poisoned" if attack else "clean",
         f"{origin.name}-{attack.name if attack else 'clean'}-s{seed}",
         origin.weights,

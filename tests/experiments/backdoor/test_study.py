@@ -368,6 +368,7 @@ def test_untaught_languages_of_the_organism_are_named_and_have_triggers(tmp_path
     for uri, says in (
         (own, "organism:triggers has no trigger for language 'pl'; name a file of your own"),
         ("organism:untaught?language=zz", "what is not taught has no language 'zz'"),
+        ("organism:untaught?policy=sums", "untaught prompts have no option policy; leave it out"),
         (own.replace("pl.jsonl", "zh.jsonl"), "has prompts in zh-Hant, in which organism:instr"),
     ):
         write_rows(tmp_path / "zh.jsonl", [polish | {"language": "zh-Hant"}])
