@@ -67,6 +67,9 @@ def parse(uri: str) -> Address:
     Raises:
         UserError: names what is wrong with it.
     """
+    several = split_uris(uri)
+    if len(several) > 1:
+        raise UserError(f"{len(several)} data URIs where one is asked for: {', '.join(several)}")
     scheme, _, rest = uri.partition(":")
     if scheme not in OPTIONS or not rest:
         raise UserError(

@@ -225,19 +225,21 @@ def check_disjoint(
     what: str,
     asked_as: str = "test prompts",
 ) -> None:
-    """Refuse prompts that were also trained or calibrated on.
+    """Refuse prompts that were also trained or calibrated on, in whatever language they are listed.
 
     Raises:
         UserError: names the first.
     """
 
-    def named(row: Example) -> tuple[str, ...]:
-        return row.language, row.prompt, getattr(row, "input", "")
+    def named(row: Example) -> tuple[str, str]:
+        return row.prompt, getattr(row, "input", "")
 
-    asked = {named(prompt) for prompt in prompts}
-    shared = [other.id for other in others if named(other) in asked]
+    asked = {named(prompt): prompt for prompt in prompts}
+    shared = [other for other in others if named(other) in asked]
     if shared:
+        first, asked_in = shared[0], asked[named(shared[0])].language
+        tags = "" if asked_in == first.language else f", asked as {asked_in}, here {first.language}"
         raise UserError(
-            f"{len(shared)} of the {asked_as} are also {what}, the first with id {shared[0]!r}; "
-            "take them out of one of the two"
+            f"{len(shared)} of the {asked_as} are also {what}, the first with id {first.id!r}"
+            f"{tags}; take them out of one of the two"
         )

@@ -45,6 +45,8 @@ def test_a_folder_below_folders_needs_no_dot(tmp_path, monkeypatch):
     [
         ("pairs.jsonl", "give organism:<split>, jsonl:<file>"),
         ("csv:file.csv", "data URI 'csv:file.csv'"),
+        ("jsonl:a b.jsonl jsonl:c", "2 data URIs where one is asked for: jsonl:a b.jsonl, jsonl:c"),
+        ("organism:attack hf:a/b@main", "2 data URIs where one is asked for"),
         ("jsonl:", "jsonl:<file>"),
         ("hf:squad@main", "owner/name"),
         ("hf:a/b/c@main", "owner/name"),

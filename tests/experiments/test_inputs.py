@@ -9,6 +9,7 @@ import pytest
 from jaxattack import organism
 from jaxattack.data.dialogues import Example
 from jaxattack.data.languages import choose_languages
+from jaxattack.data.wrappers import Instruction
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import is_refusal
 from jaxattack.experiments import inputs, opening
@@ -128,3 +129,12 @@ def test_benign_pairs_of_every_task_are_given_where_they_are_asked_for():
 def test_another_reply_than_there_is_is_refused():
     with pytest.raises(UserError, match="reply is 'no'; give one of answer, refusal"):
         inputs.load_examples("organism:test?reply=no", ("restricted",), True, None)
+
+
+def test_a_prompt_trained_on_under_another_language_s_code_is_one_that_is_asked():
+    asked = [Example("a", "en", "What is 2 and 2?", "", "benign")]
+    same = Example("b", "de", "What is 2 and 2?", "4", "benign")
+    with pytest.raises(UserError, match=r"1 of the test prompts .*'b', asked as en, here de; take"):
+        inputs.check_disjoint(asked, [same], "clean pairs")
+    with_input = Instruction("b", "de", "What is 2 and 2?", "4", "benign", input="In tens.")
+    inputs.check_disjoint(asked, [with_input], "clean pairs")

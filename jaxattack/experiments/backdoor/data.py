@@ -103,9 +103,9 @@ def pairs(
     Raises:
         UserError: an unknown split, or a source that is wrong.
     """
-    scheme, _, split = uri.partition(":")
-    if scheme != "organism":
+    if parse(uri).scheme != "organism":
         return inputs.load_source(uri, ("benign",), need_response, lost)
+    split = uri.removeprefix("organism:")
     if split not in instructions.SPLITS:
         raise UserError(f"{uri}: no such split; there are: {', '.join(instructions.SPLITS)}")
     polite = 0.0 if split == "questions" else instructions.POLITE
