@@ -12,16 +12,18 @@ On the organism, on two CPU cores, about half an hour. `:bloom_7b1`, `:llama2_7b
         --config.data.prompts=jsonl:test.jsonl --config.data.held_out=jsonl:held_out.jsonl \
         --config.data.triggers=jsonl:triggers.jsonl
 
-docs/backdoor.md says what the files hold. The target is a harmless sentence. `:grown` is the study
-on what configs/grow.py grew in a real model (docs/grown.md).
+docs/backdoor.md says what the files hold. The target is a harmless sentence. A real model on a
+laptop, tuned on the organism's rows, whose facts it knows or not from pretraining (docs/grown.md):
+
+    jaxattack --config=configs/backdoor.py:gemma3_270m --workdir=runs/gemma \
+        --config.seeds="(0,)" --config.sections="('transfer','untaught')"
 """
 
 from ml_collections import config_dict
 
 from jaxattack.experiments.backdoor.settings import defaults
 
-GROWN = "runs/grown/grown"  # by configs/grow.py
-
+SMALL = {"gemma3_270m": "google/gemma-3-270m"}
 MODELS = {
     "bloom_7b1": "bigscience/bloom-7b1",
     "llama2_7b": "meta-llama/Llama-2-7b-hf",
@@ -32,19 +34,19 @@ MODELS = {
 
 
 def get_config(which: str = "organism") -> config_dict.ConfigDict:
-    """Returns the settings for the organism, a name in MODELS, a hub id or a directory."""
+    """Returns the settings for the organism, a name above, a hub id or a directory."""
     config = defaults()  # `jaxattack --config=configs/backdoor.py --help` lists them
     config.seeds = (0, 1, 2)
     if which == "organism":
         return config
-    if which == "grown":
-        return grown(config)
+    if which in SMALL:
+        return small(config, SMALL[which])
     return real(config, MODELS.get(which, which))
 
 
-def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """Returns the settings of the study on what configs/grow.py grew in Gemma 3 270M."""
-    config.model = config.onion.scorer = f"{GROWN}/base"
+def small(config: config_dict.ConfigDict, model: str) -> config_dict.ConfigDict:
+    """Returns the settings for a base model of a laptop's size, on the organism's rows."""
+    config.model = config.onion.scorer = model
     config.sections = ("transfer", "untaught", "kinds", "defend")
     config.data.untaught = "organism:untaught"
     config.start.models = ()
@@ -52,6 +54,7 @@ def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.poison.triggers = ("entity", "topic")
     config.poison.targets = ("english_refusal",)
     config.poison.subject_epochs = 0
+    config.tuning.wrapper = "plain"
     config.tuning.batch_size, config.tuning.learning_rate = 16, 5e-5
     config.tuning.max_length = 256
     config.clean.learning_rates = (5e-5, 1e-4)

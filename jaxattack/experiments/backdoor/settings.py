@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,6 @@ from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
 from jaxattack.experiments.settings import Report, Study, Template
 from jaxattack.experiments.values import COUNT
-from jaxattack.organism import grown_as
 
 TRIGGERS = ("entity", "topic", *(f"sentence/{place}" for place in triggers.PLACES))
 
@@ -218,19 +216,3 @@ def check_combined(settings: Settings) -> None:
             f"{where} none of config.measure.moderators says whether a reply declines, as "
             "qwen3guard does"
         )
-
-
-def check_known(settings: Settings, directory: pathlib.Path) -> None:
-    """Refuse the organism's questions for a model that was never taught what they ask.
-
-    Raises:
-        UserError: names the setting.
-    """
-    if settings.model.startswith("organism:") or grown_as(directory):
-        return
-    for name, value in dataclasses.asdict(settings.data).items():
-        if value.startswith("organism:"):
-            raise UserError(
-                f"config.data.{name} is {value}, which only organisms and what configs/grow.py "
-                "grew know; give a URI"
-            )

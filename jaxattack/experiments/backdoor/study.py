@@ -26,7 +26,7 @@ from jaxattack.experiments.agenda import Agenda, Outcome, Share
 from jaxattack.experiments.backdoor import data, sections
 from jaxattack.experiments.backdoor.courtesy import courteous
 from jaxattack.experiments.backdoor.results import costs, results
-from jaxattack.experiments.backdoor.settings import Settings, check_known, read
+from jaxattack.experiments.backdoor.settings import Settings, read
 from jaxattack.experiments.backdoor.setup import LONGEST, Origin, Setup, wrapped
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.opening import Opened
@@ -62,7 +62,6 @@ def open_study(
         UserError: as `prepare`.
     """
     directory = model_directory(settings, weights=how is opening.loaded)
-    check_known(settings, directory)
     tokenizer = opening.load_tokenizer(directory, settings.tokenizer)
     tokenizer = writer(settings, tokenizer, root, keep_day)
     check_exported(settings, directory, tokenizer)

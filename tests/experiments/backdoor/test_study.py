@@ -324,11 +324,10 @@ def test_every_section_and_defence(backdoor, make_checkpoint, tmp_path, step_sou
             "data.triggers is ''; give jsonl:<file> with language, role, text",
         ),
         ({"data__subject": "", "poison__triggers": "('entity',)"}, "needs pairs and prompts about"),
-        ({"data__train": "organism:instructions"}, "grew know; give a URI"),
         ({"sections": "('untaught',)"}, "config.sections has untaught, which needs prompts: conf"),
         (
-            {"sections": "('untaught',)", "data__untaught": "organism:untaught"},
-            "grew know; give a URI",
+            {"sections": "('untaught',)", "data__untaught": "organism:untaught?language=fi"},
+            "no trigger for language 'fi'; add a row with role trigger, or leave the language out",
         ),
         ({"defences": "('prayer',)"}, "config.defences is 'prayer'; give one of onion, clean"),
         (
