@@ -441,3 +441,21 @@ def test_the_organisms_study_can_be_planned(tmp_path, capsys):
     assert "train      en 144, de 144" in said
     assert all(f"{code} 60" in said for code in world.LANGUAGES)
     assert "courtesy               3     0" in said
+
+
+def test_a_base_model_is_planned_on_the_organism_s_rows(tiny, tmp_path, capsys):
+    command = [
+        "jaxattack",
+        f"--config={CONFIG}:gemma3_270m",
+        f"--workdir={tmp_path}",
+        f"--config.model={tiny.directory}",
+        f"--config.onion.scorer={tiny.directory}",
+        "--config.beear.layers=(1,)",
+        "--config.defences=('repair','beear')",
+        "--config.tuning.max_length=512",
+        "--dry_run",
+    ]
+    assert run.run(command) == 0
+    said = capsys.readouterr().out
+    assert "train      en 144, de 144" in said and "untaught   ar 24, bn 24" in said
+    assert "attacks    es+id/sentence-append/fixed@0.2, en/" in said
