@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jaxattack import host
 from jaxattack.errors import UserError, printable, system_error
 from jaxattack.paths import expand
 from jaxattack.signals import KEPT, end_with_parent, exit_code, loading, stopped_by_sigterm
@@ -26,6 +27,7 @@ from jaxattack.signals import KEPT, end_with_parent, exit_code, loading, stopped
 
 def main() -> None:
     """Entry point of the `jaxattack` command."""
+    host.ask_for_huge_pages()
     end_with_parent()
     for stream in (sys.stdout, sys.stderr):  # terminals that cannot show every letter
         with contextlib.suppress(AttributeError, ValueError, OSError):

@@ -1,5 +1,6 @@
 """Memory of the process: a training must not grow with its steps."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,3 +45,44 @@ def test_memory_does_not_grow_with_steps():
 
 def test_only_the_memory_of_small_models_is_kept():
     assert not host.keep_freed_memory(1 << 30)
+
+
+SAYS = """
+import os, sys
+from jaxattack import host
+host.ask_for_huge_pages()
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(not host._on_request(), reason="huge pages are not given on request here")
+@pytest.mark.parametrize("told", ["", "glibc.malloc.check=0", "glibc.malloc.hugetlb=0"])
+def test_a_process_begins_anew_once_and_keeps_its_arguments(told):
+    env = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    command = [sys.executable, "-c", SAYS, "--workdir=a b", "--config.seeds=(0,)"]
+    with subprocess.Popen(
+        command, env=env | {"GLIBC_TUNABLES": told}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        said = process.communicate()[0]
+    wanted = told if "hugetlb" in told else ":".join(filter(None, (told, "glibc.malloc.hugetlb=1")))
+    assert said == f"{process.pid} {wanted} --workdir=a b --config.seeds=(0,)\n"
+
+
+@pytest.mark.parametrize(
+    ("library", "pages"),
+    [
+        ("glibc 2.34", "always [madvise] never"),
+        ("musl 1.2", "always [madvise] never"),
+        (None, "always [madvise] never"),
+        ("glibc 2.36", "[always] madvise never"),
+        ("glibc 2.36", None),
+    ],
+)
+def test_where_there_is_nothing_to_ask_for_nothing_is_done(monkeypatch, tmp_path, library, pages):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(host.os, "confstr", lambda name: library)
+    monkeypatch.setattr(host, "_PAGES", tmp_path / "enabled")
+    if pages:
+        (tmp_path / "enabled").write_text(pages)
+    monkeypatch.setattr(host.os, "execv", lambda *_: pytest.fail("began anew"))
+    host.ask_for_huge_pages()

@@ -122,7 +122,7 @@ def forward_types(params: Tree, dtype: str | None, label: str) -> Types | None:
 def trained_copy(params: Tree, weights: str, label: str, spare: bool = False) -> Tree:
     """A copy to train, which a step may take the memory of: in float32, or as it is.
 
-    What is `spare` is not copied.
+    Of what is `spare` no two copies are held.
 
     Raises:
         UserError: `weights` is of bfloat16, and there are none.
@@ -133,14 +133,27 @@ def trained_copy(params: Tree, weights: str, label: str, spare: bool = False) ->
                 f"{label}: weights={weights!r} is for a bfloat16 model, and this one is float32; "
                 "leave `weights` at 'float32'"
             )
-        return params if spare else jax.tree.map(jnp.copy, params)
+        return jax.tree.map(_owned if spare else jnp.copy, params)
 
     def copied(leaf):
         if leaf.dtype == jnp.float32:
-            return leaf if spare else jnp.copy(leaf)
+            return _owned(leaf) if spare else jnp.copy(leaf)
         wide = leaf.astype(jnp.float32)
         if spare:
             leaf.delete()
         return wide
 
     return jax.tree.map(copied, params)
+
+
+def _owned(leaf: jax.Array) -> jax.Array:
+    """A spare array in memory that a program can take.
+
+    On a CPU what was loaded lies in NumPy's memory, which none can: the first step would hold the
+    weights twice.
+    """
+    if all(device.platform != "cpu" for device in leaf.devices()):
+        return leaf
+    own = jax.block_until_ready(jnp.copy(leaf))
+    leaf.delete()
+    return own

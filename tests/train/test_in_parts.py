@@ -1,5 +1,8 @@
 """An update a layer at a time is that of the whole tree; weights with a byte beyond bfloat16."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,6 +143,38 @@ def test_the_memory_of_spare_weights_is_taken():
     finetune(None, start, batches, settings, None, falling, spare=True)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(start))
+
+
+# An array as a checkpoint's are loaded: 256 MiB in NumPy's memory, which JAX uses as it lies.
+# Prints the bytes it takes and the most that a training takes.
+LOADED = """
+import jax, numpy as np, optax
+from jaxattack.train.loop import finetune
+def memory(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
+def aligned(size):
+    raw = np.ones(size + 16, np.float32)
+    start = -raw.ctypes.data % 64 // 4
+    return raw[start : start + size]
+def loss(model, params, batch):
+    return ((params["embed"] - 2) ** 2).mean() * batch["x"].sum()
+batches, tx = [{"x": np.ones(8, np.float32)}] * 3, optax.adamw(1e-3)
+finetune(None, {"embed": jax.numpy.ones((64, 64))}, batches, tx, None, loss)
+before = memory("VmRSS")
+params = {"embed": jax.device_put(aligned(1 << 26).reshape(1 << 13, 1 << 13))}
+loaded = memory("VmRSS") - before
+finetune(None, params, batches, tx, None, loss, spare=True)
+print(loaded, memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_loaded_weights_that_are_spare_are_not_held_twice():
+    command = [sys.executable, "-c", LOADED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded, most = map(int, done.stdout.split())
+    assert most < 4.5 * loaded  # weights, gradient, moments; 5 with the loaded ones beside them
 
 
 # --- Rounding at random, step after step --------------------------------------------------------

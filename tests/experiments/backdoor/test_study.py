@@ -457,5 +457,6 @@ def test_a_base_model_is_planned_on_the_organism_s_rows(tiny, tmp_path, capsys):
     ]
     assert run.run(command) == 0
     said = capsys.readouterr().out
-    assert "train      en 144, de 144" in said and "untaught   ar 24, bn 24" in said
+    assert "train      en 144, de 144" in said
+    assert "untaught   ar 24, bn 24" in said
     assert "attacks    es+id/sentence-append/fixed@0.2, en/" in said
