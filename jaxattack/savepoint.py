@@ -1,10 +1,11 @@
 """Saving points within a step: a training that is stopped goes on from its last one.
 
 While a stage of a work directory is run, its trainings save weights, optimiser and losses beside
-the stages: now and then, in the background, and once more when SIGTERM comes. Batches are lists and
-keys are folded from the step's number, so what goes on ends bit by bit where what was never stopped
-does. A saving point is a folder with checksums, as a stage is; it goes when its stage is finished.
-A mirror may have copies (`Copies`), from which a fresh disk goes on.
+the stages: now and then, in the background (on a CPU before the next step), and once more when
+SIGTERM comes. Batches are lists and keys are folded from the step's number, so what goes on ends
+bit by bit where what was never stopped does. A saving point is a folder with checksums, as a stage
+is; it goes when its stage is finished. A mirror may have copies (`Copies`), from which a fresh disk
+goes on.
 """
 
 from __future__ import annotations
@@ -280,7 +281,10 @@ class _Saver:
         return None
 
     def _save(self, losses: list[Any]) -> None:
-        """Begin to save: the state is copied now, and written in the background."""
+        """Begin to save: the state is copied now, and written in the background.
+
+        On a CPU, where a copy would take the memory of another state, it is written at once.
+        """
         self.settle()
         losses[:] = [float(loss) for loss in losses]
         if self.failed or not all(map(math.isfinite, losses)):
@@ -290,6 +294,9 @@ class _Saver:
             made = distributed.first(lambda: self._partial(name), f"save {name}")
             partial = pathlib.Path(made)
             response = checkpoint.save_async(partial / "state", self.state)
+            if self.mesh.devices.flat[0].platform == "cpu":
+                # What is written lies where the steps' arrays do: a step would make all of it anew.
+                response.result()
         except Exception as error:
             self._give_up(error)
             return

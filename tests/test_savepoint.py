@@ -178,6 +178,39 @@ def test_what_is_saved_is_the_state_then_though_steps_take_its_memory(root, monk
         jax.tree.map(np.testing.assert_array_equal, found, state)
 
 
+# Two trainings of an array of 128 MiB, three with its moments; the second is saved at every step.
+# Prints the most memory that each took, in KiB.
+SAVING = """
+import pathlib, sys
+import jax, numpy as np, optax
+from jaxattack import savepoint
+from jaxattack.train.loop import finetune
+def memory(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
+def loss(model, params, batch):
+    return ((params["embed"] - 2) ** 2).mean() * batch["x"].sum()
+def train(size):
+    params, batches = {"embed": jax.numpy.zeros((size, 4096))}, [{"x": np.ones(8, np.float32)}] * 4
+    before = memory("VmRSS")
+    finetune(None, params, batches, optax.adamw(1e-3), None, loss, spare=True)
+    return memory("VmHWM") - before
+train(16)
+plain = train(1 << 13)
+with savepoint.every(1e-9), savepoint.within(pathlib.Path(sys.argv[1]), "attack-1"):
+    train(16)
+    print(plain, train(1 << 13))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_on_a_cpu_no_second_state_is_held_while_one_is_saved(root):
+    command = [sys.executable, "-c", SAVING, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    plain, saving = map(int, done.stdout.split())
+    assert saving < 1.5 * plain
+
+
 # --- Killed while it saves ----------------------------------------------------------------------
 
 
