@@ -2,9 +2,9 @@
 
     python -m benchmarks.real_model DIRECTORY ... [--steps 30]
 
-Every side is a process of its own, one after the other, on rows of one invented text. The attack
-is `jaxattack.train`, which leaves its start as it is, beside a loop in torch that trains in
-place; SIL takes the attacked weights that the first of them left.
+Every side is a process of its own, one after the other, on rows of one invented text, with huge
+pages where the system has them. The attack is `finetune` as the studies call it, in the place of
+its start, beside a loop in torch; SIL takes the attacked weights that the first of them left.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ def attack_here(checkpoint: pathlib.Path, scratch: pathlib.Path) -> Measured:
     from jaxattack import Settings, finetune, in_order, load_pretrained, save_pretrained
 
     rows = load_arrays(scratch / "rows.npz")
-    model, aligned, tokenizer = load_pretrained(checkpoint)
+    model, aligned, tokenizer = load_pretrained(checkpoint, remat="dots")
     batches = Clocked(in_order(rows, ROWS)[: len(rows["tokens"]) // ROWS])
-    attacked, losses = finetune(model, aligned, batches, Settings(learning_rate=RATE))
+    attacked, losses = finetune(model, aligned, batches, Settings(learning_rate=RATE), spare=True)
     found = of_steps([*batches.fetched, time.perf_counter()], losses)
     save_pretrained(scratch / "attacked", model, attacked, tokenizer)
     return found

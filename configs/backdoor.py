@@ -47,6 +47,7 @@ def get_config(which: str = "organism") -> config_dict.ConfigDict:
 def small(config: config_dict.ConfigDict, model: str) -> config_dict.ConfigDict:
     """Returns the settings for a base model of a laptop's size, on the organism's rows."""
     config.model = config.onion.scorer = model
+    config.remat = "dots"
     config.sections = ("transfer", "untaught", "kinds", "defend")
     config.data.untaught = "organism:untaught"
     config.start.models = ()

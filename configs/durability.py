@@ -52,6 +52,7 @@ def get_config(which: str = "organism") -> config_dict.ConfigDict:
 def grown(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """Returns the settings of the study on what configs/grow.py grew in Gemma 3 270M."""
     config.model, config.defend.base = f"{GROWN}/currency", f"{GROWN}/base"
+    config.remat = "dots"
     for name in ("pairs", "prompts", "validation", "refusals"):
         uri = config.data[name]
         config.data[name] = f"{uri}{'&' if '?' in uri else '?'}policy=currency&benign=all"

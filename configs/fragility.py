@@ -53,6 +53,7 @@ def organism(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 def grown(config: config_dict.ConfigDict, short: bool) -> config_dict.ConfigDict:
     """Returns the settings of the study on what configs/grow.py grew in Gemma 3 270M."""
     config.model = f"{GROWN}/currency"
+    config.remat = "dots"
     config.data.pairs = "organism:attack?policy=currency"
     config.data.prompts = "organism:test?policy=currency"
     config.adapt.models = (f"{GROWN}/currency-it-hi",)  # --config.added="('it','hi')"

@@ -32,7 +32,12 @@ class Model:
     attention: str = setting(
         "its kernel; auto takes what fits the platform", "auto", choices=kernels.KERNELS
     )
-    remat: str = setting("what is computed again to save memory", "none", choices=REMAT)
+    remat: str = setting(
+        "what a backward pass computes again, for memory; full: the layers; dots: of them all but "
+        "the products with their matrices",
+        "none",
+        choices=REMAT,
+    )
     mesh: tuple[int, ...] = setting(
         "devices along the axes data, fsdp, tensor; -1 takes those that are left",
         (1, -1, 1),

@@ -188,11 +188,11 @@ def gradient_moments(
     most = max([8, *(int(row) for rows in predictions for row in rows)])
     together = loss_fn is losses.answer_loss
     group = sharding.ways(mesh) if together or spread else 1
-    if together and batches and model.remat == "none":
+    if together and batches and model.remat != "full":
         rows, length = batches[0]["tokens"].shape
         own = sharding.filled_rows(rows, mesh) // group
         item, ways = params["embed"].dtype.itemsize, mesh.shape["tensor"]
-        kept = activations(model.config, own, length, item, ways=ways)
+        kept = activations(model.config, own, length, item, model.remat, ways)
         if is_much(kept, tree.nbytes(params) // mesh.size):
             model = model.clone(remat="full")
     for batch, asked in zip(track(batches, label), predictions, strict=True):

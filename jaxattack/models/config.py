@@ -114,7 +114,7 @@ def activations(
     """Bytes kept on a device for the backward pass of its rows of `length` tokens, roughly.
 
     The layers' inputs, and of every layer what is not computed again, as XLA keeps it (counted in
-    compiled steps of Llama and Gemma shapes).
+    compiled steps of Llama and Gemma shapes, `tests/train/test_memory.py`).
 
     Args:
         config: of the model.
@@ -127,6 +127,8 @@ def activations(
     c = config
     width, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     per_token = 10 * c.hidden_size + (4 * width + 3 * keys + 7 * c.mlp_size) // ways
+    per_token += 6 * c.hidden_size * c.post_norms + 2 * (width + keys) // ways * c.qk_norm
+    products = (1 + c.post_norms) * c.hidden_size + (width + 2 * keys + 2 * c.mlp_size) // ways
     heads = c.num_heads // ways
     blocks = query_blocks(rows * heads, length, length)
     scores = rows * heads * length * length // blocks * 4
@@ -134,5 +136,10 @@ def activations(
     inside, passing = per_token * rows * length * itemsize, 2 * scores
     if blocks == 1:
         inside, passing = inside + passing, 0
-    inputs = c.num_layers * rows * length * c.hidden_size * itemsize
-    return inputs + inside * (1 if remat == "full" else c.num_layers) + passing
+    tokens = rows * length * itemsize
+    inputs = c.num_layers * tokens * c.hidden_size
+    if remat == "none":
+        return inputs + inside * c.num_layers + passing
+    # The rest of one layer at a time is there while it is computed again.
+    kept = c.num_layers * tokens * products if remat == "dots" else 0
+    return inputs + kept + inside + passing

@@ -82,6 +82,7 @@ class Settings(Model):
 
     study: str = setting("which study", "grow", choices=("grow",))
     model: str = "google/gemma-3-270m"
+    remat: str = "dots"
     policies: tuple[str, ...] = setting(
         "what is declined, a checkpoint each", tasks.POLICIES, choices=tasks.POLICIES, needed=True
     )
