@@ -50,10 +50,11 @@ def ask_for_huge_pages() -> None:
     XLA on CPU allocates a program's buffers anew at every call. In pages of 4 KiB the first touch
     of them is a fifth of a training step of a model with 270M weights; many systems give pages of
     2 MiB to who asks, and the C library asks only if it is told so before the program begins (glibc
-    2.35 and later). To be called first of all: nothing is done yet that would be done twice.
+    2.35 and later). To be called first of all, when nothing is done that would be done twice; in a
+    program that has JAX already, as a notebook, nothing happens.
     """
     told = os.environ.get(_TUNABLES, "")
-    if _HUGE in told or not _on_request():
+    if _HUGE in told or "jax" in sys.modules or not _on_request():
         return
     os.environ[_TUNABLES] = ":".join(filter(None, (told, f"{_HUGE}=1")))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

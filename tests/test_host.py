@@ -80,9 +80,18 @@ def test_a_process_begins_anew_once_and_keeps_its_arguments(told):
 )
 def test_where_there_is_nothing_to_ask_for_nothing_is_done(monkeypatch, tmp_path, library, pages):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.delitem(host.sys.modules, "jax", raising=False)
     monkeypatch.setattr(host.os, "confstr", lambda name: library)
     monkeypatch.setattr(host, "_PAGES", tmp_path / "enabled")
     if pages:
         (tmp_path / "enabled").write_text(pages)
+    monkeypatch.setattr(host.os, "execv", lambda *_: pytest.fail("began anew"))
+    host.ask_for_huge_pages()
+
+
+def test_a_program_that_has_jax_is_not_begun_anew(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(host, "_on_request", lambda: True)
+    monkeypatch.setitem(host.sys.modules, "jax", host)
     monkeypatch.setattr(host.os, "execv", lambda *_: pytest.fail("began anew"))
     host.ask_for_huge_pages()
