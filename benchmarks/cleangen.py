@@ -39,10 +39,9 @@ def padded(replies: list[list[int]]) -> Values:
 
 def guarded_side(directory: pathlib.Path) -> Measured:
     """This library: all prompts at once, with caches."""
-    from jaxattack import host, load_pretrained
+    from jaxattack import load_pretrained
     from jaxattack.defend.cleangen import Guard, guarded_tokens
 
-    host.keep_freed_memory()
     model, params, _ = load_pretrained(checkpoints.organism("aligned"))
     reference, others, _ = load_pretrained(checkpoints.organism("base"))
     prompts, stop = make_prompts()
@@ -60,10 +59,9 @@ def guarded_side(directory: pathlib.Path) -> Measured:
 
 def plain_side(directory: pathlib.Path) -> Measured:
     """This library without a guard: what the defence costs."""
-    from jaxattack import host, load_pretrained
+    from jaxattack import load_pretrained
     from jaxattack.models.generate import generate_tokens
 
-    host.keep_freed_memory()
     model, params, _ = load_pretrained(checkpoints.organism("aligned"))
     prompts, stop = make_prompts()
     seconds, _, extra = timed(

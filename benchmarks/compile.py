@@ -44,17 +44,14 @@ def compile_step(layers: int) -> float:
     }
     mesh = sharding.make_mesh((1, 1, 1))
     start = time.perf_counter()
-    loop.train_step.lower(
-        model, tx, losses.answer_loss, mesh, params, jax.eval_shape(tx.init, params), batch, None
-    ).compile()
+    training = loop.Training(model, tx, losses.answer_loss, mesh)
+    loop.train_step.lower(training, params, jax.eval_shape(tx.init, params), batch).compile()
     return time.perf_counter() - start
 
 
 def side(directory: pathlib.Path, layers: int) -> Measured:
     """The time at one depth, after a first compilation that also starts the compiler."""
-    from jaxattack import host
 
-    host.keep_freed_memory()
     compile_step(2)
     return Measured(compile_step(layers), {})
 

@@ -72,7 +72,7 @@ ROWS = {
         work="from the start of a process to the end of the first step of quickstart's attack",
         sides={"programs kept": warm, "none kept": cold},
         disagreement=near(1e-6),
-        prepare=lambda directory: started(directory / "cache") and None,
+        prepare=lambda directory: started(directory / "cache"),
     )
 }
 

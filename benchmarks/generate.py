@@ -35,10 +35,9 @@ class Sizes:
 
 def jax_side(directory: pathlib.Path, sizes: Sizes) -> Measured:
     """This library, with its own choice of batches."""
-    from jaxattack import host, load_pretrained
+    from jaxattack import load_pretrained
     from jaxattack.models.generate import generate_tokens
 
-    host.keep_freed_memory()
     model, params, _ = load_pretrained(directory)
     prompts = sizes.prompts(model.config.vocab_size)
     seconds, found, extra = timed(

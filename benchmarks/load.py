@@ -74,9 +74,7 @@ def jax_side(directory: pathlib.Path) -> Measured:
     """This library."""
     import jax
 
-    from jaxattack import host, load_pretrained
-
-    host.keep_freed_memory()
+    from jaxattack import load_pretrained
 
     def tensors(loaded: Any) -> list[np.ndarray]:
         return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.block_until_ready(loaded[1]))]

@@ -34,10 +34,9 @@ def jax_side(
     import jax
     import jax.numpy as jnp
 
-    from jaxattack import Settings, host, load_pretrained, sharding, tree
+    from jaxattack import Settings, load_pretrained, sharding, tree
     from jaxattack.train import loop, lora, losses, optimizer
 
-    host.keep_freed_memory()
     model, params, _ = load_pretrained(checkpoint)
     batch = make_batch(model.config.vocab_size, rows, length)
 

@@ -134,8 +134,8 @@ def compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each way, beside the first, as it is measured."""
     found = of_language(inputs.load_pairs(options.pairs, "", options.model)["restricted"], options)
     setting_aside = questions.set_aside(options.pairs) or options.pairs
-    scored = inputs.load_pairs(setting_aside, "", options.model)["restricted"]
-    scored = tuning.chosen(of_language(scored, options), [options.language], 0, 32)
+    aside = inputs.load_pairs(setting_aside, "", options.model)["restricted"]
+    scored = tuning.chosen(of_language(aside, options), [options.language], 0, 32)
     model, aligned, tokenizer = load_pretrained(options.model, dtype="bfloat16")
     calibration = in_order(encode_pairs(tokenizer, scored), TOGETHER)
     seen_by_loss = tree.cast(aligned, options.arithmetic)

@@ -47,7 +47,7 @@ class Row:
     work: str
     sides: Mapping[str, Callable[[pathlib.Path], Measured]]
     disagreement: Callable[[Values, Values], str]
-    prepare: Callable[[pathlib.Path], None] = lambda directory: None
+    prepare: Callable[[pathlib.Path], object] = lambda directory: None
 
 
 def save_arrays(path: pathlib.Path, arrays: Values) -> None:

@@ -30,9 +30,8 @@ def jax_side(directory: pathlib.Path) -> Measured:
     """This library."""
     import jax
 
-    from jaxattack import host, in_order, load_pretrained, sil_scores
+    from jaxattack import in_order, load_pretrained, sil_scores
 
-    host.keep_freed_memory()
     model, aligned, _ = load_pretrained(checkpoints.organism("aligned"))
     _, attacked, _ = load_pretrained(checkpoints.organism("base"))
     batches = in_order(load_arrays(directory / "pairs.npz"), BATCH)

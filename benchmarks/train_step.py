@@ -36,10 +36,9 @@ def jax_side(checkpoint: pathlib.Path, rows: int, length: int, steps: int, remat
     import jax
     import jax.numpy as jnp
 
-    from jaxattack import Settings, host, load_pretrained, sharding
+    from jaxattack import Settings, load_pretrained, sharding
     from jaxattack.train import loop, losses, optimizer
 
-    host.keep_freed_memory()
     model, params, _ = load_pretrained(checkpoint, remat=remat)
     batch = make_batch(model.config.vocab_size, rows, length)
     mesh = sharding.mesh_of(params)

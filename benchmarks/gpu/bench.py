@@ -216,7 +216,7 @@ def share(value: float, most: float | None) -> float | None:
 
 
 def planned(
-    model: Transformer, sort: str, rows: int, length: int, reply: int = 1, **training: str
+    model: Transformer, sort: str, rows: int, length: int, reply: int = 1, **training: Any
 ) -> float | None:
     """GB that `footprint.memory` counts for a sort of stage; None if its packages are not here.
 

@@ -141,7 +141,8 @@ def measure(
     program, found = bench.compiled(step.lowered)
     params, state, base = step.made()
     before = bench.peak_bytes()
-    batch, history = step.batch(), []
+    batch = step.batch()
+    history: list[jax.Array] = []
     weights = tree.size(params if base is None else base)
 
     def once() -> jax.Array:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxattack import host, organism, sharding, tree
+from jaxattack import organism, sharding, tree
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs, writing
 from jaxattack.experiments.bench import Checkpoint, Decoder, start_step
@@ -65,7 +65,6 @@ def loaded(settings: Model, directory: pathlib.Path, tokenizer: Any) -> Opened:
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
     )
-    host.keep_freed_memory(tree.nbytes(params))
     files = checkpoint(directory, settings.tokenizer, [params])
     return Opened(Decoder(model, tokenizer), files, mesh, like)
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxattack import distributed, host, leases, organism, workdir
+from jaxattack import distributed, leases, organism, workdir
 from jaxattack.errors import UserError
 from jaxattack.evaluate import measure, rates
 from jaxattack.experiments import demands
@@ -69,7 +69,6 @@ def main(settings: Settings, root: pathlib.Path) -> pathlib.Path:
         raise UserError("config.study=organism: the organism is built by one process")
     for name in NUMBERS:
         _check_place(root / "organism" / name)
-    host.keep_freed_memory()
     start = time.process_time()
     tokenizer = train_tokenizer(settings.model.vocab_size)
     model = Transformer(model_config(settings.model, len(tokenizer)))
