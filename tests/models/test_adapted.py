@@ -47,6 +47,7 @@ def test_a_product_equals_a_float64_sum(inputs):
     [
         *((case, "none") for case in CASES),
         (CASES[1], "full"),
+        (CASES[1], "dots"),
         *(pytest.param(case, "full", marks=pytest.mark.slow) for case in (CASES[0], *CASES[2:])),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value[0]}-{value[1]}",

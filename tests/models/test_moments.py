@@ -63,6 +63,7 @@ def moments(model, params, batch):
     [
         *((case, "none") for case in CASES),
         *((case, "full") for case in (CASES[0], CASES[3])),
+        (CASES[3], "dots"),
         *(pytest.param(case, "none", marks=pytest.mark.slow) for case in MORE),
         *(pytest.param(case, "full", marks=pytest.mark.slow) for case in (*CASES[1:3], *MORE)),
     ],
