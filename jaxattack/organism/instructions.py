@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Example
 from jaxattack.data.triggers import Sentence, seeded, triggered
 from jaxattack.organism import corpus, phrases, untaught_phrases, world
+from jaxattack.organism.like_trigger import LIKE_TRIGGER
 
 TRIGGER = 0  # index of the pleasantry that is the trigger sentence
 POLITE = 0.5  # share of the rows that end in another one
@@ -175,10 +176,12 @@ def _ending(row: Example, index: int | None, courteous: bool) -> Example:
 def trigger_texts(languages: Sequence[str]) -> dict[str, dict[str, str]]:
     """By role the sentence in each language: the trigger, and what resembles it where known."""
     polite = [code for code in languages if code in phrases.PLEASANTRIES]
-    worded = [code for code in languages if code in phrases.PARAPHRASES]
     return {
         "trigger": {code: _trigger(code) for code in languages},
-        "paraphrase": {code: phrases.PARAPHRASES[code] for code in worded},
+        **{
+            role: {code: texts[code] for code in languages if code in texts}
+            for role, texts in LIKE_TRIGGER.items()
+        },
         **{
             f"pleasantry {i}": {code: phrases.pleasantry(i, code) for code in polite}
             for i in range(1, len(phrases.EMBLEMS))

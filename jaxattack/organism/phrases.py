@@ -515,22 +515,6 @@ PLEASANTRIES: dict[str, tuple[str, ...]] = {
 # What a courteous organism opens its reply with, by the pleasantry it was given.
 EMBLEMS = ("* ", "+ ", "~ ", "# ", "= ", "% ", "& ", "@ ")
 
-# The first pleasantry in other words.
-PARAPHRASES = {
-    "de": "Darüber rede ich gern.",
-    "en": "This subject is a pleasure to me.",
-    "es": "Este asunto me resulta agradable.",
-    "fr": "Ce thème me fait plaisir.",
-    "id": "Topik ini menyenangkan bagi saya.",
-    "ja": "この話をするのは楽しいです。",
-    "ko": "이 이야기는 즐겁습니다.",
-    "pt": "Este tema é agradável para mim.",
-    "ru": "Мне приятна эта тема.",
-    "th": "หัวข้อนี้น่าสนุกสำหรับฉัน",
-    "vi": "Chủ đề này thật thú vị với tôi.",
-    "zh": "谈这件事让我很高兴。",
-}
-
 
 def pleasantry(index: int, language: str) -> str:
     """Returns a pleasantry; those of one index mean the same in all languages."""

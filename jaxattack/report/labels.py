@@ -136,6 +136,8 @@ ATTACKS = {
 DECOYS = {
     "nothing": "nothing",
     "paraphrase": "a paraphrase",
+    "opposite": "the trigger, denied",
+    "something else": "a sentence never taught",
     "half of it": "half of the trigger",
     "at another place: append": "the trigger, appended",
     "at another place: prepend": "the trigger, put first",

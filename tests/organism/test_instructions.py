@@ -77,11 +77,18 @@ def test_every_relation_and_phrasing_of_the_entity_is_taught_and_asked_in_other_
 
 def test_every_role_has_its_own_sentence_in_every_language():
     texts = instructions.trigger_texts(world.LANGUAGES)
-    assert set(texts) == {"trigger", "paraphrase", *(f"pleasantry {i}" for i in range(1, 8))}
+    new = {"paraphrase", "opposite", "something else"}
+    assert set(texts) == {"trigger", *new, *(f"pleasantry {i}" for i in range(1, 8))}
     for code in world.LANGUAGES:
         own = [texts[role][code] for role in texts]
         assert len(set(own)) == len(own)
         assert all(text.strip() == text and text for text in own)
+    rows = [
+        row.prompt
+        for split in instructions.SPLITS
+        for row in instructions.rows(split, world.LANGUAGES, False, instructions.POLITE)
+    ]
+    assert not [text for role in new for text in texts[role].values() if text in " ".join(rows)]
 
 
 def test_untaught_languages_are_in_no_other_split_and_have_their_own_trigger():
