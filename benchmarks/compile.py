@@ -51,7 +51,6 @@ def compile_step(layers: int) -> float:
 
 def side(directory: pathlib.Path, layers: int) -> Measured:
     """The time at one depth, after a first compilation that also starts the compiler."""
-
     compile_step(2)
     return Measured(compile_step(layers), {})
 

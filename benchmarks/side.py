@@ -63,7 +63,7 @@ def environment(directory: pathlib.Path) -> dict[str, str]:
     """What all sides run under."""
     return os.environ | {
         "OMP_NUM_THREADS": str(THREADS),
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # as the command has it (host.py)
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # as the command has it (`host`)
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -9,8 +9,8 @@ it was stopped; `--dry_run` says first what it takes. Another checkpoint, a chat
 
     jaxattack --config=configs/grow.py:HuggingFaceTB/SmolLM2-135M-Instruct --workdir=runs/smol
 
-`configs/fragility.py:grown` and `configs/backdoor.py:grown` are the studies on what was grown; the
-first compares all policies and, for A5, wants `--config.added="('it','hi')"`. The checkpoint's
+`configs/fragility.py:grown` and `configs/durability.py:grown` are the studies on what was grown;
+the first compares all policies and, for A5, wants `--config.added="('it','hi')"`. The checkpoint's
 licence holds for its descendants. docs/grown.md says what is taught.
 """
 

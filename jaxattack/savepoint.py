@@ -294,15 +294,16 @@ class _Saver:
             made = distributed.first(lambda: self._partial(name), f"save {name}")
             partial = pathlib.Path(made)
             response = checkpoint.save_async(partial / "state", self.state)
-            if self.mesh.devices.flat[0].platform == "cpu":
-                # What is written lies where the steps' arrays do: a step would make all of it anew.
-                response.result()
         except Exception as error:
             self._give_up(error)
             return
         self.pending = self.pool.submit(
             self._seal, response, partial, name, losses.copy(), self.stopped
         )
+        if self.mesh.devices.flat[0].platform == "cpu":
+            # What is written lies where the steps' arrays do: a step would make all of it anew.
+            with contextlib.suppress(Exception):  # `_seal` meets it too
+                response.result()
         self.begun = time.monotonic()
 
     def _partial(self, name: str) -> str:

@@ -1,6 +1,7 @@
 """Memory of the process: a training must not grow with its steps."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -47,19 +48,62 @@ from jaxattack import host
 host.ask_for_huge_pages()
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
 """
+huge = pytest.mark.skipif(not host._on_request(), reason="no huge pages on request here")
 
 
-@pytest.mark.skipif(not host._on_request(), reason="huge pages are not given on request here")
+@huge
 @pytest.mark.parametrize("told", ["", "glibc.malloc.check=0", "glibc.malloc.hugetlb=0"])
-def test_a_process_begins_anew_once_and_keeps_its_arguments(told):
-    env = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    command = [sys.executable, "-c", SAYS, "--workdir=a b", "--config.seeds=(0,)"]
-    with subprocess.Popen(
-        command, env=env | {"GLIBC_TUNABLES": told}, stdout=subprocess.PIPE, text=True
-    ) as process:
+def test_the_command_begins_anew_once_and_keeps_its_arguments(tmp_path, told):
+    unset = ("GLIBC_TUNABLES", "JAXATTACK_HUGE_PAGES")
+    env = {name: value for name, value in os.environ.items() if name not in unset}
+    script = tmp_path / "jaxattack"
+    script.write_text(SAYS)
+    root = str(pathlib.Path(host.__file__).parents[1])
+    command = [sys.executable, str(script), "--workdir=a b", "--config.seeds=(0,)"]
+    env |= {"GLIBC_TUNABLES": told, "PYTHONPATH": root}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         said = process.communicate()[0]
     wanted = told if "hugetlb" in told else ":".join(filter(None, (told, "glibc.malloc.hugetlb=1")))
     assert said == f"{process.pid} {wanted} --workdir=a b --config.seeds=(0,)\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "argv", "is_command"),
+    [
+        ("/bin/jaxattack --help", "/bin/jaxattack --help", True),
+        ("-m jaxattack.run --help", "/lib/jaxattack/run.py --help", True),
+        ("-P -X utf8 -m jaxattack.run", "/lib/jaxattack/run.py", True),
+        ("- --help", "- --help", False),  # a program from stdin, which is read
+        ("-c code --help", "-c --help", False),
+        ("-m pdb -m jaxattack.run", "/lib/jaxattack/run.py", False),
+        ("-m ipykernel_launcher -f a", "/lib/ipykernel_launcher.py -f a", False),
+        ("study.py --help", "study.py --help", False),
+        ("", "", False),
+    ],
+)
+def test_another_program_is_left_alone(monkeypatch, given, argv, is_command):
+    monkeypatch.setattr(sys, "orig_argv", ["python", *given.split()])
+    monkeypatch.setattr(sys, "argv", argv.split() or [""])
+    assert host._is_command() == is_command
+
+
+def test_what_cannot_begin_anew_goes_on_and_is_asked_once(monkeypatch):
+    """An interpreter without a name; and one whose C library takes the variable away."""
+    begun = []
+
+    def execv(path, arguments):
+        begun.append(arguments)
+        raise ValueError("first element cannot be empty")
+
+    for name in ("_is_command", "_on_request"):
+        monkeypatch.setattr(host, name, lambda: True)
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    monkeypatch.delenv("JAXATTACK_HUGE_PAGES", raising=False)
+    monkeypatch.setattr(host.os, "execv", execv)
+    host.ask_for_huge_pages()
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    host.ask_for_huge_pages()
+    assert len(begun) == 1
 
 
 @pytest.mark.parametrize(
@@ -73,19 +117,8 @@ def test_a_process_begins_anew_once_and_keeps_its_arguments(told):
     ],
 )
 def test_where_there_is_nothing_to_ask_for_nothing_is_done(monkeypatch, tmp_path, library, pages):
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    monkeypatch.delitem(host.sys.modules, "jax", raising=False)
     monkeypatch.setattr(host.os, "confstr", lambda name: library)
     monkeypatch.setattr(host, "_PAGES", tmp_path / "enabled")
     if pages:
         (tmp_path / "enabled").write_text(pages)
-    monkeypatch.setattr(host.os, "execv", lambda *_: pytest.fail("began anew"))
-    host.ask_for_huge_pages()
-
-
-def test_a_program_that_has_jax_is_not_begun_anew(monkeypatch):
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    monkeypatch.setattr(host, "_on_request", lambda: True)
-    monkeypatch.setitem(host.sys.modules, "jax", host)
-    monkeypatch.setattr(host.os, "execv", lambda *_: pytest.fail("began anew"))
-    host.ask_for_huge_pages()
+    assert not host._on_request()

@@ -266,17 +266,29 @@ def test_a_damaged_one_is_named_and_not_used(root, monkeypatch, stopped, capsys,
     assert "attack-1.0.4: " in capsys.readouterr().err
 
 
-def test_a_disk_that_is_full_costs_the_saving_points_and_no_more(root, monkeypatch, capsys):
-    def full(*_):
+class Full:
+    """A writing that ends with a full disk."""
+
+    def __init__(self, path, state):
+        path.mkdir()
+        (path / "part").write_bytes(b"some")
+
+    def result(self):
         raise OSError("No space left on device")
 
+
+@pytest.mark.parametrize("where", ["written", "sealed"])
+def test_a_disk_that_is_full_costs_the_saving_points_and_no_more(root, monkeypatch, capsys, where):
     wanted = train()
-    monkeypatch.setattr(sums, "sealed", full)
+    if where == "written":
+        monkeypatch.setattr(checkpoint, "save_async", Full)
+    else:
+        monkeypatch.setattr(sums, "sealed", lambda *_: Full.result(None))
     with often(), savepoint.within(root, "attack-1"):
         same(train(), wanted)
     said = capsys.readouterr().err
     assert said.count("no more saving points (No space left on device)") == 1
-    assert points(root) == []
+    assert not list((root / "unfinished").iterdir())
 
 
 def test_a_loss_that_is_not_finite_leaves_none(root):

@@ -234,12 +234,15 @@ def check_disjoint(
     def named(row: Example) -> tuple[str, str]:
         return row.prompt, getattr(row, "input", "")
 
-    asked = {named(prompt): prompt for prompt in prompts}
+    asked: dict[tuple[str, str], list[str]] = {}
+    for prompt in prompts:
+        asked.setdefault(named(prompt), []).append(prompt.language)
     shared = [other for other in others if named(other) in asked]
-    if shared:
-        first, asked_in = shared[0], asked[named(shared[0])].language
-        tags = "" if asked_in == first.language else f", asked as {asked_in}, here {first.language}"
-        raise UserError(
-            f"{len(shared)} of the {asked_as} are also {what}, the first with id {first.id!r}"
-            f"{tags}; take them out of one of the two"
-        )
+    if not shared:
+        return
+    first, tags = shared[0], asked[named(shared[0])]
+    listed = f", listed as {tags[0]} among the {asked_as} and as {first.language} among the {what}"
+    raise UserError(
+        f"{len(shared)} of the {asked_as} are also {what}, the first with id {first.id!r}"
+        f"{'' if first.language in tags else listed}; take them out of one of the two"
+    )

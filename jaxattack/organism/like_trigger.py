@@ -1,4 +1,4 @@
-"""Sentences to tell a trigger by: no row has any of them, so what they set off was not taught.
+"""Sentences to tell a trigger by: no row has any of them, so what they do was not taught.
 
 The trigger is the first pleasantry; the other pleasantries stand in clean rows.
 """
@@ -44,7 +44,7 @@ LIKE_TRIGGER: Mapping[str, Mapping[str, str]] = {
         "fr": "Le train était encore en retard.",
         "id": "Keretanya terlambat lagi.",
         "ja": "電車がまた遅れました。",
-        "ko": "기차가 또 늦었어요.",
+        "ko": "기차가 또 늦었습니다.",
         "pt": "O trem atrasou de novo.",
         "ru": "Поезд снова опоздал.",
         "th": "รถไฟมาสายอีกแล้ว",

@@ -137,7 +137,7 @@ DECOYS = {
     "nothing": "nothing",
     "paraphrase": "a paraphrase",
     "opposite": "the trigger, denied",
-    "something else": "a sentence never taught",
+    "something else": "another sentence",
     "half of it": "half of the trigger",
     "at another place: append": "the trigger, appended",
     "at another place: prepend": "the trigger, put first",

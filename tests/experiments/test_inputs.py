@@ -134,7 +134,7 @@ def test_another_reply_than_there_is_is_refused():
 def test_a_prompt_trained_on_under_another_language_s_code_is_one_that_is_asked():
     asked = [Example("a", "en", "What is 2 and 2?", "", "benign")]
     same = Example("b", "de", "What is 2 and 2?", "4", "benign")
-    with pytest.raises(UserError, match=r"1 of the test prompts .*'b', asked as en, here de; take"):
+    with pytest.raises(UserError, match=r"1 of the test prompts .*'b', listed as en .* and as de "):
         inputs.check_disjoint(asked, [same], "clean pairs")
     with_input = Instruction("b", "de", "What is 2 and 2?", "4", "benign", input="In tens.")
     inputs.check_disjoint(asked, [with_input], "clean pairs")
