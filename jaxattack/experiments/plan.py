@@ -17,7 +17,7 @@ import jax
 from jaxattack import savepoint, tree
 from jaxattack.experiments import inputs
 from jaxattack.experiments.bench import kept_type
-from jaxattack.experiments.devices import DEVICES
+from jaxattack.experiments.devices import DEVICES, this_cpu
 from jaxattack.experiments.footprint import (
     HELD,
     TUNED,
@@ -55,10 +55,10 @@ def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[st
 
 
 def seconds(
-    shape: Shape, tokens: Tokens, stages: Sequence[Stage], asked: int, device: str
+    shape: Shape, tokens: Tokens, stages: Sequence[Stage], asked: int, device: tuple[float, float]
 ) -> float:
-    """Estimated time of the stages on the mesh, if it is made of such devices."""
-    peak, bandwidth = DEVICES[device]
+    """Estimated time of the stages on the mesh, if a device of it does so many FLOP and bytes/s."""
+    peak, bandwidth = device
     count = math.prod(shape.mesh.shape.values())
     total = sum(operations(shape, tokens, stages).values()) / (peak * UTILISATION * count)
     # Decoding reads all weights once a token and batch, whatever it computes.
@@ -193,7 +193,11 @@ def estimate(
         lines.append(f"{sort:<10}{size(sum(parts.values())):>8} = {listed}")
     left = [stage for stage in stages if not stage.folder.is_dir()]
     total = sum(operations(shape, tokens, left).values())
-    known = (f"{d} {duration(seconds(shape, tokens, left, asked, d))}" for d in DEVICES)
+    devices = DEVICES | dict([this_cpu()])
+    known = (
+        f"{name} {duration(seconds(shape, tokens, left, asked, device))}"
+        for name, device in devices.items()
+    )
     return [
         *lines,
         "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from published_configs import LLAMA_8B
 
 from jaxattack import run, savepoint, workdir
 from jaxattack.experiments import footprint, plan
+from jaxattack.experiments.devices import DEVICES, this_cpu
 from jaxattack.models.families import from_hf
 from jaxattack.models.transformer import Transformer, abstract_params
 from jaxattack.stages import Stage
@@ -181,11 +183,18 @@ def test_operations_are_six_a_weight_and_token_and_eight_with_recomputation(tmp_
 
 
 def test_time_goes_down_with_devices_and_up_with_replies(tmp_path):
-    asked = stages(tmp_path, prompts=640)
+    asked, h100 = stages(tmp_path, prompts=640), DEVICES["H100"]
     short, long = footprint.Tokens(128, 64, 64), footprint.Tokens(128, 64, 512)
-    one = plan.seconds(shape_of((1, 1, 1)), short, asked, 64, "H100")
-    assert plan.seconds(shape_of(), short, asked, 64, "H100") == pytest.approx(one / 8, rel=0.1)
-    assert plan.seconds(shape_of(), long, asked, 64, "H100") > 4 * one / 8
+    one = plan.seconds(shape_of((1, 1, 1)), short, asked, 64, h100)
+    assert plan.seconds(shape_of(), short, asked, 64, h100) == pytest.approx(one / 8, rel=0.1)
+    assert plan.seconds(shape_of(), long, asked, 64, h100) > 4 * one / 8
+
+
+def test_what_this_machine_can_is_measured():
+    name, (flops, bandwidth) = this_cpu()
+    assert name == f"this machine's {os.cpu_count()} CPU cores"
+    assert 1e9 < flops < 1e14  # of a toy computer, of a hundred cores
+    assert 1e8 < bandwidth < 1e13
 
 
 @pytest.mark.parametrize(
