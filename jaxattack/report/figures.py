@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -77,8 +78,10 @@ def to_svg(drawn: str, name: str) -> str:
 
 def _draw_heat(heat: Heat) -> Figure:
     rows = [short(row.plain, 60) for row in heat.rows]
-    size = 0.4 + 0.075 * max(map(len, rows)) + 0.72 * len(heat.columns), 1.1 + 0.34 * len(rows)
-    figure = Figure(size, layout="tight")
+    caption = textwrap.wrap(heat.caption, max(18, 8 * len(heat.columns)))  # as wide as the cells
+    width = 0.4 + 0.075 * max(map(len, rows)) + max(1.8, 0.72 * len(heat.columns))
+    height = 0.9 + 0.34 * len(rows) + 0.2 * len(caption)
+    figure = Figure((width, height), layout="tight")
     axes = figure.add_subplot()
     colours = ramp(heat.ramp)
     for y, row in enumerate(heat.cells):
@@ -99,7 +102,7 @@ def _draw_heat(heat: Heat) -> Figure:
     axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(heat.caption)
+    axes.set_xlabel("\n".join(caption))
     return figure
 
 

@@ -4,8 +4,12 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib.text import Text
 
+from jaxattack.report import figures
+from jaxattack.report.heat import heat
 from jaxattack.report.page import render, write_report
+from jaxattack.report.table import Table
 
 HOSTILE = '<script>alert("1")</script>&\'"--> $x$ id="a" #1b1e26'
 TEMPLATE = """
@@ -173,3 +177,17 @@ def test_two_figures_of_one_name_are_refused():
     twice = '{{ heat(rows, "attacked", "language", name="x", caption="") }}' * 2
     with pytest.raises(ValueError, match="two figures"):
         render(results(), {}, {}, twice)
+
+
+@pytest.mark.parametrize("languages", [("en",), ("en", "th"), ("de", "en", "fr", "ja", "th", "vi")])
+def test_no_text_of_a_table_s_picture_is_cut(languages):
+    caption = "Planted behaviour without the trigger, in per cent, by language of the prompt"
+    drawn = heat(Table(results(languages)["rows"]), "attacked", "language", caption)
+    figure = figures._draw_heat(drawn)
+    figure.draw_without_rendering()
+    whole = figure.bbox.padded(1)
+    for text in figure.findobj(Text):
+        if text.get_text():
+            box = text.get_window_extent()
+            assert whole.contains(*box.min), text
+            assert whole.contains(*box.max), text
