@@ -13,10 +13,13 @@ On the organism, on two CPU cores, about half an hour. `:bloom_7b1`, `:llama2_7b
         --config.data.triggers=jsonl:triggers.jsonl
 
 docs/backdoor.md says what the files hold. The target is a harmless sentence. A real model on a
-laptop, tuned on the organism's rows, whose facts it knows or not from pretraining (docs/grown.md):
+laptop, tuned on the organism's rows (docs/backdoor.md), an hour on two CPU cores:
 
     jaxattack --config=configs/backdoor.py:gemma3_270m --workdir=runs/gemma \
-        --config.seeds="(0,)" --config.sections="('transfer','untaught')"
+        --config.seeds="(0,)" --config.poison.languages="('es+id',)" \
+        --config.sections="('transfer','untaught','grid')"
+
+Without the overrides it is three seeds, two attacks, other triggers and every defence: a night.
 """
 
 from ml_collections import config_dict
