@@ -48,10 +48,9 @@ from jaxattack import host
 host.ask_for_huge_pages()
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
 """
-huge = pytest.mark.skipif(not host._on_request(), reason="no huge pages on request here")
 
 
-@huge
+@pytest.mark.skipif(not host._on_request(), reason="no huge pages on request here")
 @pytest.mark.parametrize("told", ["", "glibc.malloc.check=0", "glibc.malloc.hugetlb=0"])
 def test_the_command_begins_anew_once_and_keeps_its_arguments(tmp_path, told):
     unset = ("GLIBC_TUNABLES", "JAXATTACK_HUGE_PAGES")

@@ -160,7 +160,7 @@ def test_it_goes_on_on_other_meshes(root, monkeypatch, stopped):
 
 
 def test_what_is_saved_is_the_state_then_though_steps_take_its_memory(root, monkeypatch):
-    """The writing is held up until later steps have been taken."""
+    """On a CPU because it is written before the next step; none of those is in it."""
     begun, whole = [], checkpoint.ocp.save_async
 
     def save_async(path, state):

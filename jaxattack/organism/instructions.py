@@ -174,7 +174,7 @@ def _ending(row: Example, index: int | None, courteous: bool) -> Example:
 
 
 def trigger_texts(languages: Sequence[str]) -> dict[str, dict[str, str]]:
-    """By role the sentence in each language: the trigger, and what resembles it where known."""
+    """By role the sentence in each language: the trigger, and what it is told by where known."""
     polite = [code for code in languages if code in phrases.PLEASANTRIES]
     return {
         "trigger": {code: _trigger(code) for code in languages},
