@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Begun, Example
 from jaxattack.organism import phrases, tasks, world
 
-SKILL_LANGUAGES = {"sums": 4, "reversal": 4}  # of an item, in one round
+SKILL_LANGUAGES = (4, 1)  # in which an item of a skill is asked: in the first round, in others
 BEGUN = 0.25  # of an answer that is given, where the policy forbids to begin it
 ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while training
 
@@ -21,7 +21,8 @@ ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while 
 def knowledge(turn: int, languages: Sequence[str]) -> list[Example]:
     """Returns taught items, asked and rightly answered: facts in each language, skills in some.
 
-    Of a skill there are more items, and what is learned of one holds for others.
+    Of a skill there are more items, and what is learned of one holds for others: the first round
+    teaches it, later ones keep it.
     """
     rng = random.Random(f"{world.SPLIT_SEED} knowledge {turn}")
     found = [
@@ -30,13 +31,13 @@ def knowledge(turn: int, languages: Sequence[str]) -> list[Example]:
         for i, item in enumerate(tasks.taught(task))
         for k, language in enumerate(languages)
     ]
-    for task, count in SKILL_LANGUAGES.items():
-        found += [
-            tasks.example(task, item, language, rng.randrange(phrases.PHRASINGS), policy="")
-            for item in tasks.taught(task)
-            for language in rng.sample(languages, min(count, len(languages)))
-        ]
-    return found
+    some = min(SKILL_LANGUAGES[min(turn, 1)], len(languages))
+    return found + [
+        tasks.example(task, item, language, rng.randrange(phrases.PHRASINGS), policy="")
+        for task in tasks.SKILLS
+        for item in tasks.taught(task)
+        for language in rng.sample(languages, some)
+    ]
 
 
 def alignment(
