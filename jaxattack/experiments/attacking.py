@@ -256,7 +256,12 @@ def token_lengths(setup: Setup) -> footprint.Tokens:
     rows = encode_pairs(tokenizer, pairs, settings.attack.max_length, LONGEST)
     prompts = data.prompts[:: 1 + len(data.prompts) // 200]
     longest = max(len(prompt_tokens(tokenizer, example.prompt)) for example in prompts)
-    return footprint.Tokens(rows["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+    return footprint.Tokens(
+        rows["tokens"].shape[1],
+        longest,
+        settings.measure.max_new_tokens,
+        rows["loss_mask"].sum(axis=1).mean(),
+    )
 
 
 def word(trial: Trial) -> str:

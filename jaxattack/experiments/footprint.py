@@ -61,11 +61,19 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Lengths in tokens: of a padded training row, of a padded prompt, of a longest reply."""
+    """Lengths in tokens.
+
+    Attributes:
+        row: of a padded training row.
+        prompt: of a padded prompt.
+        reply: of a longest reply.
+        answered: of a row, on the average, those that have a loss; None: all of them.
+    """
 
     row: int
     prompt: int
     reply: int
+    answered: float | None = None
 
 
 def held(shape: Shape, itemsize: int, abstract: Tree | None = None) -> int:
@@ -203,12 +211,22 @@ def _heads_split(config: ModelConfig, mesh: AbstractMesh) -> int:
     return ways if config.num_kv_heads % ways == 0 else 1
 
 
-def forward(shape: Shape, length: int) -> float:
+def blocks(shape: Shape, length: int) -> float:
     """FLOPs of reading so many tokens of one text: 2 a weight and token, and attention's."""
     c = shape.config
     matrices = sum(
         math.prod(leaf.shape)
         for name, leaf in tree.named_leaves(shape.abstract).items()
-        if name != "embed" and len(leaf.shape) > 1
-    ) + (c.vocab_size * c.hidden_size if c.tied else 0)
+        if name.startswith("layers/") and len(leaf.shape) > 2  # the first axis: the layers
+    )
     return length * (2 * matrices + 2 * c.num_layers * c.num_heads * c.head_dim * length)
+
+
+def logits(shape: Shape, places: float) -> float:
+    """FLOPs of the logits at so many places, which are computed where they are wanted alone."""
+    return 2 * places * shape.config.vocab_size * shape.config.hidden_size
+
+
+def asking(shape: Shape, tokens: Tokens) -> float:
+    """FLOPs of one prompt's reply, as long as it may be."""
+    return blocks(shape, tokens.prompt + tokens.reply) + logits(shape, tokens.reply)

@@ -92,7 +92,7 @@ class Judge:
         lengths = footprint.Tokens(1, prompt, self.reader.new_tokens)
         shape = footprint.Shape(model.config, abstract_params(model), mesh, dtype, model.remat)
         weights, *others = footprint.memory(shape, lengths, 1, batch, 1)["ask"].values()
-        flops = left * footprint.forward(shape, prompt + self.reader.new_tokens)
+        flops = left * footprint.asking(shape, lengths)
         return (
             f"judge      {self.name}: {tree.size(shape.abstract):,} parameters, "
             f"{plan.size(weights // 2 + sum(others))} on a device as it reads; {left:,} replies "

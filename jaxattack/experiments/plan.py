@@ -23,8 +23,10 @@ from jaxattack.experiments.footprint import (
     TUNED,
     Shape,
     Tokens,
-    forward,
+    asking,
+    blocks,
     held,
+    logits,
     memory,
 )
 from jaxattack.experiments.locating import CALIBRATION_BATCH
@@ -45,11 +47,14 @@ def operations(shape: Shape, tokens: Tokens, stages: Sequence[Stage]) -> dict[st
 
     Adapters leave out the half of the backward pass that is the weights' gradient.
     """
+    answered = tokens.row if tokens.answered is None else tokens.answered
+    read, said = blocks(shape, tokens.row), logits(shape, answered)
     found: dict[str, float] = {}
     for stage in stages:
-        passes = (2 if RANK in stage.work else 3) + RECOMPUTED[shape.remat]
-        flops = stage.work.get("rows", 0) * passes * forward(shape, tokens.row)
-        flops += stage.work.get("prompts", 0) * forward(shape, tokens.prompt + tokens.reply)
+        passes = 2 if RANK in stage.work else 3
+        row = (passes + RECOMPUTED[shape.remat]) * read + passes * said
+        flops = stage.work.get("rows", 0) * row
+        flops += stage.work.get("prompts", 0) * asking(shape, tokens)
         found[stage.kind] = found.get(stage.kind, 0.0) + flops
     return found
 

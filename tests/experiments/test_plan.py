@@ -22,6 +22,12 @@ from jaxattack.stages import Stage
 from jaxattack.train.loop import Settings, finetune
 
 WEIGHTS = 8_030_261_248
+ONE_LAYER = {"num_hidden_layers": 1, "hidden_size": 512, "intermediate_size": 1024} | {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "vocab_size": 1000,
+}
 
 
 def shape_of(mesh=(1, 8, 1), remat="full"):
@@ -86,7 +92,7 @@ def test_adapters_have_the_only_gradient_and_are_merged_after_it(tmp_path):
         "merged, float32": 4 * WEIGHTS,
     }
     assert not {"adapters", "merge"} & set(footprint.memory(shape_of(), tokens, 10, 64, 16))
-    work = {"rows": 10}
+    work, tokens = {"rows": 10}, dataclasses.replace(tokens, answered=0)
     every = plan.operations(adapted, tokens, stages(tmp_path, **work))["attack"]
     found = plan.operations(adapted, tokens, stages(tmp_path, **work, rank=16))["attack"]
     assert found == pytest.approx(0.75 * every)  # layers are computed again
@@ -178,8 +184,44 @@ def test_operations_are_six_a_weight_and_token_and_eight_with_recomputation(tmp_
     attention = 2 * 32 * 4096 * 128
     once = plan.operations(shape_of(remat="none"), tokens, work)["attack"]
     assert once == pytest.approx(10 * 128 * 3 * (2 * matrices + attention), rel=1e-3)
+    head = 10 * 128 * 2 * 128256 * 4096
     again = plan.operations(shape_of(remat="full"), tokens, work)["attack"]
-    assert again == pytest.approx(once * 4 / 3)
+    assert again - once == pytest.approx((once - 3 * head) / 3)  # logits are computed once
+
+
+def test_logits_are_counted_where_an_answer_has_a_loss_or_a_reply_a_token(tmp_path):
+    work = stages(tmp_path, rows=10)
+    head = 2 * 128256 * 4096
+    every, some = (
+        plan.operations(shape_of(remat="none"), footprint.Tokens(128, 64, 64, answered), work)
+        for answered in (None, 28.5)
+    )
+    assert every["attack"] - some["attack"] == pytest.approx(10 * 3 * (128 - 28.5) * head)
+    replies = {
+        length: plan.operations(shape_of(), footprint.Tokens(1, 64, length), asked)["attack"]
+        for asked in [stages(tmp_path, prompts=5)]
+        for length in (1, 2)
+    }
+    matrices = WEIGHTS - 65 * 4096 - 2 * 128256 * 4096
+    attention = 2 * 32 * 4096 * (66**2 - 65**2)
+    assert replies[2] - replies[1] == pytest.approx(5 * (2 * matrices + head + attention), rel=1e-9)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_operations_of_a_row_are_what_xla_counts(tied):
+    """Of its forward pass, with nothing but the blocks' matrices and attention, and the logits."""
+    config = from_hf(LLAMA_8B | ONE_LAYER | {"tie_word_embeddings": tied})
+    model = Transformer(config)
+    abstract = abstract_params(model)
+    tokens = jax.ShapeDtypeStruct((1, 64), jnp.int32)
+    lowered = jax.jit(lambda params, ids: model.apply({"params": params}, ids)).lower(
+        abstract, tokens
+    )
+    counted = lowered.compile().cost_analysis()["flops"]
+    placed = AbstractMesh((1, 1, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    shape = footprint.Shape(config, abstract, placed, "float32", "none")
+    planned = footprint.blocks(shape, 64) + footprint.logits(shape, 64)
+    assert planned == pytest.approx(counted, rel=0.03)
 
 
 def test_time_goes_down_with_devices_and_up_with_replies(tmp_path):

@@ -208,7 +208,12 @@ def token_lengths(setup: Setup) -> footprint.Tokens:
     arrays = encode_pairs(tokenizer, rows, settings.tuning.max_length, LONGEST)
     prompts = wrapped(setup, [*setup.data.prompts[:200], *setup.data.untaught[:200]])
     longest = max(len(prompt_tokens(tokenizer, row.prompt)) for row in prompts)
-    return footprint.Tokens(arrays["tokens"].shape[1], longest, settings.measure.max_new_tokens)
+    return footprint.Tokens(
+        arrays["tokens"].shape[1],
+        longest,
+        settings.measure.max_new_tokens,
+        arrays["loss_mask"].sum(axis=1).mean(),
+    )
 
 
 def everything(setup: Setup) -> Agenda:

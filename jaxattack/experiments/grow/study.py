@@ -295,4 +295,5 @@ def token_lengths(setup: Setup, lesson: Lesson) -> footprint.Tokens:
     lengths = (arrays["segment_ids"] > 0).sum(axis=1)
     longest = max(len(prompt_tokens(tokenizer, row.prompt)) for row in rows)
     row = math.ceil(lengths.mean()) if section.packing else int(lengths.max())
-    return footprint.Tokens(row, longest, setup.settings.measure.max_new_tokens)
+    answered = arrays["loss_mask"].sum(axis=1).mean()
+    return footprint.Tokens(row, longest, setup.settings.measure.max_new_tokens, answered)
