@@ -37,6 +37,20 @@ def check_given(
         tree.check_same_shapes("the mask", trainable, "the model", params)
 
 
+def check_spare(params: Tree, base: Tree | None, label: str) -> None:
+    """Refuse to give away the memory of weights that are wanted beside those that are trained.
+
+    Raises:
+        UserError: `base` holds an array of `params`.
+    """
+    given = {id(leaf) for leaf in jax.tree.leaves(params)}
+    if any(id(leaf) in given for leaf in jax.tree.leaves(base)):
+        raise UserError(
+            f"{label}: `base` has arrays of `params`, whose memory spare=True gives away; leave "
+            "`spare` out, or copy them: base=jax.tree.map(jnp.copy, params)"
+        )
+
+
 def _tokens(batches: Sequence[Any]) -> Iterator[np.ndarray]:
     """The tokens of all batches, of every kind of rows in them."""
     for batch in batches:

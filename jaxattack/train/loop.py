@@ -26,6 +26,7 @@ from jaxattack.train.checks import (
     check_given,
     check_learned,
     check_sound,
+    check_spare,
     largest,
 )
 from jaxattack.train.losses import LossFn
@@ -247,7 +248,8 @@ def finetune(
 
     Raises:
         UserError: nothing to train on, or what does not fit the model or `settings.accumulate`;
-            weights in float16; a loss or weights that are not finite or have left all bounds.
+            weights in float16; a loss or weights that are not finite or have left all bounds;
+            spare arrays that `base` has too.
 
     Example:
         >>> batches = ja.epochs(ja.encode_pairs(tokenizer, pairs), batch_size=2, epochs=2, seed=0)
@@ -256,6 +258,8 @@ def finetune(
         (4,)
     """
     check_given(model, params, batches, trainable, label)
+    if spare:
+        check_spare(params, base, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
     tx, weights, accumulate, rates = _parts_of(settings, len(batches))
     params = trained_copy(sharding.place(params, mesh), weights, label, spare)

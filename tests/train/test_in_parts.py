@@ -145,6 +145,15 @@ def test_the_memory_of_spare_weights_is_taken():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(start))
 
 
+def test_spare_weights_that_are_wanted_beside_them_are_not_given_away():
+    start = drawn()
+    batches, settings = [{"weight": np.float32(1)}], Settings(1e-4)
+    beside = {**drawn(), "embed": start["embed"]}
+    with pytest.raises(UserError, match="`base` has arrays of `params`"):
+        finetune(None, start, batches, settings, None, falling, base=beside, spare=True)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(start))
+
+
 # An array as a checkpoint's are loaded: 256 MiB in NumPy's memory, which JAX uses as it lies.
 # Prints the bytes it takes and the most that a training takes.
 LOADED = """
