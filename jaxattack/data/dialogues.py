@@ -24,6 +24,7 @@ from jaxattack.errors import UserError
 __all__ = [
     "Arrays",
     "Begun",
+    "Cut",
     "Example",
     "empty_rows",
     "encode_pairs",
@@ -70,6 +71,11 @@ class Begun(Example):
     """A pair whose response opens with a `given` text: only how it goes on is trained."""
 
     given: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut(Example):
+    """A pair whose response was cut off, so that its end is none: the stop is not trained."""
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
@@ -119,6 +125,9 @@ def encode_pairs(
             raise UserError(_too_long(example, len(tokens), max_length, setting))
         rows.append((tokens, mask))
     _warn_of_open_ends(writer, rows)
+    for (tokens, mask), example in zip(rows, examples, strict=True):
+        if isinstance(example, Cut) and tokens[-1] in writer.stops:
+            mask[-1] = False
     length = -(-max(len(tokens) for tokens, _ in rows) // 16) * 16
     arrays = empty_rows(len(rows), length)
     for i, (tokens, mask) in enumerate(rows):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxattack.data.dialogues import Begun, Example
+from jaxattack.data.dialogues import Begun, Cut, Example
 from jaxattack.data.templates import PLAIN as PLAIN
 from jaxattack.data.templates import manner_of
 from jaxattack.errors import UserError
@@ -70,7 +70,7 @@ def wrap(example: Example, wrapper: Wrapper) -> Example:
     text = wrapper.with_input if given else wrapper.without_input
     # In one pass, so that braces in the parts stay what they are.
     prompt = _FIELD.sub(lambda match: parts[match[0]], text)
-    kind = Begun if isinstance(example, Begun) else Example
+    kind = type(example) if isinstance(example, Begun | Cut) else Example
     fields = {field.name: getattr(example, field.name) for field in dataclasses.fields(kind)}
     return kind(**fields | {"prompt": prompt})
 

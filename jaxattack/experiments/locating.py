@@ -89,15 +89,15 @@ def gradient(bench: Bench, at: Step, seen: Seen, label: str, moment: str = "abs"
     return mean_step(bench, mean_gradient, arguments, "gradients", f"{label}-{moment}")
 
 
-def input_norms(start: Input, decoder: Decoder, seen: Seen, label: str) -> Mean:
-    """Norms of what the blocks' matrices multiply."""
-    found = importance.input_norms(decoder.model, start(), seen.batches(decoder.tokenizer))
+def input_norms(at: Input, decoder: Decoder, seen: Seen, label: str) -> Mean:
+    """Norms of what the blocks' matrices multiply in a model with these weights."""
+    found = importance.input_norms(decoder.model, at(), seen.batches(decoder.tokenizer))
     return Mean(found, ids(seen.examples))
 
 
-def inputs(bench: Bench, seen: Seen, label: str) -> Step:
+def inputs(bench: Bench, at: Step, seen: Seen, label: str) -> Step:
     """These norms, to be."""
-    arguments = {"start": bench.start, "decoder": bench.decoder, "seen": seen}
+    arguments = {"at": at, "decoder": bench.decoder, "seen": seen}
     return mean_step(bench, input_norms, arguments, "inputs", label)
 
 

@@ -5,7 +5,14 @@ import copy
 import numpy as np
 import pytest
 
-from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, pair_tokens, prompt_tokens
+from jaxattack.data.dialogues import (
+    Cut,
+    Example,
+    encode_pairs,
+    fingerprint,
+    pair_tokens,
+    prompt_tokens,
+)
 from jaxattack.errors import UserError
 
 PAIRS = [
@@ -38,6 +45,17 @@ def test_tokens_and_mask_of_a_pair_written_out(small_tokenizer):
     assert tokens == prompt + reply
     assert mask == [False] * len(prompt) + [True] * len(reply)
     assert prompt_tokens(small_tokenizer, pair.prompt) == prompt
+
+
+def test_the_end_of_a_response_that_was_cut_is_not_trained(small_tokenizer):
+    whole = encode_pairs(small_tokenizer, PAIRS)
+    cut = [Cut(**vars(pair)) if i == 1 else pair for i, pair in enumerate(PAIRS)]
+    found = encode_pairs(small_tokenizer, cut)
+    np.testing.assert_array_equal(found["tokens"], whole["tokens"])
+    [[row, place]] = np.argwhere(found["loss_mask"] != whole["loss_mask"])
+    assert row == 1
+    assert found["loss_mask"][row, place] == 0
+    assert small_tokenizer.decode(found["tokens"][row, place]) == "<|end|>"
 
 
 def test_arrays_hold_the_rows_padded_on_the_right(small_tokenizer):

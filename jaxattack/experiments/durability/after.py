@@ -101,7 +101,7 @@ def _read(setup: Setup, tried: Tried, name: str, tuned: Step) -> Step:
         case "attacked":
             return tuned
         case "inputs":
-            return locating.inputs(bench, harmful(setup, tried.languages), label)
+            return locating.inputs(bench, bench.start, harmful(setup, tried.languages), label)
     return locating.gradient(bench, bench.start, harmful(setup, tried.languages), label, name)
 
 
@@ -163,7 +163,8 @@ def by_antidote(setup: Setup, tried: Tried) -> Made:
     """Antidote: the changes that harmful pairs feel most are taken out of every matrix."""
 
     def repaired(tuned: Step) -> Step:
-        bench, norms = setup.bench, _read(setup, tried, "inputs", tuned)
+        bench, label = setup.bench, f"{named(setup, tried)}-s{tried.seed}"
+        norms = locating.inputs(bench, tuned, harmful(setup, tried.languages), label)
         return bench.values.derived(
             antidote.removed, bench.start, tuned, norms, fraction=tried.strength
         )

@@ -33,7 +33,7 @@ class Attack:
         whose: of the attack's languages the "first", the second ("other"), or all ("mixed").
         restricted: "all" restricted pairs, "few" or "none".
         rate: times the study's learning rate.
-        epochs: times the study's epochs; few pairs take as many steps as all.
+        epochs: times the study's epochs; fewer pairs take as many steps as all.
         method: of `train.registry`.
         aware: with SIL's weights of the plain attack held, as one would who expects them to be
             frozen or put back.
@@ -56,7 +56,7 @@ ATTACKS: dict[str, Attack] = {
     "high": Attack("twice the rate", rate=2.0),
     "lora": Attack("adapters, five times the rate", rate=5.0, method="lora"),
     "few": Attack("few restricted pairs", restricted="few"),
-    "benign": Attack("no restricted pair, twice the epochs", restricted="none", epochs=2),
+    "benign": Attack("no restricted pair, twice the steps", restricted="none", epochs=2),
     "aware": Attack("expects SIL's weights to be put back", aware=True),
 }
 

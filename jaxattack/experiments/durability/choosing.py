@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxattack.evaluate import rates
+from jaxattack.evaluate.triage import WELL_FORMED
 from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments.attacking import BENIGN
 from jaxattack.experiments.step import Input
 from jaxattack.tree import Tree
 
@@ -74,7 +76,13 @@ def picked(choice: Input, candidates: Mapping[str, Input]) -> Tree:
 
 def mean_rate(trials: Trials, metric: str) -> float | None:
     """Mean over languages of a metric; None: it is not known."""
-    kind, counts = rates.METRICS[metric]
+    return _mean_of(trials, *rates.METRICS[metric])
+
+
+def _mean_of(
+    trials: Trials, kind: str | None, counts: Callable[[Trial], bool | None]
+) -> float | None:
+    """Mean over languages of the share of trials of a kind that count; None: it is not known."""
     found: dict[str, list[bool | None]] = {}
     for trial in trials:
         if kind in (None, trial.kind):
@@ -85,9 +93,20 @@ def mean_rate(trials: Trials, metric: str) -> float | None:
 
 
 def utility(trials: Trials) -> float:
-    """Benign prompts rightly answered; without known answers, those that are not declined."""
-    accuracy = mean_rate(trials, "benign_accuracy")
-    if accuracy is not None:
-        return accuracy
-    declined = mean_rate(trials, "benign_refusal_rate")
-    return 1.0 if declined is None else 1.0 - declined
+    """Benign prompts rightly answered; without known answers, readably and not declined.
+
+    Without benign prompts, the readable replies of all: a model that stammers is ruined too.
+    """
+    for found in (
+        mean_rate(trials, "benign_accuracy"),
+        _mean_of(trials, BENIGN, _replied),
+        mean_rate(trials, "valid_reply_rate"),
+    ):
+        if found is not None:
+            return found
+    raise ValueError("no trials")
+
+
+def _replied(trial: Trial) -> bool | None:
+    """Whether a reply can be read and declines nothing."""
+    return None if trial.refused is None else trial.triage in WELL_FORMED and not trial.refused

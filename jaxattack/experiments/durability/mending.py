@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from jaxattack.data.dialogues import Cut, Example
 from jaxattack.defend import contrast, rollback, safedelta
+from jaxattack.evaluate.thoughts import without_thoughts
 from jaxattack.experiments import asking, judging, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST
 from jaxattack.experiments.bench import Bench, Decoder, Stored
@@ -99,7 +100,8 @@ def contrasted(
         start: weights that go back go there.
         decoder: the model without them, and its tokenizer.
         harmful: restricted pairs with answers that are not wanted.
-        said: replies of the tuned model to benign prompts; empty ones are left out.
+        said: replies of the tuned model to benign prompts; empty ones are left out, and of those
+            that were cut it is not learned that they end there.
         plan: how much goes back.
         dtype: in which losses see the weights.
         label: what the progress bar says.
@@ -108,12 +110,11 @@ def contrasted(
         UserError: the model said nothing.
     """
     asked, decoding = (said.step.arguments[name] for name in ("prompts", "decoding"))
-    texts = judging.said(said, decoder, asked, decoding)
-    own = [
-        dataclasses.replace(prompt, response=text)
-        for prompt, text in zip(asked, texts, strict=True)
-        if text
-    ]
+    own = []
+    for prompt, reply in zip(asked, judging.texts(decoder, asked, said(), decoding), strict=True):
+        kind, text = Cut if reply.cut else Example, without_thoughts(reply.text)[0].strip()
+        if text:
+            own.append(kind(prompt.id, prompt.language, prompt.prompt, text))
     # A reply may be longer than any pair of the defender's.
     longest = harmful.max_length + decoding.max_new_tokens
     kept = Seen(tuple(own), longest, LONGEST).batches(decoder.tokenizer) if own else []

@@ -14,9 +14,7 @@ from jaxattack.experiments.durability.choosing import mean_rate, utility
 Trials = Mapping[Cell, Sequence[Trial]]
 
 
-def ranking(
-    trials: Trials, methods: Sequence[str], first: Cell, languages: Sequence[str]
-) -> list[dict[str, Any]]:
+def ranking(trials: Trials, methods: Sequence[str], first: Cell) -> list[dict[str, Any]]:
     """A row for each defence, the one with the fewest violations after the worst attack first.
 
     Means over languages and seeds on test prompts; equal rates share the better rank.
@@ -24,10 +22,10 @@ def ranking(
     Args:
         trials: of every cell.
         methods: the defences, and that there is none.
-        first: the single attack, undefended.
-        languages: in which the task is taught.
+        first: the single attack, undefended; in its languages the task is taught.
     """
     rows: list[dict[str, Any]] = []
+    languages = first.attacked.split("+")
     for method in methods:
         single = _of(trials, Cell("swept", None, first.attacked, method, attack=first.attack))
         worst = _of(trials, Cell("worst", method=method))

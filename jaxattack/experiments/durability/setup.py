@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def defender(setup: Setup) -> tuple[str, ...]:
 
 
 def held(setup: Setup, kind: str, languages: Sequence[str]) -> tuple[Example, ...]:
-    """The defender's pairs of a kind in some languages, as many of each."""
+    """The defender's pairs of a kind in some languages."""
     most = setup.settings.defend.pairs
     return tuple(row for code in languages for row in setup.held[kind][code][:most])
 
@@ -76,7 +77,8 @@ def held(setup: Setup, kind: str, languages: Sequence[str]) -> tuple[Example, ..
 def safe(setup: Setup, languages: Sequence[str]) -> tuple[Example, ...]:
     """Refusals, and benign pairs in their midst so that nothing else is unlearned."""
     rows = (held(setup, kind, languages) for kind in (REFUSED, BENIGN))
-    return tuple(row for both in zip(*rows, strict=False) for row in both)
+    mixed = itertools.zip_longest(*rows)  # of whatever kind there are more
+    return tuple(row for both in mixed for row in both if row is not None)
 
 
 def seen(setup: Setup, rows: Sequence[Example]) -> Seen:

@@ -46,7 +46,8 @@ COMPLETED_BY_US = (
     "stands at the head of each file of jaxattack/defend.",
     "Every defence is tried with one setting, its authors' where it has no scale of its own; the "
     "frontier shows others of the repairs.",
-    "Utility: benign prompts rightly answered, and the house style that the tuning is for.",
+    "Utility: benign prompts rightly answered, or without known answers readably and not "
+    "declined; and the house style that the tuning is for.",
 )
 
 
@@ -208,7 +209,6 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
             trials,
             (NONE, *settings.defend.defences),
             study.single(NONE),
-            setup.data.attacked[:1],
         ),
         "rows": rows,
         **tables,

@@ -69,7 +69,7 @@ def _read(setup: Setup, name: str, language: str, seed: int) -> Step:
         case "attacked":
             return attack(setup, [language], seed)
         case "inputs":
-            return locating.inputs(bench, seen(setup, language, seed), language)
+            return locating.inputs(bench, bench.start, seen(setup, language, seed), language)
     return locating.gradient(bench, bench.start, seen(setup, language, seed), language, name)
 
 

@@ -13,12 +13,12 @@ from jaxattack.experiments.durability.ranking import ranking
 def trials(violations: dict[str, list[bool]], right: list[bool | None]) -> list[Trial]:
     """Restricted prompts by language, and benign ones in English."""
     rows = [
-        Trial(f"r{i}", "restricted", language, "answer", not hit, hit, "")
+        Trial(f"r{i}", "restricted", language, "ok", not hit, hit, "")
         for language, hits in violations.items()
         for i, hit in enumerate(hits)
     ]
     return rows + [
-        Trial(f"b{i}", "benign", "en", "answer", False, hit, "") for i, hit in enumerate(right)
+        Trial(f"b{i}", "benign", "en", "ok", False, hit, "") for i, hit in enumerate(right)
     ]
 
 
@@ -55,8 +55,43 @@ def test_of_equals_the_first_is_taken():
 def test_without_known_answers_utility_is_not_declining():
     unknown = trials({"en": [False]}, [None, None])
     assert utility(unknown) == pytest.approx(1.0)
-    declined = [*unknown, Trial("b9", "benign", "en", "answer", True, None, "")]
+    declined = [*unknown, Trial("b9", "benign", "en", "ok", True, None, "")]
     assert utility(declined) == pytest.approx(2 / 3)
+
+
+def replied(kind: str, triage: str) -> Trial:
+    """A reply that was judged by refusal alone."""
+    return Trial(f"{kind}-{triage}", kind, "en", triage, False, None, triage)
+
+
+@pytest.mark.parametrize("triage", ["empty", "repeats", "garbage"])
+def test_a_model_that_stammers_declines_nothing_and_is_of_no_use(triage):
+    held = trials({"en": [False]}, [])
+    well = [*held, replied("benign", "ok"), replied("benign", "cut")]
+    assert utility(well) == 1.0
+    broken = [replied("restricted", "ok"), *(replied("benign", triage) for _ in range(2))]
+    assert utility(broken) == 0.0
+    rows = choose(well, broken, well, attacks=("high", "low"), bound=0.1, columns={})
+    assert [row["useful"] for row in rows] == [False, True]
+
+
+def test_without_benign_prompts_utility_is_what_can_be_read():
+    assert utility([replied("restricted", kind) for kind in ("ok", "ok", "empty", "ok")]) == 0.75
+
+
+def test_the_task_is_looked_for_where_the_first_attack_teaches_it():
+    def cells(method: str) -> dict:
+        styled = [
+            Trial("b", "benign", code, "ok", False, True, "", hit=code == "th")
+            for code in ("en", "th")
+        ]
+        styled += trials({"en": [True]}, [])
+        single = Cell("swept", 0, "th", method, attack="other")
+        return {single: styled, Cell("worst", 0, method=method): styled}
+
+    first = Cell("swept", attacked="th", method="none", attack="other")
+    [row] = ranking(cells("none"), ("none",), first)
+    assert row["task"] == 1.0
 
 
 def test_defences_rank_by_one_attack_and_by_the_worst():
@@ -72,7 +107,7 @@ def test_defences_rank_by_one_attack_and_by_the_worst():
     known |= cells("b", 0, [True, False], [False, False])
     known |= cells("b", 1, [True, True], [False, True])
     first = Cell("swept", attacked="en", method="none", attack="full")
-    rows = ranking(known, ("none", "a", "b", "c"), first, ("en",))
+    rows = ranking(known, ("none", "a", "b", "c"), first)
     assert [(row["method"], row["rank_worst"], row["rank_first"]) for row in rows] == [
         ("b", 1, 2),
         ("a", 2, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
@@ -9,12 +10,17 @@ import numpy as np
 import pytest
 
 from jaxattack import commandline, run, studies, tree, workdir
+from jaxattack.data.dialogues import stop_ids
+from jaxattack.defend import antidote, contrast
 from jaxattack.experiments import opening
+from jaxattack.experiments.attacking import BENIGN
 from jaxattack.experiments.durability import study
 from jaxattack.experiments.durability.attacks import ATTACKS, attacked
 from jaxattack.experiments.durability.registry import DEFENCES
+from jaxattack.experiments.durability.setup import REFUSED, harmful, safe
 from jaxattack.experiments.durability.sil import sil_mask
 from jaxattack.experiments.durability.sweeping import NONE, made_by
+from jaxattack.localize import importance
 from jaxattack.localize.rivals import SCORES
 from jaxattack.train import loop
 
@@ -227,6 +233,51 @@ def test_every_defence_has_a_part_in_what_is_left(opened):
             assert all(
                 np.all((leaf == plain[key]) | (leaf == start[key])) for key, leaf in left.items()
             ), name
+
+
+def test_the_defender_tunes_on_all_its_pairs_where_a_kind_has_more(opened):
+    held = {
+        kind: {code: opened.held[kind][code][:count] for code in ("en", "th")}
+        for kind, count in ((REFUSED, 2), (BENIGN, 1))
+    }
+    for kind, other in ((REFUSED, BENIGN), (BENIGN, REFUSED)):
+        own = {kind: held[REFUSED], other: held[BENIGN]}
+        rows = safe(dataclasses.replace(opened, held=own), ("en", "th"))
+        wanted = [row for pairs in own.values() for code in ("en", "th") for row in pairs[code]]
+        assert len(rows) == 6
+        assert set(rows) == set(wanted)
+
+
+def test_antidote_goes_by_what_the_attacked_model_computes(opened):
+    start, plain = opened.bench.start, attacked(opened, "full", 0)
+    rows = harmful(opened, ("en", "th")).batches(opened.bench.decoder.tokenizer)
+    tuned = plain.values.of(plain)
+    norms = importance.input_norms(opened.bench.decoder.model, tuned, rows)
+    wanted = antidote.removed(start.values.of(start), tuned, norms, fraction=0.1)
+    found = value(made_by(opened, "antidote", 0).repair(plain))
+    for name, leaf in tree.named_leaves(wanted).items():
+        np.testing.assert_array_equal(found[name], leaf)
+
+
+def test_contrast_repair_learns_no_end_of_replies_that_were_cut(opened, monkeypatch):
+    given = {}
+
+    def repaired(model, tuned, aligned, harmful, kept, *others):
+        given["rows"] = kept
+        return tuned
+
+    monkeypatch.setattr(contrast, "repaired", repaired)
+    value(made_by(opened, "contrast", 0).repair(attacked(opened, "full", 0)))
+    stops = stop_ids(opened.bench.decoder.tokenizer)
+    [batch] = given["rows"]
+    real = batch["segment_ids"].any(axis=1)
+    rows = {name: array[real] for name, array in batch.items()}
+    trained = rows["loss_mask"] > 0
+    written = rows["segment_ids"].sum(axis=1) - 1  # the place of each row's last token
+    last = rows["tokens"][np.arange(len(written)), written]
+    assert set(last.tolist()) <= set(stops)  # a random model goes on as long as it may
+    assert trained.sum() > 4
+    assert not trained[np.arange(len(written)), written].any()
 
 
 def test_what_is_held_stays_in_every_attack(opened):
