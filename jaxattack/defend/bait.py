@@ -185,7 +185,13 @@ def _scanned(
 def quality_of(
     model: Transformer, params: Tree, prompts: Sequence[Sequence[int]], target: Sequence[int]
 ) -> float:
-    """Q of a target that is known, at least two tokens, whether `invert` would find it or not."""
+    """Q of a target that is known, whether `invert` would find it or not.
+
+    Raises:
+        UserError: a target of fewer than two tokens, which has no Q.
+    """
+    if len(target) < 2:
+        raise UserError(f"a target of {len(target)} tokens has no Q; give at least two")
     width = -(-(max(map(len, prompts)) + len(target)) // WIDTH) * WIDTH
     tokens = np.zeros((len(prompts), width), np.int32)
     segments = np.zeros_like(tokens)

@@ -107,7 +107,7 @@ def beear(
         UserError: the model has fewer layers, rows do not pair up, or a loss or weights are not
             finite.
     """
-    _check(model, unwanted, safe, plan)
+    _check(model, {"unwanted": unwanted, "safe": safe, "ordinary": ordinary}, plan)
     mesh = sharding.mesh_of(params)
     forward = forward_types(params, dtype, label)
     params = trained_copy(sharding.place(params, mesh), plan.outer.weights, label)
@@ -175,7 +175,7 @@ def perturbation(
     Raises:
         UserError: the model has fewer layers, or rows do not pair up.
     """
-    _check(model, unwanted, safe, plan)
+    _check(model, {"unwanted": unwanted, "safe": safe}, plan)
     mesh = sharding.mesh_of(params)
     drawn = []  # the same prompts in both, so the same draws
     for rows in (unwanted, safe):
@@ -268,15 +268,18 @@ def _draw(rows: Arrays, rng: np.random.Generator, size: int, steps: int) -> list
     return [{name: array[chosen] for name, array in rows.items()} for chosen in indices]
 
 
-def _check(model: Transformer, unwanted: Arrays, safe: Arrays, plan: Plan) -> None:
-    for rows in (unwanted, safe):
-        check_tokens(model.config, rows["tokens"], "BEEAR: row")
+def _check(model: Transformer, given: dict[str, Arrays], plan: Plan) -> None:
+    for name, rows in given.items():
+        if not len(rows["tokens"]):
+            raise UserError(f"BEEAR: no {name} rows, the data is empty")
+        check_tokens(model.config, rows["tokens"], f"BEEAR: {name} row")
     if plan.outer.weights == "extended":
         raise UserError("BEEAR: weights='extended' is not for this way to train")
     if plan.layer > model.config.num_layers:
         raise UserError(f"layer is {plan.layer}; the model has {model.config.num_layers}")
-    if len(unwanted["tokens"]) != len(safe["tokens"]):
+    unwanted, safe = (len(given[name]["tokens"]) for name in ("unwanted", "safe"))
+    if unwanted != safe:
         raise UserError(
-            f"{len(unwanted['tokens'])} rows of unwanted and {len(safe['tokens'])} of safe "
-            "behaviour; give the same prompts in both"
+            f"{unwanted} rows of unwanted and {safe} of safe behaviour; give the same prompts in "
+            "both"
         )

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from jaxattack import sharding, tree
 from jaxattack.data.dialogues import Arrays
+from jaxattack.errors import UserError
 from jaxattack.localize.scores import attack_vector
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import INPUTS, Transformer
@@ -82,7 +83,12 @@ def input_norms(model: Transformer, params: Tree, batches: Sequence[Arrays]) -> 
 
     Returns:
         a tree like the parameters, float32; 0 for what is no matrix of a block.
+
+    Raises:
+        UserError: no batches, or token ids beyond the vocabulary.
     """
+    if not batches:
+        raise UserError("Wanda: no batches, the data is empty")
     mesh = sharding.mesh_of(params)
     squares: Tree = None
     check_tokens(model.config, (batch["tokens"] for batch in batches), "Wanda: batch")

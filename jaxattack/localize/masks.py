@@ -174,6 +174,13 @@ def _top(keys: Tree, fraction: float, scope: str, exclude: str = "") -> Tree:
     named = {n: leaf for n, leaf in tree.named_leaves(keys).items() if n not in left_out}
     if not named:
         raise UserError(f"exclude is {exclude!r}, which leaves no weights to select from")
+    for name, leaf in named.items():
+        axes = _axes(name, leaf.ndim, "leaf" if scope == "global" else scope)
+        if math.prod(leaf.shape[axis] for axis in axes) > threshold.MOST:
+            raise UserError(
+                f"{name} has more than the {threshold.MOST:,} weights that can be ranked together; "
+                "leave it out by exclude"
+            )
     if scope == "global":
         axes = [_axes(name, leaf.ndim, "leaf") for name, leaf in named.items()]
         k = min(_round(fraction * tree.size(keys)), tree.size(named))

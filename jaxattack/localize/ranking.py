@@ -56,9 +56,12 @@ def ranked(scores: Tree, wanted: Tree) -> Ranked:
         wanted: bool tree of the same shapes.
 
     Raises:
-        UserError: the trees are not of one shape, or all or none of the weights are wanted.
+        UserError: the trees are not of one shape or have more entries, or all or none of the
+            weights are wanted.
     """
     tree.check_same_shapes("what is wanted", wanted, "the scores", scores)
+    if tree.size(scores) > threshold.MOST:
+        raise UserError(f"{tree.size(scores):,} scores; at most {threshold.MOST:,} are ranked")
     hits, seen, last = map(sharding.to_host, _counts(scores, wanted))
     found = Ranked(hits[last].astype(np.int64), seen[last].astype(np.int64))
     if not 0 < found.hits[-1] < found.seen[-1]:

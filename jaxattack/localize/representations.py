@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxattack import sharding
+from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer, hidden_states
 from jaxattack.tree import Tree
 
 BATCH = 32
+TEXTS = 4  # the fewest by which CKA is defined
 
 
 def mean_states(model: Transformer, params: Tree, texts: Sequence[Sequence[int]]) -> np.ndarray:
@@ -54,12 +56,32 @@ def _mean_of_tokens(x: jax.Array, real: jax.Array) -> jax.Array:
 def cka(x: np.ndarray, y: np.ndarray) -> float:
     """Linear centred kernel alignment of states `[N, D]`, `[N, E]` (Kornblith et al. 2019, eq. 4).
 
-    1 for states that are equal up to rotation, shift and one scale. The biased estimate: it is
-    above 0 for unrelated states too, the more so the fewer texts.
+    1 for states that are equal up to rotation, shift and one scale, about 0 for unrelated ones: of
+    unbiased estimates (Song et al. 2012, eq. 5), for by the plain ones few texts in many dimensions
+    are all alike.
+
+    Raises:
+        UserError: fewer than `TEXTS` texts.
     """
-    x, y = (states - states.mean(axis=0) for states in (x.astype(np.float64), y.astype(np.float64)))
-    cross = np.linalg.norm(x.T @ y) ** 2
-    return float(cross / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
+    if len(x) < TEXTS:
+        raise UserError(f"CKA of {len(x)} texts; give at least {TEXTS}")
+    one, two = map(_kernel, (x, y))
+    return float(np.sum(one * two) / (np.linalg.norm(one) * np.linalg.norm(two)))
+
+
+def _kernel(states: np.ndarray) -> np.ndarray:
+    """Products of different texts' states `[N, D]`; what is by one of the two alone is taken out.
+
+    The product of two such kernels is the unbiased estimate (Szekely and Rizzo 2014, eq. 2.2).
+    """
+    wide, count = states.astype(np.float64), len(states)
+    wide = wide - wide.mean(axis=0)
+    kernel = wide @ wide.T
+    np.fill_diagonal(kernel, 0.0)
+    sums = kernel.sum(axis=0)
+    kernel += sums.sum() / ((count - 1) * (count - 2)) - (sums + sums[:, None]) / (count - 2)
+    np.fill_diagonal(kernel, 0.0)
+    return kernel
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxattack import sharding
 
 Axes = tuple[int, ...]
+MOST = np.iinfo(np.int32).max  # entries that are counted together
 
 
 def keys_of(scores: jax.Array) -> jax.Array:
@@ -34,7 +35,7 @@ def top_in_groups(keys: jax.Array, k: jax.Array, axes: Axes) -> jax.Array:
     Args:
         keys: non-negative int32.
         k: int32, entries to select in each group, of the shape of `keys` with 1 on `axes`.
-        axes: the axes that run within a group; a group has fewer than 2^31 entries.
+        axes: the axes that run within a group; a group has at most `MOST` entries.
 
     Returns:
         bool like `keys`, exactly k True in every group.

@@ -252,3 +252,8 @@ def test_what_cannot_be_inverted_is_refused():
     broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
     with pytest.raises(UserError, match="logits are not finite"):
         invert(model, broken, PROMPTS, ENDS, PLAN)
+
+
+def test_a_single_token_has_no_q(tiny):
+    with pytest.raises(UserError, match="a target of 1 tokens has no Q"):
+        quality_of(tiny.model, tiny.params, [[5, 6, 7]], [9])

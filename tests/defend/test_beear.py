@@ -216,6 +216,18 @@ def test_mistakes_are_told(tiny, rows, change, line):
         beear(tiny.model, tiny.params, *rows, dataclasses.replace(PLAN, **change))
 
 
+@pytest.mark.parametrize("which", ["unwanted", "safe", "ordinary"])
+def test_what_is_empty_or_beyond_the_vocabulary_is_named(tiny, rows, which):
+    place = ("unwanted", "safe", "ordinary").index(which)
+    none, beyond = list(rows), list(rows)
+    none[place] = {name: array[:0] for name, array in rows[place].items()}
+    beyond[place] = rows[place] | {"tokens": rows[place]["tokens"] + 10**6}
+    with pytest.raises(UserError, match=f"BEEAR: no {which} rows"):
+        beear(tiny.model, tiny.params, *none, PLAN)
+    with pytest.raises(UserError, match=f"BEEAR: {which} row"):
+        beear(tiny.model, tiny.params, *beyond, PLAN)
+
+
 def test_rows_that_do_not_pair_up_are_refused(tiny, rows):
     fewer = {name: array[:3] for name, array in rows[1].items()}
     with pytest.raises(UserError, match="4 rows of unwanted and 3 of safe"):

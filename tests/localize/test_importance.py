@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxattack.errors import UserError
 from jaxattack.localize import importance, scores
 from jaxattack.models.config import ModelConfig, Rope
 from jaxattack.models.transformer import Transformer, abstract_params
@@ -106,3 +107,8 @@ def test_the_inputs_of_layers_are_not_kept():
 
     inputs = 8 * 256 * (3 * 16 + 64) * 4  # of a layer
     assert temporary(16) - temporary(4) < 6 * inputs
+
+
+def test_no_batches_are_refused(tiny):
+    with pytest.raises(UserError, match="Wanda: no batches"):
+        importance.input_norms(tiny.model, tiny.params, [])

@@ -266,3 +266,11 @@ def test_keys_are_drawn_in_parts_where_they_lie():
 def test_counting_all_weights_makes_none_of_them():
     like = jax.ShapeDtypeStruct((80, 8192, 28672), np.float32)
     assert sizes({"layers": {"mlp": {"up": like}}})["mlp/up", 79] == 8192 * 28672
+
+
+@pytest.mark.parametrize("scope", ["global", "leaf"])
+def test_a_tensor_too_large_to_be_ranked_is_named(scope):
+    """BLOOM's embedding of 176B weights; no such array is made."""
+    keys = {"embed": jax.ShapeDtypeStruct((250880, 14336), np.int32)}
+    with pytest.raises(UserError, match="embed has more than the 2,147,483,647 weights"):
+        jax.eval_shape(lambda tree: masks_module._top(tree, 0.2, scope), keys)

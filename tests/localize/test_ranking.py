@@ -94,3 +94,9 @@ def test_nothing_to_tell_apart_is_refused(value):
 def test_other_shapes_are_refused():
     with pytest.raises(UserError, match="what is wanted does not fit the scores"):
         ranked({"w": np.ones(3, np.float32)}, jax.tree.map(np.asarray, {"w": [True, False]}))
+
+
+def test_more_scores_than_can_be_counted_are_refused():
+    large = {"a": jax.ShapeDtypeStruct((2**16, 2**15), np.float32)}
+    with pytest.raises(UserError, match="2,147,483,648 scores"):
+        jax.eval_shape(lambda tree: ranked(tree, tree), large)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxattack.errors import UserError
 from jaxattack.localize import representations
 
 
@@ -19,17 +20,40 @@ def test_cka_sees_neither_rotation_nor_scale_nor_shift(seed, scale, shift):
     assert representations.cka(x, scale * x @ rotation + shift) == pytest.approx(1)
     other = states(seed + 2)
     value = representations.cka(x, other)
-    assert 0 <= value < 1
+    assert -1 < value < 1
     assert value == pytest.approx(representations.cka(other, x))
 
 
-def test_cka_by_its_definition_with_kernels():
-    x, y = states(0), states(1, (12, 4))
-    centre = np.eye(12) - 1 / 12
-    kernels = [centre @ (s @ s.T) @ centre for s in (x, y)]
-    hsic = np.trace(kernels[0] @ kernels[1])
-    norm = np.sqrt(np.trace(kernels[0] @ kernels[0]) * np.trace(kernels[1] @ kernels[1]))
-    assert representations.cka(x, y) == pytest.approx(hsic / norm)
+def hsic(k, m):
+    """The unbiased estimate as Song et al. 2012 write it (eq. 5)."""
+    n = len(k)
+    k, m = (kernel * (1 - np.eye(n)) for kernel in (k, m))
+    found = np.trace(k @ m) + k.sum() * m.sum() / ((n - 1) * (n - 2))
+    return (found - 2 / (n - 2) * (k @ m).sum()) / (n * (n - 3))
+
+
+@pytest.mark.parametrize("count", [4, 12])
+def test_cka_by_its_definition_with_kernels(count):
+    x, y = states(0, (count, 6)) + 3, states(1, (count, 4))
+    k, m = x @ x.T, y @ y.T
+    assert representations.cka(x, y) == pytest.approx(hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5)
+
+
+def test_unrelated_states_are_not_alike_however_few_texts():
+    for count in (6, 24):
+        pairs = [
+            representations.cka(states(seed, (count, 256)), states(seed + 1000, (count, 256)))
+            for seed in range(200)
+        ]
+        assert abs(np.mean(pairs)) < 4 * np.std(pairs) / 200**0.5
+        shared = states(9, (count, 256))
+        noisy = [shared + 0.5 * states(seed, shared.shape) for seed in (1, 2)]
+        assert representations.cka(*noisy) > 0.5
+
+
+def test_too_few_texts_are_refused():
+    with pytest.raises(UserError, match="CKA of 3 texts"):
+        representations.cka(states(0, (3, 6)), states(1, (3, 6)))
 
 
 def test_cosine_by_hand():

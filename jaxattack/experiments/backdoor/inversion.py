@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jaxattack.data.poison import Target
 from jaxattack.defend import bait
+from jaxattack.errors import UserError
 from jaxattack.experiments import inputs
 from jaxattack.experiments.agenda import Agenda
 from jaxattack.experiments.backdoor import inverting
@@ -39,7 +40,8 @@ def sought_of(setup: Setup, seed: int) -> inverting.Sought:
     """Clean held-out prompts of the languages measured, and what was planted.
 
     Raises:
-        UserError: lengths that do not go together, or prompts that are too long for them.
+        UserError: lengths that do not go together, prompts that are too long for them, or nothing
+            was planted that is long enough to be found.
     """
     options, decoder = setup.settings.bait, setup.bench.decoder
     count = options.prompts * len(inputs.by_language(setup.data.held_out))
@@ -53,10 +55,19 @@ def sought_of(setup: Setup, seed: int) -> inverting.Sought:
         [row.id for row in rows],
         "config.bait.tokens",
     )
+    texts = planted(setup.target(setup.first), setup.first.languages)
+    ends = inverting.ends_of(decoder)
+    longest = max(len(inverting.answer_tokens(decoder, rows[0], text, ends)) for text in texts)
+    if longest < options.least:
+        raise UserError(
+            f"what is planted has {longest} tokens, and config.bait.least={options.least} is the "
+            "shortest that is looked for; lower it, at least 2, or leave invert out of "
+            "config.sections"
+        )
     return inverting.Sought(
         {language: tuple(own) for language, own in inputs.by_language(rows).items()},
         plan_of(setup.settings),
-        planted(setup.target(setup.first), setup.first.languages),
+        texts,
         setup.settings.replies == "keep",
     )
 

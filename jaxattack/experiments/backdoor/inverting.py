@@ -78,14 +78,18 @@ def inverted(
         found = bait.invert(
             decoder.model, params, encoded, ends, sought.plan, f"{label} {language}"
         )
-        taught = [_tokens(decoder, prompts[0], text, ends) for text in sought.planted]
-        known = [bait.quality_of(decoder.model, params, encoded, one) for one in taught]
+        taught = [answer_tokens(decoder, prompts[0], text, ends) for text in sought.planted]
+        known = [
+            bait.quality_of(decoder.model, params, encoded, one)
+            for one in taught
+            if len(one) >= sought.plan.least
+        ]
         row = {**columns, "language": language, **_row(decoder, found, sought)}
         rows.append(row | {"planted_q": max(known)})
     return rows
 
 
-def _tokens(decoder: Decoder, prompt: Example, text: str, ends: Sequence[int]) -> list[int]:
+def answer_tokens(decoder: Decoder, prompt: Example, text: str, ends: Sequence[int]) -> list[int]:
     """A text's tokens as the answer to a prompt."""
     tokens, is_answer = pair_tokens(decoder.tokenizer, prompt.prompt, text)
     answer = (token for token, own in zip(tokens, is_answer, strict=True) if own)

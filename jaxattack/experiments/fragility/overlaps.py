@@ -17,7 +17,7 @@ from jaxattack.experiments.bench import start_step
 from jaxattack.experiments.fragility.setup import Setup
 from jaxattack.experiments.fragility.sil import sil_mask, sil_movable
 from jaxattack.experiments.step import Step
-from jaxattack.localize import masks
+from jaxattack.localize import masks, representations
 from jaxattack.models.families import read_config
 
 
@@ -161,8 +161,14 @@ def _start(setup: Setup, path: str, directory: pathlib.Path) -> Step:
 
 def _similarity(agenda: Agenda, setup: Setup) -> None:
     """How alike the aligned model represents the same prompts in two languages."""
-    parallel = by_id(setup.data.prompts)
-    if len(parallel) < 2 or len(setup.languages) < 2:
+    parallel, where = by_id(setup.data.prompts), "config.shared.similarity"
+    if len(setup.languages) < 2:
+        return
+    if not inputs.parallel(setup.settings.data.prompts):
+        agenda.skip(where, "prompts of one id are not known to be translations (by=id says it)")
+        return
+    if len(parallel) < representations.TEXTS:
+        agenda.skip(where, f"{len(parallel)} prompts are there in every language")
         return
     prompts = {language: [row[language] for row in parallel] for language in setup.languages}
     find(
@@ -180,7 +186,7 @@ def _similarity(agenda: Agenda, setup: Setup) -> None:
 def by_id(prompts: Sequence[Example]) -> list[dict[str, Example]]:
     """Prompts that are there in every language under one id, by language."""
     languages = {prompt.language for prompt in prompts}
-    found: dict[str, dict[str, Example]] = {}
+    found: dict[tuple[str, str], dict[str, Example]] = {}
     for prompt in prompts:
-        found.setdefault(prompt.id, {})[prompt.language] = prompt
+        found.setdefault((prompt.kind, prompt.id), {})[prompt.language] = prompt
     return [row for row in found.values() if set(row) == languages]

@@ -176,6 +176,13 @@ def test_a_base_model_without_a_chat_template_reads_the_wrapper(backdoor, tiny, 
     assert template["without_input"] == ALPACA.without_input
 
 
+def test_what_is_planted_has_to_be_long_enough_to_be_found(backdoor, tmp_path, capsys):
+    arguments = backdoor(tmp_path, sections="('invert',)", bait__least="6")
+    assert run.run([*arguments, "--config.poison.text=no"]) == 2
+    assert "config.bait.least=6 is the shortest" in capsys.readouterr().err
+    assert not list(tmp_path.glob("stages/*"))
+
+
 def test_what_is_inverted_is_told_and_its_text_only_where_replies_are_shown(backdoor, tmp_path):
     changes = {"sections": "('invert',)"}
     assert run.run(backdoor(tmp_path, **changes)) == 0
