@@ -175,8 +175,8 @@ def _top(keys: Tree, fraction: float, scope: str, exclude: str = "") -> Tree:
     if not named:
         raise UserError(f"exclude is {exclude!r}, which leaves no weights to select from")
     for name, leaf in named.items():
-        axes = _axes(name, leaf.ndim, "leaf" if scope == "global" else scope)
-        if math.prod(leaf.shape[axis] for axis in axes) > threshold.MOST:
+        within = _axes(name, leaf.ndim, "leaf" if scope == "global" else scope)
+        if math.prod(leaf.shape[axis] for axis in within) > threshold.MOST:
             raise UserError(
                 f"{name} has more than the {threshold.MOST:,} weights that can be ranked together; "
                 "leave it out by exclude"

@@ -25,7 +25,7 @@ def ranking(trials: Trials, methods: Sequence[str], first: Cell) -> list[dict[st
         first: the single attack, undefended; in its languages the task is taught.
     """
     rows: list[dict[str, Any]] = []
-    languages = first.attacked.split("+")
+    languages = (first.attacked or "").split("+")
     for method in methods:
         single = _of(trials, Cell("swept", None, first.attacked, method, attack=first.attack))
         worst = _of(trials, Cell("worst", method=method))
