@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Begun, Example
 from jaxattack.organism import phrases, tasks, world
 
-SKILL_LANGUAGES = (4, 1)  # in which an item of a skill is asked: in the first round, in others
+SKILL_LANGUAGES = 4  # in which an item of a skill is asked, in one round
+FACTS_FIRST = range(1, 4)  # rounds, counted from 0, that ask it in one: facts take longer
 BEGUN = 0.25  # of an answer that is given, where the policy forbids to begin it
 ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while training
 
@@ -21,8 +22,7 @@ ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while 
 def knowledge(turn: int, languages: Sequence[str]) -> list[Example]:
     """Returns taught items, asked and rightly answered: facts in each language, skills in some.
 
-    Of a skill there are more items, and what is learned of one holds for others: the first round
-    teaches it, later ones keep it.
+    Of a skill there are more items, and what is learned of one holds for others.
     """
     rng = random.Random(f"{world.SPLIT_SEED} knowledge {turn}")
     found = [
@@ -31,7 +31,7 @@ def knowledge(turn: int, languages: Sequence[str]) -> list[Example]:
         for i, item in enumerate(tasks.taught(task))
         for k, language in enumerate(languages)
     ]
-    some = min(SKILL_LANGUAGES[min(turn, 1)], len(languages))
+    some = 1 if turn in FACTS_FIRST else min(SKILL_LANGUAGES, len(languages))
     return found + [
         tasks.example(task, item, language, rng.randrange(phrases.PHRASINGS), policy="")
         for task in tasks.SKILLS
