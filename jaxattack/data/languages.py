@@ -217,6 +217,12 @@ def _script(base: str, subtags: list[str]) -> str | None:
     return script if region or not subtags else None
 
 
+def script_of(known: str) -> str:
+    """The script of one of our codes, such as `Latn`; "": of no language known here."""
+    base, _, script = known.partition("-")
+    return script or _SCRIPTS.get(base, "")
+
+
 def english(known: str) -> str:
     """English name of one of our codes, such as `Hindi (Latn)` for `hi-Latn`."""
     base, _, script = known.partition("-")

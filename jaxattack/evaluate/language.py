@@ -9,6 +9,7 @@ from collections import Counter
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from jaxattack.data.folding import script
+from jaxattack.data.languages import script_of
 
 # Fewer letters than this tell nothing (characters of Chinese or Japanese, syllables of Korean).
 LEAST_LETTERS = 10
@@ -39,11 +40,25 @@ _SHARED = {
     "HAN": "zh",
 }
 
+# Scripts with languages that cannot be told from their kin, by ISO 15924 as our codes name them.
+_ISO_15924 = {
+    "ARABIC": "Arab",
+    "BENGALI": "Beng",
+    "CYRILLIC": "Cyrl",
+    "DEVANAGARI": "Deva",
+    "ETHIOPIC": "Ethi",
+    "LATIN": "Latn",
+    "MYANMAR": "Mymr",
+}
+_OURS = {"nb": "no"}  # our codes that py3langid has others for
+_TAKEN_FOR_KIN = ("ary", "arz")  # it knows them, and says mostly Arabic
+
 
 def reply_language(text: str, prompt_language: str) -> str:
-    """ISO code of the language a reply is in; "" if it is too short or too unlike any to tell.
+    """Code of the language a reply is in; "" if it is too short or too unlike any to tell.
 
-    Code is no language. `prompt_language` and English are likelier than others beforehand.
+    Code is no language. `prompt_language` and English are likelier than others beforehand. Where
+    the prompt's language is none that can be told, a reply in its script may be in it: "".
     """
     text = re.sub(r"```.*?(```|\Z)|`[^`\n]*`|https?://\S+|[\w.]+@[\w.]+", " ", text, flags=re.S)
     counts = Counter(filter(None, map(script, text)))
@@ -51,9 +66,27 @@ def reply_language(text: str, prompt_language: str) -> str:
     least = LEAST_CHARACTERS if main in ("HAN", "KANA", "HANGUL") else LEAST_LETTERS
     if counts[main] < least:
         return ""
-    base = prompt_language.partition("-")[0]
+    base, _, other_script = prompt_language.partition("-")
     if main == "HAN" and base in ("zh", "yue"):
         return prompt_language
+    name = _OURS.get(base, base)
+    found = _told(text, main, name)
+    if found == name and not other_script:
+        return prompt_language
+    known = _can_be_told(name, main) and not other_script
+    alike = _ISO_15924.get(main) == script_of(prompt_language)
+    return "" if alike and not known and found != "en" else found
+
+
+def _can_be_told(name: str, main: str) -> bool:
+    """Whether a language written in a script is ever what a text is told to be in."""
+    if main in _BY_SCRIPT:
+        return _BY_SCRIPT[main] == name
+    return name in _labels() and name not in _TAKEN_FOR_KIN
+
+
+def _told(text: str, main: str, base: str) -> str:
+    """The language of a text in a script, by py3langid's code; that of the prompt is `base`."""
     if main in _BY_SCRIPT:
         return _BY_SCRIPT[main]
     candidates = {*_SHARED.get(main, "").split(), base}
@@ -76,6 +109,11 @@ def _main_script(counts: Counter[str]) -> str:
     own = {name: n for name, n in counts.items() if name != "LATIN"}
     best = max(own, key=own.__getitem__, default="LATIN")
     return best if own and own[best] >= OWN_SHARE * letters else "LATIN"
+
+
+@functools.cache
+def _labels() -> frozenset[str]:
+    return frozenset(code for code, _ in _identifier().rank(""))
 
 
 @functools.cache

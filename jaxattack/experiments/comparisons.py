@@ -45,7 +45,7 @@ def changes(seen: Outcomes, pairs: Iterable[tuple[Cell, Cell]]) -> list[dict[str
                     "language": language,
                     "difference": fmean(change),
                     "p_seeds": p_seeds,
-                    "p": max(p_seeds),
+                    "p": max(p_seeds) if min(change) >= 0 or max(change) <= 0 else 1.0,
                     "n": min(len(before) for before, _ in hits),
                 }
             )

@@ -149,6 +149,13 @@ def test_no_verdicts_give_no_rows():
     assert rows([], {}) == []
 
 
+def test_accuracy_is_of_the_prompts_whose_right_answers_are_known():
+    verdicts = [verdict(kind="benign", answered=hit) for hit in (True, None, False, True)]
+    found = by_metric(rows(verdicts, {}), "en")
+    assert (found["benign_accuracy"]["value"], found["benign_accuracy"]["n"]) == (2 / 3, 3)
+    assert found["benign_refusal_rate"]["n"] == 4
+
+
 def test_accuracy_is_left_out_where_right_answers_are_not_known():
     found = rows([verdict(kind="benign", answered=None, refused=True)], {})
     assert {row["metric"]: row["value"] for row in found} == {

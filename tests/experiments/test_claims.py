@@ -436,6 +436,16 @@ def test_a_cell_counts_as_changed_only_if_every_seed_says_so():
     assert all(row["p"] == 1.0 and min(row["p_seeds"]) < 1e-6 for row in rows)
 
 
+def test_seeds_that_change_in_opposite_directions_are_no_sure_change():
+    found = {ALIGNED: trials([0.5] * 3)}
+    found[ATTACKED.of(0)] = trials([1.0] * 3)
+    found[ATTACKED.of(1)] = trials([0.0] * 3)
+    for row in comparisons.changes(collected(found), [(ALIGNED, ATTACKED)]):
+        assert row["difference"] == 0.0
+        assert max(row["p_seeds"]) < 0.5
+        assert row["p"] == row["holm"] == 1.0
+
+
 def test_pathway_rounds_begin_with_the_free_attack():
     found = {ALIGNED: trials([0.0] * 3)}
     found[ATTACKED.of(0)] = trials([1.0, 0.5, 0.5])

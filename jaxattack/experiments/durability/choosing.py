@@ -82,14 +82,18 @@ def mean_rate(trials: Trials, metric: str) -> float | None:
 def _mean_of(
     trials: Trials, kind: str | None, counts: Callable[[Trial], bool | None]
 ) -> float | None:
-    """Mean over languages of the share of trials of a kind that count; None: it is not known."""
+    """Mean over languages of the share of trials of a kind that count, of those that are known.
+
+    None: in some language none is.
+    """
     found: dict[str, list[bool | None]] = {}
     for trial in trials:
         if kind in (None, trial.kind):
             found.setdefault(trial.language, []).append(counts(trial))
-    if not found or any(None in hits for hits in found.values()):
+    known = [[hit for hit in hits if hit is not None] for hits in found.values()]
+    if not known or not all(known):
         return None
-    return float(np.mean([np.mean([bool(hit) for hit in hits]) for hits in found.values()]))
+    return float(np.mean([np.mean(hits) for hits in known]))
 
 
 def utility(trials: Trials) -> float:
