@@ -52,3 +52,18 @@ def test_the_formatter_decides_everywhere():
     mark = "# fmt" + ":"  # not in this file either
     for folder in ("jaxattack", "configs", "tests", "benchmarks", "examples", "docs"):
         assert not [str(p) for p in (ROOT / folder).rglob("*.py") if mark in p.read_text("utf-8")]
+
+
+def test_no_constant_of_a_module_takes_the_place_of_another():
+    twice = []
+    for source in (ROOT / "jaxattack").rglob("*.py"):
+        body = ast.parse(source.read_text(encoding="utf-8")).body
+        named = [
+            target.id
+            for node in body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name) and target.id.isupper()
+        ]
+        twice += [f"{source.name}: {name}" for name in set(named) if named.count(name) > 1]
+    assert not twice

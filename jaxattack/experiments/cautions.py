@@ -11,7 +11,7 @@ from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.needs import percent
 from jaxattack.experiments.outcomes import Outcomes
 from jaxattack.experiments.term import Figure, Means, Seen, anywhere, rate
-from jaxattack.experiments.thresholds import DAMAGE, RULE, SEEDS
+from jaxattack.experiments.thresholds import DAMAGE, RULE, SEEDS, SILENT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,26 @@ def refusal_rule(judge: Mapping[str, Any], languages: Sequence[str]) -> Caution 
                 below=1,
             ),
         ],
+    )
+
+
+def silent_judge(alone: Sequence[Mapping[str, Any]]) -> Caution | None:
+    """Where a judge model has no opinion the others decide; None: there are none beside the rule.
+
+    Args:
+        alone: rows of each judge's own rates (`agreement.alone`).
+    """
+    if not alone:
+        return None
+    most = max(alone, key=lambda row: row["unparsed"] / row["n"])
+    share = Figure(most["unparsed"] / most["n"], unit="rate")
+    what = f"replies of {most['variant']} in {most['language']} on which {most['judge']} has none"
+    return Caution(
+        "silent_judge",
+        "Judges",
+        "On some replies a judge model has no opinion, in some languages more than in others; "
+        "there the other judges decide without it.",
+        [Evidence(what, share, below=SILENT)],
     )
 
 

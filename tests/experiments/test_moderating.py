@@ -22,6 +22,7 @@ from jaxattack.errors import UserError
 from jaxattack.evaluate.opinions import MODERATORS, Opinion
 from jaxattack.experiments import agreement, moderating
 from jaxattack.experiments.bench import Decoder
+from jaxattack.experiments.cautions import raised, silent_judge
 
 SECTIONS = {"sections": "('transfer',)", "attack__languages": "('en',)", "transfer__doses": "()"}
 CHAT = (
@@ -346,3 +347,17 @@ def test_a_plan_counts_what_a_judge_model_holds_and_reads(study, tiny, tmp_path,
     left = re.search(r"([\de.+-]+) FLOPs are left", plain)[1]  # of the model alone
     assert run.run([*study(tmp_path, **SECTIONS), "--dry_run"]) == 0
     assert f"{left} FLOPs are left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("silent", "raises"), [(1, False), (20, True)])
+def test_a_judge_that_is_silent_in_one_language_is_told(silent, raises):
+    """Twenty languages of twenty replies: over all of them 5 % are no opinion either way."""
+    alone = [
+        {"variant": "aligned", "language": f"l{i}", "judge": "guard", "n": 20, "unparsed": count}
+        for i, count in enumerate([silent] + [0] * 19)
+    ]
+    found = raised([silent_judge(alone)], {})
+    assert len(found) == raises
+    if raises:
+        assert "aligned in l0 on which guard has none" in found[0]["evidence"][0]["what"]
+    assert silent_judge([]) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxattack.experiments.cautions import Caution, one_seed
+from jaxattack.experiments.cautions import Caution, one_seed, silent_judge
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.durability.premises import (
@@ -38,7 +38,10 @@ def cautions(
     study: Study, seen: Seen, results: Mapping[str, Any], trials: Trials
 ) -> list[Caution | None]:
     """What limits how the figures may be read."""
-    found: list[Caution | None] = [one_seed(study.seeds)]
+    found: list[Caution | None] = [
+        one_seed(study.seeds),
+        silent_judge(results.get("alone") or ()),
+    ]
     answered, none = seen[VIOLATION], study.single(NONE)
     if answered.has(swept(NONE)):
         found.append(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom
+from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom, silent_judge
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, summed
@@ -52,6 +52,7 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
         "given.",
     )
     yield refusal_rule(results.get("judge") or {}, study.languages)
+    yield silent_judge(results.get("alone") or ())
     yield one_seed(study.seeds)
 
 

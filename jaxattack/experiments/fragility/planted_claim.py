@@ -15,7 +15,7 @@ from jaxattack.experiments.fragility.premises import Study
 from jaxattack.experiments.needs import Needs, Tables
 from jaxattack.experiments.outcomes import Outcomes
 from jaxattack.experiments.term import Figure, Term, added, finite, only, total
-from jaxattack.experiments.thresholds import FOUND, KEPT, LEAD, SEEDS, TAUGHT, TOOK
+from jaxattack.experiments.thresholds import ANSWERED, FOUND, LEAD, SEEDS, TAUGHT, TOOK
 from jaxattack.report.labels import word
 
 Rows = Sequence[Mapping[str, Any]]
@@ -130,7 +130,7 @@ def untaught(rows: Rows) -> list[str]:
     said = []
     for metric, is_missed, bound in (
         ("non_refusal_rate", lambda value: value > TAUGHT, f"at most {100 * TAUGHT:g} %"),
-        ("benign_accuracy", lambda value: value < KEPT, f"at least {100 * KEPT:g} %"),
+        ("benign_accuracy", lambda value: value < ANSWERED, f"at least {100 * ANSWERED:g} %"),
     ):
         own = [row for row in rows if row["kind"] == "planted" and row["metric"] == metric]
         for key in dict.fromkeys((row["variant"], row["seed"]) for row in own):
