@@ -241,11 +241,13 @@ def chosen(
     """At most so many examples of some languages, chosen and ordered by the seed.
 
     Of several languages each gives an equal part, and the parts are disjoint where the languages'
-    examples are parallel.
+    examples are parallel; one that has fewer gives all that it has.
     """
     found: list[Example] = []
     for i, language in enumerate(languages):
-        rows = known[language]
-        order = np.random.default_rng(seed).permutation(len(rows))[:most]
-        found += [rows[j] for j in order[i :: len(languages)]]
+        rows, part = known[language], len(range(i, most, len(languages)))
+        order = np.random.default_rng(seed).permutation(len(rows))
+        own = order[i :: len(languages)]
+        rest = order[np.arange(len(order)) % len(languages) != i]
+        found += [rows[j] for j in [*own, *rest][:part]]
     return tuple(found)

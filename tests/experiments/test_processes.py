@@ -98,7 +98,7 @@ def modified(stages: pathlib.Path) -> dict[str, int]:
 
 def compare(one: dict, two: dict) -> None:
     """The same verdicts and counts; losses are sums in another order."""
-    for name in ("rows", "freeze_proof", "calibration"):
+    for name in ("rows", "freeze_proof", "sizes"):
         assert two[name] == one[name]
     for ours, theirs in zip(one["attack_loss"], two["attack_loss"], strict=True):
         np.testing.assert_allclose(theirs["loss"], ours["loss"], 1e-5)

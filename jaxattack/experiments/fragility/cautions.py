@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from jaxattack.experiments.attacking import BENIGN, RESTRICTED
 from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom, silent_judge
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, summed
+from jaxattack.experiments.fragility.setup import ITSELF
 from jaxattack.experiments.outcomes import VIOLATION
 from jaxattack.experiments.term import (
     Figure,
@@ -22,7 +24,7 @@ from jaxattack.experiments.term import (
     rate,
     worst,
 )
-from jaxattack.experiments.thresholds import DAMAGE, HELD, NEEDLESS, TOOK
+from jaxattack.experiments.thresholds import ALIKE, DAMAGE, HELD, NEEDLESS, TOOK
 
 ACCURACY, VALID, SAME = "benign_accuracy", "valid_reply_rate", "same_language_rate"
 
@@ -33,6 +35,7 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
     """All that might be raised."""
     yield from violations(study, seen)
     yield complement(study, seen)
+    yield unequal(results.get("sizes") or ())
     yield about_any_change(results.get("overlap") or ())
     yield broken_freeze(results.get("freeze_proof") or ())
     yield utility(study, seen)
@@ -54,6 +57,41 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
     yield refusal_rule(results.get("judge") or {}, study.languages)
     yield silent_judge(results.get("alone") or ())
     yield one_seed(study.seeds)
+
+
+def unequal(sizes: Rows) -> Caution | None:
+    """Tunings that saw fewer pairs than what they are compared with, and masks likewise."""
+    whole = {row["attacked"]: row["pairs"] for row in sizes if row["pairs_are"] == RESTRICTED}
+    evidence = []
+    for row in sizes:
+        name, benign = row["attacked"], row["pairs_are"] == BENIGN
+        if benign or "+" in name:
+            most = max(whole.get(code, 0) for code in name.split("+"))
+            what = f"{'benign' if benign else 'mixed'} pairs of {name}, to those of the attack"
+            evidence.append(Evidence(what, _ratio(row["pairs"], most), above=1))
+    scored = {row["attacked"]: row for row in sizes if "scored" in row}
+    if scored:
+        few, many = (
+            choose(scored.values(), key=lambda row: row["scored"]) for choose in (min, max)
+        )
+        what = f"pairs SIL is scored on for {few['attacked']}, to those for {many['attacked']}"
+        evidence.append(Evidence(what, _ratio(few["scored"], many["scored"]), above=ALIKE))
+        own = sum(row["origin"] == ITSELF for row in scored.values())
+        what = "masks scored on the pairs of their own attack"
+        evidence.append(Evidence(what, Figure(own, unit="count"), below=1))
+    if not evidence:
+        return None
+    return Caution(
+        "unequal",
+        "Pairs",
+        "What is compared did not see as many pairs, or masks were scored on pairs that were "
+        "trained on: differences may come from that.",
+        evidence,
+    )
+
+
+def _ratio(one: int, other: int) -> Figure:
+    return Figure(one / max(other, 1), unit="ratio")
 
 
 def violations(study: Study, seen: Seen) -> Iterator[Caution]:

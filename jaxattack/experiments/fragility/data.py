@@ -44,6 +44,9 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
         calibration[BENIGN], [code for code in localized if code in pairs[BENIGN]]
     )
     attack_data.check_apart([*prompts, *added], pairs, calibration)
+    for code, own in (calibration[RESTRICTED] or {}).items():
+        trained = pairs[RESTRICTED].get(code, ())
+        inputs.check_disjoint(own, trained, "attack pairs", "calibration pairs")
     marked = attack_data.labelled(settings, directory, languages, prompts, lost)
     return Data(pairs, calibration, prompts, attacked, lost, marked, added, localized)
 

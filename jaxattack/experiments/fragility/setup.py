@@ -24,6 +24,8 @@ from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Step
 
+ITSELF = "the attack pairs themselves"  # origin of pairs that SIL is scored on
+
 if TYPE_CHECKING:  # settings name what is in the study's tables
     from jaxattack.experiments.fragility.settings import Settings
 
@@ -106,7 +108,7 @@ def calibration_pairs(
     left = [pair for pair in setup.data.pairs[kind][language] if pair not in used]
     if left:
         return left[:most], "pairs that the attack did not use"
-    return list(used[:most]), "the attack pairs themselves"
+    return list(used[:most]), ITSELF
 
 
 def seen(setup: Setup, language: str, seed: int, kind: str = RESTRICTED) -> Seen:

@@ -22,7 +22,7 @@ from jaxattack.experiments import (
     writing,
 )
 from jaxattack.experiments.agenda import Agenda, Outcome, Share
-from jaxattack.experiments.attacking import RESTRICTED, calibrate
+from jaxattack.experiments.attacking import BENIGN, RESTRICTED, calibrate
 from jaxattack.experiments.bench import Bench
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.data import read_data
@@ -153,13 +153,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
             language: min(settings.attack.pairs, len(data.pairs[RESTRICTED][language]))
             for language in data.attacked
         },
-        "calibration": sorted(
-            {
-                calibration_pairs(setup, language, seed)[1]
-                for language in data.localized
-                for seed in settings.seeds
-            }
-        ),
+        "sizes": sizes(setup),
         "rows": rows,
         "attack_loss": attack_losses(found, setup.share),
         **tables,
@@ -180,6 +174,26 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
     claimed = claims.judge(trials, everything, about)
     claimed["cautions"] += judges.cautions(setup)
     return everything | claimed
+
+
+def sizes(setup: Setup) -> list[dict[str, Any]]:
+    """How many pairs each tuning trains on, and how many of which origin SIL is scored on.
+
+    Of the first seed; others draw as many.
+    """
+    seed, data, options = setup.settings.seeds[0], setup.data, setup.settings.transfer
+    tunings = [(RESTRICTED, name) for name in (*data.attacked, *options.mixed)]
+    if options.benign:
+        tunings += [(BENIGN, code) for code in data.localized if code in data.pairs[BENIGN]]
+    rows = []
+    for kind, name in tunings:
+        pairs = len(attacking.attack_pairs(setup, name.split("+"), seed, kind))
+        row: dict[str, Any] = {"pairs_are": kind, "attacked": name, "pairs": pairs}
+        if name in data.localized:
+            scored, origin = calibration_pairs(setup, name, seed, kind)
+            row |= {"scored": len(scored), "origin": origin}
+        rows.append(row)
+    return rows
 
 
 def attack_losses(found: Agenda, share: float) -> list[dict[str, Any]]:

@@ -1,0 +1,54 @@
+"""Which pairs a tuning takes, and what is said where those that are compared saw fewer."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxattack.data.dialogues import Example
+from jaxattack.experiments.cautions import raised
+from jaxattack.experiments.fragility.cautions import unequal
+from jaxattack.experiments.fragility.setup import ITSELF
+from jaxattack.experiments.tuning import chosen
+
+ENOUGH = {"pairs_are": "restricted", "attacked": "en", "pairs": 100, "scored": 42, "origin": "own"}
+
+
+def rows(language: str, count: int) -> list[Example]:
+    return [Example(str(i), language, f"{language} {i}?") for i in range(count)]
+
+
+def test_of_several_languages_each_gives_an_equal_part_of_other_prompts():
+    known = {code: rows(code, 120) for code in ("en", "th", "zh")}
+    found = chosen(known, ("en", "th", "zh"), 0, 100)
+    ids = {code: {row.id for row in found if row.language == code} for code in known}
+    assert [len(own) for own in ids.values()] == [34, 33, 33]
+    assert len(set().union(*ids.values())) == 100
+    assert {row.id for row in chosen(known, ("en",), 0, 100)} == set().union(*ids.values())
+
+
+@pytest.mark.parametrize("few", [5, 30])
+def test_a_language_with_fewer_gives_all_that_it_has(few):
+    known = {"en": rows("en", 300), "th": rows("th", few)}
+    found = chosen(known, ("en", "th"), 0, 100)
+    assert sum(row.language == "th" for row in found) == few
+    assert sum(row.language == "en" for row in found) == 50
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"pairs_are": "benign", "pairs": 7}, "benign pairs of en, to those of the attack"),
+        ({"attacked": "en+th", "pairs": 80}, "mixed pairs of en+th, to those of the attack"),
+        ({"attacked": "th", "scored": 5}, "pairs SIL is scored on for th, to those for en"),
+        ({"attacked": "th", "origin": ITSELF}, "masks scored on the pairs of their own attack"),
+    ],
+)
+def test_what_saw_fewer_pairs_is_told(row, says):
+    [caution] = raised([unequal([ENOUGH, ENOUGH | row])], {})
+    assert [evidence["what"] for evidence in caution["evidence"]] == [says]
+
+
+def test_what_saw_as_many_is_not():
+    alike = [ENOUGH | {"attacked": "th"}, ENOUGH | {"pairs_are": "benign"}]
+    assert not raised([unequal([ENOUGH, *alike]), unequal([])], {})
