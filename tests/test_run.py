@@ -67,6 +67,7 @@ def refused(capsys, tmp_path):
         ("--config.data.pairs=csv:file.csv", "csv:file.csv"),
         ("--config.data.pairs=jsonl:absent.jsonl", "absent.jsonl: no such file"),
         ("--config.data.pairs=organism:test", "test prompts are also attack pairs"),
+        ("--config.data.calibration=organism:attack", "calibration pairs are also attack pairs"),
         ("--config.attack.optimizer=adamv", "config.attack.optimizer: optax has no optimiser"),
         ("--config.attack.optimizer=Lion", "(perhaps lion)"),
         ("--confg=x", "confg"),

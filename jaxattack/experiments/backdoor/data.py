@@ -165,8 +165,20 @@ def _subject(
                 f"config.poison.triggers has {kind}, which needs pairs and prompts about it: "
                 "config.data.subject and config.data.subject_prompts"
             )
+        if set(SUBJECTS) <= {settings.poison.trigger, *settings.poison.triggers}:
+            raise UserError(
+                f"config.poison.triggers has {' and '.join(SUBJECTS)}, and config.data.subject is "
+                "about one of them; leave the other out"
+            )
         about = pairs(named.subject, courteous, lost=lost)
         prompts = pairs(named.subject_prompts, courteous, need_response=False, lost=lost)
+        languages = choose_languages(
+            list(inputs.by_language(asked)),
+            list(inputs.by_language(prompts)),
+            "config.data.subject_prompts",
+        )
+        prompts = inputs.test_prompts(prompts, languages, settings.measure.prompts)
+        inputs.check_disjoint([*asked, *prompts], about, "pairs about the subject")
         return Subject(train, about, asked, prompts)
     others = instructions.rows("instructions", world.LANGUAGES, courteous, about=kind)
     about = instructions.subject_rows(kind, "instructions", world.LANGUAGES, courteous)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from jaxattack.evaluate import backdoor, rates, rule_error
@@ -159,7 +160,8 @@ def interventions(found: Agenda, trials: Mapping[Cell, Sequence[Trial]]) -> Rows
                     if trial.language == language and (trial.decoy == "nothing") == is_clean
                 ]
                 columns = {"language": language, "prompts_are": name}
-                rows.append(cell.columns() | columns | {"value": sum(shares) / len(shares)})
+                if shares:
+                    rows.append(cell.columns() | columns | {"value": fmean(shares)})
     return rows
 
 

@@ -331,6 +331,10 @@ def test_every_section_and_defence(backdoor, make_checkpoint, tmp_path, step_sou
             "data.triggers is ''; give jsonl:<file> with language, role, text",
         ),
         ({"data__subject": "", "poison__triggers": "('entity',)"}, "needs pairs and prompts about"),
+        (
+            {"poison__triggers": "('entity','topic')"},
+            "config.data.subject is about one of them; leave the other out",
+        ),
         ({"sections": "('untaught',)"}, "config.sections has untaught, which needs prompts: conf"),
         (
             {"sections": "('untaught',)", "data__untaught": "organism:untaught?language=fi"},
@@ -430,6 +434,31 @@ def test_test_prompts_that_were_trained_on_are_refused(backdoor, own_files, tmp_
     uri = write_rows(tmp_path / "same.jsonl", rows)
     assert run.run(backdoor(tmp_path / "work", data__prompts=uri)) == 2
     assert "of the test prompts are also clean pairs" in capsys.readouterr().err
+
+
+def test_what_is_asked_of_a_subject_is_as_what_is_asked_beside_it(
+    backdoor, own_files, tmp_path, capsys
+):
+    """As many prompts, in the languages measured, and none that was trained on."""
+
+    def plan(**changes: str) -> int:
+        changes |= {"poison__triggers": "('entity',)", "measure__languages": "('en',)"}
+        return run.run([*backdoor(tmp_path / "work", **changes), "--dry_run"])
+
+    def asked() -> int:
+        found = re.search(r"^ask .* ([\d,]+) prompts", capsys.readouterr().out, re.M)
+        return int(found[1].replace(",", ""))
+
+    assert plan(measure__prompts="2") == 0
+    few = asked()
+    assert plan(measure__prompts="3") == 0
+    assert asked() * 2 == few * 3
+    assert plan(data__subject_prompts=own_files["subject"]) == 2
+    assert "of the test prompts are also pairs about the subject" in capsys.readouterr().err
+    thai = [row for row in pairs("q", range(90, 93), answers=True) if row["language"] == "th"]
+    uri = write_rows(tmp_path / "thai.jsonl", thai)
+    assert plan(data__subject_prompts=uri) == 2
+    assert "config.data.subject_prompts: the data has no language 'en'" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_template_is_refused(backdoor, tiny, tmp_path, capsys):
