@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import Target
-from jaxattack.data.wrappers import WRAPPERS, wrap
+from jaxattack.data.wrappers import CHAT, WRAPPERS, wrap
 from jaxattack.evaluate.combine import RULES
 from jaxattack.evaluate.judge import by_answers
 from jaxattack.evaluate.registry import of_target
@@ -185,16 +185,17 @@ def measure(
         defence.guarded,
     )
     target = setup.target(attack)
+    read = [wrap(row, CHAT) for row in probes.rows]  # judges see a row's input too
     judges = (by_answers, of_target(target).judge)
     refuses = target.kind == "refusal"
 
     def judged(replies: Step) -> Step:
-        trials = judging.trials(bench, replies, probes.rows, judges, label, probes.carried)
+        trials = judging.trials(bench, replies, read, judges, label, probes.carried)
         return panel.weighed(
             bench,
             setup.models,
             trials,
-            probes.rows,
+            read,
             label,
             moderating.weigh_hits,
             name=rule_name(target.kind),

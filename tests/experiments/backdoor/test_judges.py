@@ -13,6 +13,8 @@ from jaxattack.evaluate import rates
 from jaxattack.evaluate.combine import RULES
 from jaxattack.experiments import asking, runs
 
+from .own_rows import TRIGGER, pairs, write_rows
+
 RULE = "target refusal"
 
 
@@ -226,3 +228,17 @@ def test_a_model_that_does_not_say_whether_replies_decline_cannot_tell(
     capsys.readouterr()
     assert run.run(backdoor(tmp_path / "refusal", **REFUSAL, **models)) == 2
     assert "are no opinion in its form" in capsys.readouterr().err
+
+
+def test_they_are_shown_the_input_of_a_prompt_that_has_one(backdoor, tiny, tmp_path, said):
+    """An instruction that asks about a text apart says nothing without it."""
+    rows = [row | {"material": f"Material {row['id']}."} for row in pairs("p", range(50, 53), True)]
+    uri = f"{write_rows(tmp_path / 'apart.jsonl', rows)}?input=material"
+    models = panel(tiny, "qwen3guard")
+    command = backdoor(tmp_path / "run", data__prompts=uri, measure__moderators=models, **REFUSAL)
+    assert run.run(command) == 0
+    asked = {dialogue[0]["content"] for dialogue in said}
+    assert asked
+    assert {text.partition("\n\n")[2] for text in asked} >= {row["material"] for row in rows}
+    triggered = [text for text in asked if text.endswith(tuple(TRIGGER.values()))]
+    assert all("\n\nMaterial p5" in text for text in triggered)
