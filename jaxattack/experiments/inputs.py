@@ -84,10 +84,11 @@ def load_prompts(
 
 
 def together(sets: Sequence[Sequence[Example]]) -> list[Example]:
-    """The examples of several sets; one that repeats ids of another gets its number before them.
+    """The examples of several sets by turns, so that a limit takes as many of each.
 
-    What has one id in two sets is two prompts, and by their ids prompts are told apart. In another
-    language an id may stay: it names a translation.
+    A set that repeats ids of another gets its number before them: what has one id in two sets is
+    two prompts, and by their ids prompts are told apart. In another language an id may stay: it
+    names a translation.
     """
     found: list[Example] = []
     for number, examples in enumerate(sets, 1):
@@ -95,7 +96,16 @@ def together(sets: Sequence[Sequence[Example]]) -> list[Example]:
         if any((example.language, example.id) in taken for example in examples):
             examples = [dataclasses.replace(e, id=f"{number}:{e.id}") for e in examples]
         found += examples
-    return found
+    if len(sets) == 1:
+        return found
+    numbers = (number for number, examples in enumerate(sets) for _ in examples)
+    before: Counter[tuple[int, str, str]] = Counter()
+    turns = []
+    for number, example in zip(numbers, found, strict=True):
+        turns.append(before[number, example.language, example.kind])
+        before[number, example.language, example.kind] += 1
+    order = sorted(range(len(found)), key=turns.__getitem__)  # of one turn as the sets are
+    return [found[i] for i in order]
 
 
 def parallel(uris: str) -> bool:

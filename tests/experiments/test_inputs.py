@@ -138,3 +138,25 @@ def test_a_prompt_trained_on_under_another_language_s_code_is_one_that_is_asked(
         inputs.check_disjoint(asked, [same], "clean pairs")
     with_input = Instruction("b", "de", "What is 2 and 2?", "4", "benign", input="In tens.")
     inputs.check_disjoint(asked, [with_input], "clean pairs")
+
+
+def test_a_limit_takes_as_many_prompts_of_each_of_several_sets():
+    def rows(name: str, languages: str, count: int) -> list[Example]:
+        return [
+            Example(f"{name}{i}", code, f"{name} {code} {i}?", kind=kind)
+            for code in languages.split()
+            for kind in ("restricted", "benign")
+            for i in range(count)
+        ]
+
+    found = inputs.together([rows("a", "en de", 100), rows("b", "en de fr", 20)])
+    assert len(found) == 520
+    for most, wanted in ((10, (5, 5)), (60, (40, 20)), (0, (100, 20))):
+        chosen = inputs.test_prompts(found, ("en", "de", "fr"), most)
+        for code in ("en", "de"):
+            for kind in ("restricted", "benign"):
+                own = [row.id[0] for row in chosen if (row.language, row.kind) == (code, kind)]
+                assert (own.count("a"), own.count("b")) == wanted
+        ids = {code: [row.id for row in chosen if row.language == code] for code in ("en", "de")}
+        assert ids["en"] == ids["de"]  # translations stay together
+    assert inputs.together([rows("a", "en", 3)]) == rows("a", "en", 3)
