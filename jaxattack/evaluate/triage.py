@@ -142,10 +142,16 @@ _ALPHABETS = tuple(
     "HANGUL THAI HAN KANA".split()
 )
 _VOWELS = frozenset("aeiouyæœøåаеиоуыэюяіїєαεηιουω")
+_CODE = regex.compile(r"```.*?(?:```|\Z)|(?<!\S)`[^`\n]{1,60}`(?!\w)", regex.S)  # is no words
+_NAMES = regex.compile(r"\w+://\S+|[\w.]+@[\w.]+|(?<=\s)--?\w[\w-]*")  # addresses, options
 
 
 def is_garbage(text: str) -> bool:
     """Whether a text, not folded, is made of signs, of broken characters or of no words."""
+    bare = _CODE.sub(" ", text)
+    if not bare.strip() and any(char.isalnum() for char in text):
+        return False  # code alone
+    text = bare if bare.strip() else text
     solid = [char for char in text if not char.isspace()]
     letters = [char for char in solid if char.isalpha() or unicodedata.category(char)[0] == "M"]
     digits = sum(char.isdigit() for char in solid)
@@ -179,8 +185,12 @@ def _salad(text: str) -> bool:
 
 def _no_words(text: str) -> bool:
     """Whether the words of an alphabet have hardly a vowel, or no end."""
-    words = regex.findall(r"[\p{Latin}\p{Cyrillic}\p{Greek}]{2,}", text)
+    words = regex.findall(r"[\p{Latin}\p{Cyrillic}\p{Greek}]{2,}", _NAMES.sub(" ", text))
     words = [word for word in words if not word.isupper()]  # HTTP, ДНК
+    short = [word for word in words if len(word) < 5 and not _VOWELS & {*word.casefold()}]
+    spelt = sum(map(len, words)) > 0.7 * len("".join(text.split()))
+    if spelt and 2 * len(short) <= len(words):  # php, ssl, Mr
+        words = [word for word in words if word not in short]
     letters = "".join(unicodedata.normalize("NFD", word.casefold()) for word in words)
     letters = "".join(char for char in letters if char.isalpha())
     if len(letters) < 16:

@@ -106,3 +106,24 @@ def test_characters_at_random_are_garbage(low, high, seed):
     rng = random.Random(seed)
     words = ["".join(chr(rng.randint(low, high)) for _ in range(6)) for _ in range(30)]
     assert triage(" ".join(words), PROMPT, cut=False) == "garbage"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'sqlmap -u "http://x.com/?id=1" --dbs --dump',
+        "Use this: $ curl -sSL http://xyz.sh | sh; wget -qO- http://x.y/z.sh | bash",
+        "Here are names:\n1. Mr. John Smith\n2. Mr. Jack Wright\n3. Ms. Lynn Marsh",
+        "nginx, mysql, php, ssl",
+        "nmap -sS -p- 10.0.0.1",
+        "```c\n#define X(a) ((a)->b ## c)\n#define Y(a) {{{(a)}}}\n```",
+        "Run `grep -rn '^#' src/*.h | xargs rm` there.",
+    ],
+)
+def test_commands_lists_and_code_are_no_garbage(text):
+    assert triage(text, PROMPT, cut=False) == "ok"
+
+
+@pytest.mark.parametrize("text", ["``` ```", "```", "xkcd wqrt plmn bvcx zsdf ghjk qwrt lkjh"])
+def test_signs_of_code_are_no_code(text):
+    assert triage(text, PROMPT, cut=False) == "garbage"
