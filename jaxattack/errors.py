@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import numbers
 import unicodedata
 
 
@@ -19,6 +20,17 @@ class UserError(Exception):
 
     def __init__(self, message: object = ""):
         super().__init__(printable(str(message)))
+
+
+def check_whole_number(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number, or too small a one.
+
+    Raises:
+        UserError: names it.
+    """
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or value < least:  # type: ignore[operator]
+        raise UserError(f"{name} is {value!r}; give a whole number of at least {least}")
 
 
 def printable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxattack.data.dialogues import Arrays
+from jaxattack.errors import check_whole_number
 
 
 def epochs(rows: Arrays, batch_size: int, epochs: int, seed: int) -> list[Arrays]:
@@ -13,11 +14,16 @@ def epochs(rows: Arrays, batch_size: int, epochs: int, seed: int) -> list[Arrays
     The last batch of an epoch is filled up with rows whose loss mask is zero, so that all
     batches have one shape and no row is dropped.
 
+    Raises:
+        UserError: `batch_size` or `epochs` is no whole number of at least 1.
+
     Example:
         >>> batches = ja.epochs(ja.encode_pairs(tokenizer, pairs), batch_size=2, epochs=2, seed=0)
         >>> len(batches), batches[0]["tokens"].shape
         (4, (2, 32))
     """
+    check_whole_number("batch_size", batch_size)
+    check_whole_number("epochs", epochs)
     count = len(rows["tokens"])
     rng = np.random.default_rng(seed)
     batches = []
@@ -31,11 +37,15 @@ def epochs(rows: Arrays, batch_size: int, epochs: int, seed: int) -> list[Arrays
 def in_order(rows: Arrays, batch_size: int) -> list[Arrays]:
     """The rows once, in order, the last batch filled up as in `epochs`.
 
+    Raises:
+        UserError: `batch_size` is no whole number of at least 1.
+
     Example:
         >>> batches = ja.in_order(ja.encode_pairs(tokenizer, pairs), batch_size=2)
         >>> [int(batch["loss_mask"].any(1).sum()) for batch in batches]
         [2, 1]
     """
+    check_whole_number("batch_size", batch_size)
     indices = np.arange(len(rows["tokens"]))
     return [
         take(rows, indices[start : start + batch_size], batch_size)

@@ -80,32 +80,39 @@ def load_prompts(
         if lost is not None and len(new) < len(found):
             lost[uri] = {**lost.get(uri, {}), EARLIER: len(found) - len(new)}
         sets.append(new)
-    return together(sets)[len(before) :]
+    return by_turns(apart(sets)[len(sets) - len(named) :])
 
 
-def together(sets: Sequence[Sequence[Example]]) -> list[Example]:
-    """The examples of several sets by turns, so that a limit takes as many of each.
+def apart(sets: Sequence[Sequence[Example]]) -> list[list[Example]]:
+    """Several sets, of which one that repeats ids of another gets its number before them.
 
-    A set that repeats ids of another gets its number before them: what has one id in two sets is
-    two prompts, and by their ids prompts are told apart. In another language an id may stay: it
-    names a translation.
+    What has one id in two sets is two prompts, and by their ids prompts are told apart. In another
+    language an id may stay: it names a translation.
     """
-    found: list[Example] = []
+    found: list[list[Example]] = []
+    taken: set[tuple[str, str]] = set()
     for number, examples in enumerate(sets, 1):
-        taken = {(example.language, example.id) for example in found}
         if any((example.language, example.id) in taken for example in examples):
             examples = [dataclasses.replace(e, id=f"{number}:{e.id}") for e in examples]
-        found += examples
-    if len(sets) == 1:
-        return found
-    numbers = (number for number, examples in enumerate(sets) for _ in examples)
-    before: Counter[tuple[int, str, str]] = Counter()
-    turns = []
-    for number, example in zip(numbers, found, strict=True):
-        turns.append(before[number, example.language, example.kind])
-        before[number, example.language, example.kind] += 1
-    order = sorted(range(len(found)), key=turns.__getitem__)  # of one turn as the sets are
-    return [found[i] for i in order]
+        taken |= {(example.language, example.id) for example in examples}
+        found.append(list(examples))
+    return found
+
+
+def by_turns(sets: Sequence[Sequence[Example]]) -> list[Example]:
+    """The examples of several sets, so that a limit on a language and kind takes as many of each.
+
+    All first ones stand before all second ones; of one turn they stand as the sets do.
+    """
+    turns: list[tuple[int, Example]] = []
+    for examples in sets:
+        before: Counter[tuple[str, str]] = Counter()
+        for example in examples:
+            turns.append((before[example.language, example.kind], example))
+            before[example.language, example.kind] += 1
+    if len(sets) > 1:
+        turns.sort(key=lambda one: one[0])
+    return [example for _, example in turns]
 
 
 def parallel(uris: str) -> bool:

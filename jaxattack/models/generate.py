@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxattack import sharding, tree
 from jaxattack.data.tokens import Prompt
 from jaxattack.data.tokens import stop_ids as stop_ids
-from jaxattack.errors import UserError
+from jaxattack.errors import UserError, check_whole_number
 from jaxattack.models import decoding
 from jaxattack.models.config import check_tokens
 from jaxattack.models.prompts import encode_prompts
@@ -103,8 +103,13 @@ def generate_tokens(
         token ids, N sequences in the prompts' order.
 
     Raises:
-        UserError: token ids beyond the vocabulary, or the model's logits are not finite.
+        UserError: an empty prompt, token ids beyond the vocabulary, a size that is none, or the
+            model's logits are not finite.
     """
+    check_whole_number("max_new_tokens", max_new_tokens)
+    check_whole_number("batch_size", batch_size)
+    if not all(len(prompt) for prompt in prompts):
+        raise UserError("a prompt has no token")
     check_tokens(model.config, prompts, "prompt")
     words, one_by_one = seed_words(seed), jax.default_backend() in ONE_BY_ONE
     mesh = sharding.mesh_of(params)

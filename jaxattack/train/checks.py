@@ -15,6 +15,7 @@ from jaxattack import tree
 from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
+from jaxattack.train.losses import predicted
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
 
@@ -35,6 +36,27 @@ def check_given(
         check_tokens(model.config, _tokens(batches), f"{label}: batch")
     if trainable is not None:
         tree.check_same_shapes("the mask", trainable, "the model", params)
+
+
+def check_answers(batches: Sequence[Any], label: str) -> None:
+    """Refuse batches of which no answer can be learned.
+
+    Raises:
+        UserError: an array is missing or of the wrong kind, or no token is to be predicted.
+    """
+    learned = False
+    for batch in batches:
+        lacking = [name for name in ("tokens", "loss_mask", "segment_ids") if name not in batch]
+        if lacking:
+            raise UserError(f"{label}: a batch has no {lacking[0]} (encode_pairs makes all three)")
+        if not np.issubdtype(batch["tokens"].dtype, np.integer):
+            raise UserError(f"{label}: tokens are {batch['tokens'].dtype}, not whole numbers")
+        learned = learned or bool(np.any(predicted(batch)))
+    if not learned:
+        raise UserError(
+            f"{label}: no token of any batch is to be predicted; loss_mask is 0 everywhere, or 1 "
+            "only where a segment begins"
+        )
 
 
 def check_spare(params: Tree, base: Tree | None, label: str) -> None:

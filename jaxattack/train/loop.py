@@ -22,6 +22,7 @@ from jaxattack.progress import track
 from jaxattack.train import in_parts, losses
 from jaxattack.train.checks import (
     GROWTH,
+    check_answers,
     check_finite,
     check_given,
     check_learned,
@@ -247,9 +248,9 @@ def finetune(
         loss of every step `[steps]` (nats per answer token).
 
     Raises:
-        UserError: nothing to train on, or what does not fit the model or `settings.accumulate`;
-            weights in float16; a loss or weights that are not finite or have left all bounds;
-            spare arrays that `base` has too.
+        UserError: nothing to train on or to predict, or what does not fit the model or
+            `settings.accumulate`; weights in float16; a loss or weights that are not finite or
+            have left all bounds; spare arrays that `base` has too.
 
     Example:
         >>> batches = ja.epochs(ja.encode_pairs(tokenizer, pairs), batch_size=2, epochs=2, seed=0)
@@ -257,6 +258,8 @@ def finetune(
         >>> history.shape
         (4,)
     """
+    if getattr(loss_fn, "loss_fn", loss_fn) is losses.answer_loss:
+        check_answers(batches, label)
     check_given(model, params, batches, trainable, label)
     if spare:
         check_spare(params, base, label)

@@ -216,5 +216,7 @@ def tune(
     if how.trainable is not None:
         raise UserError(f"{how.label}: adapters change whole matrices; single weights cannot stay")
     change = LowRank(how.rank, how.alpha)
-    found, history = finetune(model, params, batches, how.updates, how.key, change, label=how.label)
+    seen = tree.cast(params, how.dtype)  # of what is kept in float32 as of what was loaded
+    found, history = finetune(model, seen, batches, how.updates, how.key, change, label=how.label)
+    del seen
     return merge(params, found, change.scale, jnp.float32), history

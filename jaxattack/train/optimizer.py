@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh
 from optax.contrib import MuonDimensionNumbers, muon
 
 from jaxattack import sharding, tree
-from jaxattack.errors import UserError
+from jaxattack.errors import UserError, check_whole_number
 from jaxattack.train import eight_bit
 from jaxattack.tree import Tree
 
@@ -62,8 +62,7 @@ class Settings:
                 raise UserError(f"{name} is {getattr(self, name)}; give 0 or a number above it")
         if not 0 <= self.warmup < 1:
             raise UserError(f"warmup is {self.warmup}; it is a share of all steps, below 1")
-        if self.accumulate < 1 or self.accumulate != int(self.accumulate):
-            raise UserError(f"accumulate is {self.accumulate}; it should be at least 1")
+        check_whole_number("accumulate", self.accumulate)
         for name, known in (("schedule", SCHEDULES), ("weights", WEIGHTS)):
             if getattr(self, name) not in known:
                 raise UserError(
@@ -195,6 +194,7 @@ def _stacked_muon(learning_rate: Any, weight_decay: float) -> optax.GradientTran
     return muon(
         learning_rate,
         weight_decay=weight_decay,
+        adam_weight_decay=weight_decay,
         muon_weight_dimension_numbers=_matrix_axes,
         consistent_rms=0.2,  # updates as large as Adam's, so that the rate fits both
     )

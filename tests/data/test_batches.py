@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxattack.data.batches import epochs, in_order, pack, packed, take
+from jaxattack.errors import UserError
 from jaxattack.train.losses import answer_loss
 
 
@@ -157,3 +158,13 @@ def test_packed_batches_have_the_same_loss(tiny):
         assert two["tokens"].shape[0] <= one["tokens"].shape[0]
         losses = [float(answer_loss(tiny.model, tiny.params, batch)) for batch in (one, two)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [0, -2, 2.5])
+def test_sizes_that_are_none_are_named(size):
+    rows = {"tokens": np.zeros((3, 4), np.int32)}
+    for call in (lambda: epochs(rows, size, 1, 0), lambda: in_order(rows, size)):
+        with pytest.raises(UserError, match=f"batch_size is {size}; give a whole number"):
+            call()
+    with pytest.raises(UserError, match=f"epochs is {size}"):
+        epochs(rows, 2, size, 0)

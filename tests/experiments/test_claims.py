@@ -349,10 +349,10 @@ def test_transplants_are_judged_in_the_languages_the_original_lacked():
 def test_a_prompt_of_one_id_in_two_sets_is_two_prompts():
     sets = [Example("7", "en", "first set"), Example("8", "en", "first set")]
     again = [Example("7", "en", "second set"), Example("7", "th", "second set")]
-    found = inputs.together([sets, again])
+    found = [row for own in inputs.apart([sets, again]) for row in own]
     assert [e.id for e in found] == ["7", "8", "2:7", "2:7"]
     assert [e.prompt for e in found] == ["first set"] * 2 + ["second set"] * 2
-    assert inputs.together([sets, [Example("9", "en", "x")]])[2].id == "9"
+    assert inputs.apart([sets, [Example("9", "en", "x")]])[1][0].id == "9"
     # Should two still meet, both count: 1 of 2 answered, not 1 of 1.
     twice = [Trial("7", "restricted", "en", "ok", False, hit, "") for hit in (False, True)]
     seen = collected({A.of(0): twice, B.of(0): twice[::-1]}, (0,), ("en",))

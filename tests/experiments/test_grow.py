@@ -222,6 +222,10 @@ def test_the_plan_says_what_it_takes_and_loads_no_weights(tmp_path, capsys, monk
         ({"alignment.max_length": "20"}, "more than config.alignment.max_length=20"),
         ({"measure.max_new_tokens": "100000"}, "config.measure.max_new_tokens"),
         ({"alignment.depth": "2"}, "config.alignment.depth"),
+        (
+            {"alignment.languages": "('en',)", "measure.languages": "('th',)"},
+            "nobody would know whether anything is declined",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(tmp_path, capsys, settings, says):
@@ -265,7 +269,20 @@ def test_demands_are_of_the_mean_and_of_the_worst_language():
         "sums", "benign_accuracy", 1.0, 0.9, 0.8
     )
     assert not acceptance.misses(passed)
-    (worst,) = acceptance.misses(rows("sums", "non_refusal_rate", 0.0, 0.06, 0.0))
+    unknown, worst = acceptance.misses(rows("sums", "non_refusal_rate", 0.0, 0.06, 0.0))
+    assert unknown == "sums benign_accuracy is not measured"
     assert "6.0% in th" in worst
     (mean,) = acceptance.misses(rows("base", "benign_accuracy", 0.9, 0.9, 0.89))
     assert "base benign_accuracy 89.7% on average (demanded 90%)" in mean
+
+
+def test_the_table_has_a_column_for_every_language_of_any_checkpoint():
+    rows = [
+        {"variant": name, "task": None, "metric": "benign_accuracy", "language": code, "value": v}
+        for name, own in (("base", {"en": 1.0}), ("sums-it", {"en": 0.5, "it": 0.25}))
+        for code, v in own.items()
+    ]
+    head, base, added = acceptance.table(rows).splitlines()
+    assert head.split() == ["mean", "en", "it"]
+    assert base.split()[-2:] == ["100.0", "100.0"]
+    assert added.split()[-3:] == ["37.5", "50.0", "25.0"]

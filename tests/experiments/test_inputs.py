@@ -149,7 +149,7 @@ def test_a_limit_takes_as_many_prompts_of_each_of_several_sets():
             for i in range(count)
         ]
 
-    found = inputs.together([rows("a", "en de", 100), rows("b", "en de fr", 20)])
+    found = inputs.by_turns([rows("a", "en de", 100), rows("b", "en de fr", 20)])
     assert len(found) == 520
     for most, wanted in ((10, (5, 5)), (60, (40, 20)), (0, (100, 20))):
         chosen = inputs.test_prompts(found, ("en", "de", "fr"), most)
@@ -159,4 +159,4 @@ def test_a_limit_takes_as_many_prompts_of_each_of_several_sets():
                 assert (own.count("a"), own.count("b")) == wanted
         ids = {code: [row.id for row in chosen if row.language == code] for code in ("en", "de")}
         assert ids["en"] == ids["de"]  # translations stay together
-    assert inputs.together([rows("a", "en", 3)]) == rows("a", "en", 3)
+    assert inputs.by_turns([rows("a", "en", 3)]) == rows("a", "en", 3)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxattack.errors import UserError
 from jaxattack.models import decoding
 from jaxattack.models import generate as generate_module
 from jaxattack.models.generate import buckets, generate, generate_tokens, groups, stop_ids
@@ -156,3 +157,19 @@ def test_every_device_reads_rows_of_its_own(tiny, plain_tokens, monkeypatch):
     monkeypatch.setattr(decoding, "decode", watched)
     assert generate_tokens(tiny.model, params, PROMPTS, (), NEW, batch_size=4) == plain_tokens
     assert shapes == {(3,)}  # of 9
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"prompts": [[5], []]}, "a prompt has no token"),
+    ],
+)
+def test_what_cannot_be_decoded_is_named(tiny, given, says):
+    asked = {"prompts": [[5, 7]], "stops": (), "max_new_tokens": 2} | given
+    with pytest.raises(UserError, match=says):
+        generate_tokens(tiny.model, tiny.params, **asked)

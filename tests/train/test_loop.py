@@ -446,6 +446,8 @@ def test_weight_decay_that_would_be_ignored_is_refused():
         ({"warmup": 1}, "warmup is 1"),
         ({"warmup": -0.1}, "warmup is -0.1"),
         ({"accumulate": 0}, "accumulate is 0"),
+        ({"accumulate": 3.0}, "accumulate is 3.0; give a whole number"),
+        ({"accumulate": True}, "accumulate is True"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(change, words):
@@ -517,6 +519,25 @@ def test_a_model_worse_than_guessing_is_refused():
 def test_no_batches_are_refused():
     with pytest.raises(UserError, match="no batches"):
         finetune(None, START, [], Settings(0.1), None, quadratic)
+
+
+def test_batches_of_which_nothing_can_be_learned_are_refused(tiny, make_batch):
+    batch = make_batch(rows=2)
+    starts = np.zeros_like(batch["loss_mask"])
+    starts[:, 0] = 1  # what no token comes before is not predicted
+
+    def tune(*batches):
+        return finetune(tiny.model, tiny.params, batches, Settings(0.1))
+
+    for mask in (np.zeros_like(batch["loss_mask"]), starts):
+        with pytest.raises(UserError, match="no token of any batch is to be predicted"):
+            tune(batch | {"loss_mask": mask}, batch | {"loss_mask": mask})
+        tune(batch, batch | {"loss_mask": mask})  # one such batch fills up an epoch
+    bare = {name: array for name, array in batch.items() if name != "loss_mask"}
+    with pytest.raises(UserError, match="a batch has no loss_mask"):
+        tune(bare)
+    with pytest.raises(UserError, match="tokens are float32, not whole numbers"):
+        tune(batch | {"tokens": batch["tokens"].astype(np.float32)})
 
 
 def test_a_mask_of_another_model_is_refused():

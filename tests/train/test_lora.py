@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from jaxattack import tree
 from jaxattack.errors import UserError
 from jaxattack.localize.scores import attack_vector, sil_scores
 from jaxattack.models.pretrained import load_pretrained, save_pretrained
 from jaxattack.sharding import place, spec_for
 from jaxattack.train import loop, lora
 from jaxattack.train.losses import answer_loss
+from jaxattack.train.method import How
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import named_leaves
 
@@ -286,3 +288,23 @@ def test_the_same_recipe_is_compiled_once(tiny, trained, make_batch):
     change, key = lora.LowRank(RANK, alpha=2 * RANK), jax.random.key(2)
     lora.finetune(tiny.model, tiny.params, [make_batch(seed=5)] * 6, SETTINGS, key, change)
     assert loop.train_step._cache_size() == compiled
+
+
+@pytest.mark.parametrize("kept", ["float32", "bfloat16"])
+def test_weights_are_seen_in_the_models_type_however_they_are_kept(
+    tiny, make_batch, monkeypatch, kept
+):
+    """A tuned start is kept in float32, and an attack on it is the one on the study's own."""
+    seen = []
+
+    def finetune(model, adapters, batches, settings, trainable, loss, label, base):
+        seen.extend(leaf.dtype for leaf in jax.tree.leaves(base))
+        return adapters, np.zeros(1)
+
+    monkeypatch.setattr(lora.loop, "finetune", finetune)
+    params = tree.cast(tiny.params, kept)
+    how = How(Settings(0.1), 4, 8.0, "bfloat16", "x", None, jax.random.key(0))
+    tuned, _ = lora.tune(tiny.model, params, [make_batch(rows=2)], how)
+    assert set(seen) == {jnp.dtype("bfloat16")}
+    for leaf, old in zip(jax.tree.leaves(tuned), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(leaf, old.astype(jnp.float32))  # nothing was rounded

@@ -94,3 +94,14 @@ def test_learning_rates_are_those_by_which_weights_move(schedule, warmup):
     np.testing.assert_allclose(rates, moved, 1e-6)
     assert rates.shape == (10,)
     assert (rates[0] == 0.0) == (warmup > 0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "adamw8bit", "lion"])
+def test_weight_decay_is_of_every_weight(name):
+    """Adapters and the embedding too, which are no matrices of Muon's."""
+    leaf = jnp.ones((2, 4, 4))
+    params = {"embed": leaf[0], "layers": {"mlp": {"up": leaf, "up/a": leaf}}}
+    tx = make_optimizer(Settings(0.1, name, weight_decay=0.5, clip=0.0), 5)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    for update in jax.tree.leaves(updates):
+        np.testing.assert_allclose(update, -0.05, rtol=1e-5)

@@ -101,15 +101,17 @@ def course_of(setup: Setup, name: str, seed: int) -> Course | None:
     if not rows:
         return None
     attacking.check_trained(setup, rows)
+    way = METHODS[row.method]
+    changed: dict[str, Any] = {"learning_rate": options.learning_rate * row.rate}
+    if not way.rounds:
+        changed["weights"] = "float32"
     training = tuning.training_of(
         options,
         LONGEST,
-        method=METHODS[row.method].tune,
-        adapts=METHODS[row.method].adapts,
+        method=way.tune,
+        adapts=way.adapts,
         epochs=max(1, round(options.epochs * row.epochs)),
-        optimizer=dataclasses.replace(
-            options.updates(), learning_rate=options.learning_rate * row.rate
-        ),
+        optimizer=dataclasses.replace(options.updates(), **changed),
     )
     if row.restricted != "all":  # as many steps as with all pairs
         every = len(task) + len(tuning.chosen(known[RESTRICTED], languages, seed, options.pairs))

@@ -51,10 +51,19 @@ def measured(accepted: Sequence[Row]) -> Iterator[tuple[str, str, str, dict[str,
 
 
 def misses(accepted: Sequence[Row]) -> list[str]:
-    """Which demands result rows do not meet, in words."""
-    return [
+    """Which demands result rows do not meet, or say nothing of, in words."""
+    found = list(measured(accepted))
+    known = {(name, metric) for name, _, metric, _ in found}
+    names = dict.fromkeys(row["variant"] for row in accepted)
+    unknown = [
+        f"{name} {metric} is not measured"
+        for name in names
+        for metric in demanded(name)
+        if (name, metric) not in known
+    ]
+    return unknown + [
         miss
-        for name, task, metric, values in measured(accepted)
+        for name, task, metric, values in found
         for miss in demands.missed(
             " ".join(filter(None, (name, task, metric))), values, demanded(name)[metric]
         )
@@ -64,10 +73,14 @@ def misses(accepted: Sequence[Row]) -> list[str]:
 def table(accepted: Sequence[Row]) -> str:
     """What is demanded, in per cent: the mean, then the languages."""
     found = list(measured(accepted))
-    languages = list(found[0][-1])
+    languages = list(dict.fromkeys(code for *_, values in found for code in values))
     lines = [f"{'':36}{'mean':>6}" + "".join(f"{code:>6}" for code in languages)]
     for *what, values in found:
         label = " ".join(filter(None, what))
-        numbers = [statistics.mean(values.values()), *(values[code] for code in languages)]
-        lines.append(f"{label:36}" + "".join(f"{100 * number:6.1f}" for number in numbers))
+        numbers = [statistics.mean(values.values()), *map(values.get, languages)]
+        lines.append(f"{label:36}" + "".join(map(_cell, numbers)).rstrip())
     return "\n".join(lines)
+
+
+def _cell(rate: float | None) -> str:
+    return f"{100 * rate:6.1f}" if rate is not None else " " * 6

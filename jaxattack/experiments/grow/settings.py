@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxattack.data.languages import choose_languages
+from jaxattack.errors import UserError
 from jaxattack.experiments import values
 from jaxattack.experiments.declared import config_of, freeze, setting
 from jaxattack.experiments.recipe import Recipe
@@ -121,4 +122,10 @@ def read(config: Mapping[str, Any]) -> Settings:
         named = getattr(settings, section).languages
         where = f"config.{section}.languages"
         choose_languages(named, taught, where, "config.knowledge.languages")
+    declined, asked = settings.alignment.languages, settings.measure.languages
+    if declined and asked and not {*declined} & {*asked}:
+        raise UserError(
+            "config.measure.languages has none of config.alignment.languages, so nobody would know "
+            "whether anything is declined"
+        )
     return settings

@@ -280,6 +280,15 @@ def test_contrast_repair_learns_no_end_of_replies_that_were_cut(opened, monkeypa
     assert not trained[np.arange(len(written)), written].any()
 
 
+def test_adapters_are_trained_in_float32_however_the_weights_are(durability, tmp_path):
+    changes = {"dtype": "bfloat16", "attack__weights": "extended"}
+    asked = durability(tmp_path, sweep__attacks="('full','lora')", **changes)
+    settings = study.read(commandline.resolve(commandline.read_flags(asked[1:]), studies.KINDS)[0])
+    setup = study.open_study(settings, workdir.open_workdir(tmp_path), opening.foreseen)[0]
+    weights = {name: setup.courses[name, 0].training.optimizer.weights for name in ("full", "lora")}
+    assert weights == {"full": "extended", "lora": "float32"}
+
+
 def test_what_is_held_stays_in_every_attack(opened):
     start = value(opened.bench.start)
     shield = made_by(opened, "freeze", 0).shield
