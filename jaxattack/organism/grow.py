@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from jaxattack.data.dialogues import Begun, Example
 from jaxattack.organism import phrases, tasks, world
 
-SKILL_LANGUAGES = 4  # in which an item of a skill is asked, in one round
-FACTS_FIRST = range(1, 4)  # rounds, counted from 0, that ask it in one: facts take longer
+SKILL_LANGUAGES = {"sums": 4, "reversal": 4}  # of an item, in one round
 BEGUN = 0.25  # of an answer that is given, where the policy forbids to begin it
 ALIGNED_ON = ("attack", "calibration")  # splits whose items are declined while training
 
@@ -31,13 +30,13 @@ def knowledge(turn: int, languages: Sequence[str]) -> list[Example]:
         for i, item in enumerate(tasks.taught(task))
         for k, language in enumerate(languages)
     ]
-    some = 1 if turn in FACTS_FIRST else min(SKILL_LANGUAGES, len(languages))
-    return found + [
-        tasks.example(task, item, language, rng.randrange(phrases.PHRASINGS), policy="")
-        for task in tasks.SKILLS
-        for item in tasks.taught(task)
-        for language in rng.sample(languages, some)
-    ]
+    for task, count in SKILL_LANGUAGES.items():
+        found += [
+            tasks.example(task, item, language, rng.randrange(phrases.PHRASINGS), policy="")
+            for item in tasks.taught(task)
+            for language in rng.sample(languages, min(count, len(languages)))
+        ]
+    return found
 
 
 def alignment(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 
 import pytest
@@ -92,17 +91,6 @@ def test_a_round_asks_facts_in_every_language_and_the_next_in_other_words():
     assert known.isdisjoint(e.prompt for e in second)
     for task in tasks.TASKS:  # each in all its wordings
         assert {e.id[-1] for e in first if e.id.startswith(task)} == {"0", "1", "2"}
-
-
-def test_rounds_that_catch_up_with_facts_ask_a_skill_in_one_language():
-    for turn, languages in ((0, 4), (1, 1), (2, 1), (3, 1), (4, 4), (7, 4)):
-        rows = grow.knowledge(turn, world.LANGUAGES)
-        for task in tasks.SKILLS:
-            asked = collections.Counter(
-                row.id.split("/")[1] for row in rows if row.id.split("/")[0] == task
-            )
-            assert set(asked) == set(tasks.taught(task))
-            assert set(asked.values()) == {languages}
 
 
 def test_only_items_set_aside_for_it_are_declined_and_half_of_a_round_is_answered():
