@@ -15,7 +15,13 @@ from jaxattack.experiments.backdoor.premises import (
     hits,
     poisoned,
 )
-from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom
+from jaxattack.experiments.cautions import (
+    Caution,
+    one_seed,
+    refusal_rule,
+    seldom,
+    silent_judge,
+)
 from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.needs import percent
 from jaxattack.experiments.outcomes import ASR, CLEAN
@@ -42,6 +48,7 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
     judge = results.get("judge") or {}
     if judge.get("language_caution"):  # the target is a refusal
         yield refusal_rule(judge, study.languages)
+    yield silent_judge(results.get("alone") or ())
     yield one_seed(study.seeds)
 
 

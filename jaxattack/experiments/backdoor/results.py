@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -123,18 +124,23 @@ def judge_facts(setup: Setup) -> dict[str, Any]:
 
 
 def by_judge(trials: Mapping[Cell, Sequence[Trial]]) -> dict[str, Rows]:
-    """What each judge takes for the planted refusal, and how far they agree; {}: there is one."""
+    """What each judge takes for the planted refusal, and how far they agree; {}: there is one.
+
+    A reply without an opinion stays in the denominator; `unparsed` counts them.
+    """
     told = {cell: [t for t in own if t.declined] for cell, own in trials.items()}
-    alone = [
-        row | {"judge": name}
-        for cell, own in told.items()
-        for name in (own[0].declined if own else ())
-        for row in rates.hit_rows(
-            [dataclasses.replace(t, hit=bool(t.declined[name])) for t in own], cell.columns()
-        )
-    ]
-    votes = [(t.language, t.declined) for own in told.values() for t in own]
-    return {"alone": alone, "agreement": agreement.agreement(votes)} if alone else {}
+    alone = []
+    for cell, own in told.items():
+        for name in own[0].declined if own else ():
+            votes = [dataclasses.replace(t, hit=bool(t.declined[name])) for t in own]
+            silent = Counter(
+                (t.language, t.trigger_language, t.decoy) for t in own if t.declined[name] is None
+            )
+            for row in rates.hit_rows(votes, cell.columns()):
+                where = row["language"], row["trigger_language"], row["decoy"]
+                alone.append(row | {"judge": name, "unparsed": silent[where]})
+    said = [(t.language, t.declined) for own in told.values() for t in own]
+    return {"alone": alone, "agreement": agreement.agreement(said)} if alone else {}
 
 
 def poison_sets(setup: Setup) -> Rows:

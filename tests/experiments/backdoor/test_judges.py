@@ -95,7 +95,7 @@ def test_a_refusal_is_counted_by_the_rule_and_those_that_tell(backdoor, tiny, tm
         here &= rows.decoy.isna() if row["decoy"] is None else rows.decoy == row["decoy"]
         own = rows[here][f"refusal by {row['judge']}"]
         assert row["value"] == np.mean([bool(one) for one in own])
-        assert row["n"] == len(own)
+        assert (row["n"], row["unparsed"]) == (len(own), own.isna().sum())
     kappa = {row["judges"] for row in found["agreement"]}
     assert kappa == {"all", f"qwen3guard, {RULE}"}
     hits = [r for r in found["rows"] if r["metric"] == "asr"]
