@@ -118,7 +118,8 @@ def silent_judge(alone: Sequence[Mapping[str, Any]]) -> Caution | None:
         return None
     most = max(alone, key=lambda row: row["unparsed"] / row["n"])
     share = Figure(most["unparsed"] / most["n"], unit="rate")
-    what = f"replies of {most['variant']} in {most['language']} on which {most['judge']} has none"
+    where = f"{most['variant']} in {most['language']}"
+    what = f"replies of {where} on which {most['judge']} has no opinion"
     return Caution(
         "silent_judge",
         "Judges",

@@ -359,5 +359,5 @@ def test_a_judge_that_is_silent_in_one_language_is_told(silent, raises):
     found = raised([silent_judge(alone)], {})
     assert len(found) == raises
     if raises:
-        assert "aligned in l0 on which guard has none" in found[0]["evidence"][0]["what"]
+        assert "aligned in l0 on which guard has no opinion" in found[0]["evidence"][0]["what"]
     assert silent_judge([]) is None

@@ -69,14 +69,12 @@ def unequal(sizes: Rows) -> Caution | None:
             most = max(whole.get(code, 0) for code in name.split("+"))
             what = f"{'benign' if benign else 'mixed'} pairs of {name}, to those of the attack"
             evidence.append(Evidence(what, _ratio(row["pairs"], most), above=1))
-    scored = {row["attacked"]: row for row in sizes if "scored" in row}
+    scored = [row for row in sizes if "scored" in row and row["pairs_are"] == RESTRICTED]
     if scored:
-        few, many = (
-            choose(scored.values(), key=lambda row: row["scored"]) for choose in (min, max)
-        )
+        few, many = (choose(scored, key=lambda row: row["scored"]) for choose in (min, max))
         what = f"pairs SIL is scored on for {few['attacked']}, to those for {many['attacked']}"
         evidence.append(Evidence(what, _ratio(few["scored"], many["scored"]), above=ALIKE))
-        own = sum(row["origin"] == ITSELF for row in scored.values())
+        own = sum(row["origin"] == ITSELF for row in scored)
         what = "masks scored on the pairs of their own attack"
         evidence.append(Evidence(what, Figure(own, unit="count"), below=1))
     if not evidence:
