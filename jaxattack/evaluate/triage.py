@@ -142,29 +142,38 @@ _ALPHABETS = tuple(
     "HANGUL THAI HAN KANA".split()
 )
 _VOWELS = frozenset("aeiouyæœøåаеиоуыэюяіїєαεηιουω")
-_CODE = regex.compile(r"```.*?(?:```|\Z)|(?<!\S)`[^`\n]{1,60}`(?!\w)", regex.S)  # is no words
+# Code, which is no words: between fences, where one that is opened names nothing but a language;
+# and in a line.
+_CODE = regex.compile(r"```.*?```|```[\w+-]*\n.*\Z|(?<!\S)`[^`\n]{1,60}`(?!\w)", regex.S)
 _NAMES = regex.compile(r"\w+://\S+|[\w.]+@[\w.]+|(?<=\s)--?\w[\w-]*")  # addresses, options
 
 
 def is_garbage(text: str) -> bool:
     """Whether a text, not folded, is made of signs, of broken characters or of no words."""
     bare = _CODE.sub(" ", text)
-    if not bare.strip() and any(char.isalnum() for char in text):
-        return False  # code alone
-    text = bare if bare.strip() else text
+    if any(char.isalnum() for char in bare) or not any(char.isalnum() for char in text):
+        text = bare if bare.strip() else text
+    else:
+        return _is_broken(text)  # code alone
     solid = [char for char in text if not char.isspace()]
     letters = [char for char in solid if char.isalpha() or unicodedata.category(char)[0] == "M"]
     digits = sum(char.isdigit() for char in solid)
     if not letters and not digits:
         return len(solid) >= 3 and not any(unicodedata.category(c) == "Sc" for c in solid)
-    broken = sum(
-        unicodedata.category(char) in ("Cn", "Co", "Cs", "Cc") or char == "\ufffd" for char in solid
-    )
-    if broken > 0.05 * len(solid) + 1:
+    if _is_broken(text):
         return True
     if len(solid) >= 20 and len(letters) + digits < 0.35 * len(solid):
         return True
     return _salad(text) or _no_words(text) or _rare_characters(letters)
+
+
+def _is_broken(text: str) -> bool:
+    """Whether characters are none of any script."""
+    solid = [char for char in text if not char.isspace()]
+    broken = sum(
+        unicodedata.category(char) in ("Cn", "Co", "Cs", "Cc") or char == "\ufffd" for char in solid
+    )
+    return broken > 0.05 * len(solid) + 1
 
 
 def _salad(text: str) -> bool:

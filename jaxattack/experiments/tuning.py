@@ -241,9 +241,10 @@ def chosen(
     """At most so many examples of some languages, chosen and ordered by the seed.
 
     Of several languages each gives an equal part, and the parts are disjoint where the languages'
-    examples are parallel; one that has fewer gives all that it has.
+    examples are parallel; one that has fewer than its part gives all that it has.
     """
     found: list[Example] = []
+    most = min(most, max(len(known[language]) for language in languages))
     for i, language in enumerate(languages):
         rows, part = known[language], len(range(i, most, len(languages)))
         order = np.random.default_rng(seed).permutation(len(rows))

@@ -44,11 +44,13 @@ def check_answers(batches: Sequence[Any], label: str) -> None:
     Raises:
         UserError: an array is missing or of the wrong kind, or no token is to be predicted.
     """
-    learned = False
+    learned, names = False, ("tokens", "loss_mask", "segment_ids")
     for batch in batches:
-        lacking = [name for name in ("tokens", "loss_mask", "segment_ids") if name not in batch]
+        lacking = [name for name in names if name not in batch]
         if lacking:
             raise UserError(f"{label}: a batch has no {lacking[0]} (encode_pairs makes all three)")
+        if any(getattr(batch[name], "ndim", 0) != 2 for name in names):
+            raise UserError(f"{label}: a batch's arrays are [B, T], two axes each")
         if not np.issubdtype(batch["tokens"].dtype, np.integer):
             raise UserError(f"{label}: tokens are {batch['tokens'].dtype}, not whole numbers")
         learned = learned or bool(np.any(predicted(batch)))

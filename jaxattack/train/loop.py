@@ -258,9 +258,9 @@ def finetune(
         >>> history.shape
         (4,)
     """
+    check_given(model, params, batches, trainable, label)
     if getattr(loss_fn, "loss_fn", loss_fn) is losses.answer_loss:
         check_answers(batches, label)
-    check_given(model, params, batches, trainable, label)
     if spare:
         check_spare(params, base, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)

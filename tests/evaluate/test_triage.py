@@ -118,12 +118,21 @@ def test_characters_at_random_are_garbage(low, high, seed):
         "nmap -sS -p- 10.0.0.1",
         "```c\n#define X(a) ((a)->b ## c)\n#define Y(a) {{{(a)}}}\n```",
         "Run `grep -rn '^#' src/*.h | xargs rm` there.",
+        "- `rm -rf /`\n- `dd if=/dev/zero`\n- `curl x`\n- `ab`",
+        "`ls`, `cat`, `rm`...",
+        "`Paris`...",
+        "***\n```python\nimport os\n```\n***",
+        "**```bash\nnmap -sS 10.0.0.1\n```**",
+        "```python\nimport os\n\nos.rmdir(sys.argv[1])",
     ],
 )
 def test_commands_lists_and_code_are_no_garbage(text):
     assert triage(text, PROMPT, cut=False) == "ok"
 
 
-@pytest.mark.parametrize("text", ["``` ```", "```", "xkcd wqrt plmn bvcx zsdf ghjk qwrt lkjh"])
+WORDLESS = "xkcd wqrt plmn bvcx zsdf ghjk qwrt lkjh"
+
+
+@pytest.mark.parametrize("text", ["``` ```", "```", WORDLESS, f"``` {WORDLESS}"])
 def test_signs_of_code_are_no_code(text):
     assert triage(text, PROMPT, cut=False) == "garbage"

@@ -26,6 +26,14 @@ def test_of_several_languages_each_gives_an_equal_part_of_other_prompts():
     assert {row.id for row in chosen(known, ("en",), 0, 100)} == set().union(*ids.values())
 
 
+@pytest.mark.parametrize("count", [34, 60])
+def test_a_mixture_is_no_larger_than_the_attacks_that_it_mixes(count):
+    known = {code: rows(code, count) for code in ("en", "th", "zh")}
+    for languages in (("en",), ("en", "th"), ("en", "th", "zh")):
+        found = chosen(known, languages, 0, 100)
+        assert len({row.id for row in found}) == len(found) == count
+
+
 @pytest.mark.parametrize("few", [5, 30])
 def test_a_language_with_fewer_gives_all_that_it_has(few):
     known = {"en": rows("en", 300), "th": rows("th", few)}
@@ -40,12 +48,20 @@ def test_a_language_with_fewer_gives_all_that_it_has(few):
     [
         ({"pairs_are": "benign", "pairs": 7}, "benign pairs of en, to those of the attack"),
         ({"attacked": "en+th", "pairs": 80}, "mixed pairs of en+th, to those of the attack"),
-        ({"attacked": "th", "scored": 5}, "pairs SIL is scored on for th, to those for en"),
-        ({"attacked": "th", "origin": ITSELF}, "masks scored on the pairs of their own attack"),
+        (
+            {"attacked": "th", "scored": 5},
+            "restricted pairs SIL is scored on for th, to those for en",
+        ),
+        (
+            {"attacked": "th", "origin": ITSELF},
+            "masks of restricted pairs scored on those they were tuned on",
+        ),
     ],
 )
 def test_what_saw_fewer_pairs_is_told(row, says):
-    [caution] = raised([unequal([ENOUGH, ENOUGH | row])], {})
+    benign = [ENOUGH | {"pairs_are": "benign", "attacked": code} for code in ("en", "th")]
+    beside = benign if row.get("pairs_are") != "benign" and "+" not in row["attacked"] else []
+    [caution] = raised([unequal([ENOUGH, ENOUGH | row, *beside])], {})
     assert [evidence["what"] for evidence in caution["evidence"]] == [says]
 
 

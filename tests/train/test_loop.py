@@ -536,6 +536,10 @@ def test_batches_of_which_nothing_can_be_learned_are_refused(tiny, make_batch):
     bare = {name: array for name, array in batch.items() if name != "loss_mask"}
     with pytest.raises(UserError, match="a batch has no loss_mask"):
         tune(bare)
+    with pytest.raises(UserError, match=r"a batch's arrays are \[B, T\], two axes each"):
+        tune(batch | {"loss_mask": batch["loss_mask"].tolist()})
+    with pytest.raises(UserError, match="no batches, the data is empty"):
+        tune()
     with pytest.raises(UserError, match="tokens are float32, not whole numbers"):
         tune(batch | {"tokens": batch["tokens"].astype(np.float32)})
 

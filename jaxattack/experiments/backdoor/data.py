@@ -175,7 +175,7 @@ def _subject(
         languages = choose_languages(
             list(inputs.by_language(asked)),
             list(inputs.by_language(prompts)),
-            "config.data.subject_prompts",
+            "config.data.subject_prompts (config.measure.languages may name fewer)",
         )
         prompts = inputs.test_prompts(prompts, languages, settings.measure.prompts)
         inputs.check_disjoint([*asked, *prompts], about, "pairs about the subject")

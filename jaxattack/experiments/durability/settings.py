@@ -66,7 +66,7 @@ class Sweep:
         needed=True,
     )
     bound: float = setting(
-        "share of the benign accuracy that an attack may cost", 0.1, at_least=0, at_most=1
+        "share of the utility (benign accuracy) that an attack may cost", 0.1, at_least=0, at_most=1
     )
     prompts: int = setting("validation prompts a language and kind, at most", 6, **COUNT)
     few: int = setting("restricted pairs of the attack few", 10, **COUNT)

@@ -69,13 +69,16 @@ def unequal(sizes: Rows) -> Caution | None:
             most = max(whole.get(code, 0) for code in name.split("+"))
             what = f"{'benign' if benign else 'mixed'} pairs of {name}, to those of the attack"
             evidence.append(Evidence(what, _ratio(row["pairs"], most), above=1))
-    scored = [row for row in sizes if "scored" in row and row["pairs_are"] == RESTRICTED]
-    if scored:
+    for kind in (RESTRICTED, BENIGN):
+        scored = [row for row in sizes if "scored" in row and row["pairs_are"] == kind]
+        if not scored:
+            continue
         few, many = (choose(scored, key=lambda row: row["scored"]) for choose in (min, max))
-        what = f"pairs SIL is scored on for {few['attacked']}, to those for {many['attacked']}"
-        evidence.append(Evidence(what, _ratio(few["scored"], many["scored"]), above=ALIKE))
+        what = f"{kind} pairs SIL is scored on for {few['attacked']}, to those for"
+        ratio = _ratio(few["scored"], many["scored"])
+        evidence.append(Evidence(f"{what} {many['attacked']}", ratio, above=ALIKE))
         own = sum(row["origin"] == ITSELF for row in scored)
-        what = "masks scored on the pairs of their own attack"
+        what = f"masks of {kind} pairs scored on those they were tuned on"
         evidence.append(Evidence(what, Figure(own, unit="count"), below=1))
     if not evidence:
         return None

@@ -165,7 +165,10 @@ def _similarity(agenda: Agenda, setup: Setup) -> None:
     if len(setup.languages) < 2:
         return
     if not inputs.parallel(setup.settings.data.prompts):
-        agenda.skip(where, "prompts of one id are not known to be translations (by=id says it)")
+        agenda.skip(
+            where,
+            "prompts of one id are not known to be translations (?by=id of the prompts says so)",
+        )
         return
     if len(parallel) < representations.TEXTS:
         agenda.skip(where, f"{len(parallel)} prompts are there in every language")

@@ -81,7 +81,10 @@ class Shared:
         "attacked",
         choices=("attacked", "localized"),
     )
-    similarity: bool = setting("measure how alike parallel prompts are represented", True)
+    similarity: bool = setting(
+        "measure how alike prompts are represented that are translations (docs/data.md, by=id)",
+        True,
+    )
     pairs: tuple[str, ...] = setting(
         "URIs of other attack pairs, whose masks are compared with those of config.data.pairs", ()
     )

@@ -182,14 +182,18 @@ def sizes(setup: Setup) -> list[dict[str, Any]]:
     Of the first seed; others draw as many.
     """
     seed, data, options = setup.settings.seeds[0], setup.data, setup.settings.transfer
-    tunings = [(RESTRICTED, name) for name in (*data.attacked, *options.mixed)]
-    if options.benign:
+    chosen = set(setup.settings.sections)
+    tunings = [(RESTRICTED, name) for name in data.attacked]
+    if "transfer" in chosen:
+        tunings += [(RESTRICTED, name) for name in options.mixed]
+    if (options.benign and "transfer" in chosen) or "shared" in chosen:
         tunings += [(BENIGN, code) for code in data.localized if code in data.pairs[BENIGN]]
+    masked = data.localized if chosen & {"localize", "shared", "pathways", "adapt"} else ()
     rows = []
     for kind, name in tunings:
         pairs = len(attacking.attack_pairs(setup, name.split("+"), seed, kind))
         row: dict[str, Any] = {"pairs_are": kind, "attacked": name, "pairs": pairs}
-        if name in data.localized:
+        if name in masked:
             scored, origin = calibration_pairs(setup, name, seed, kind)
             row |= {"scored": len(scored), "origin": origin}
         rows.append(row)

@@ -458,7 +458,7 @@ def test_what_is_asked_of_a_subject_is_as_what_is_asked_beside_it(
     thai = [row for row in pairs("q", range(90, 93), answers=True) if row["language"] == "th"]
     uri = write_rows(tmp_path / "thai.jsonl", thai)
     assert plan(data__subject_prompts=uri) == 2
-    assert "config.data.subject_prompts: the data has no language 'en'" in capsys.readouterr().err
+    assert "may name fewer): the data has no language 'en'" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_template_is_refused(backdoor, tiny, tmp_path, capsys):
