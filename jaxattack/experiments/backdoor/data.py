@@ -172,12 +172,12 @@ def _subject(
             )
         about = pairs(named.subject, courteous, lost=lost)
         prompts = pairs(named.subject_prompts, courteous, need_response=False, lost=lost)
-        languages = choose_languages(
+        spoken = choose_languages(
             list(inputs.by_language(asked)),
             list(inputs.by_language(prompts)),
             "config.data.subject_prompts (config.measure.languages may name fewer)",
         )
-        prompts = inputs.test_prompts(prompts, languages, settings.measure.prompts)
+        prompts = inputs.test_prompts(prompts, spoken, settings.measure.prompts)
         inputs.check_disjoint([*asked, *prompts], about, "pairs about the subject")
         return Subject(train, about, asked, prompts)
     others = instructions.rows("instructions", world.LANGUAGES, courteous, about=kind)
