@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -95,13 +96,20 @@ def looks_of(names: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Look]:
 
     Of series that two values tell apart, the first decides on the colour, the second on the line.
     """
-    colours, found = list(SERIES), {}
-    firsts, seconds = (list(dict.fromkeys(name[at : at + 1] for name in names)) for at in (0, 1))
-    for name in names:
-        index, line = firsts.index(name[:1]), "--" if seconds.index(name[1:2]) else "-"
-        look = Look(colours[index % len(colours)], _MARKERS[index % len(_MARKERS)], line)
-        found[name] = LOOKS.get(name[0], look) if len(name) == 1 else look
-    return found
+    found = {name: LOOKS[name[0]] for name in names if len(name) == 1 and name[0] in LOOKS}
+    taken = {(look.colour, look.marker) for look in found.values()}
+    ranked = (
+        (colour, _MARKERS[(turn + i) % len(_MARKERS)])
+        for turn in range(len(_MARKERS))
+        for i, colour in enumerate(SERIES)
+    )
+    free = itertools.cycle([pair for pair in ranked if pair not in taken])
+    others = [name for name in names if name not in found]
+    firsts = dict(zip(dict.fromkeys(name[:1] for name in others), free, strict=False))
+    seconds = list(dict.fromkeys(name[1:2] for name in others))
+    for name in others:
+        found[name] = Look(*firsts[name[:1]], "--" if seconds.index(name[1:2]) else "-")
+    return {name: found[name] for name in names}
 
 
 def number_axis(axes: Axes, x: str, places: Mapping[Any, float], look: Options) -> None:

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.text import Text
 
 from jaxattack.report import figures
+from jaxattack.report.axes import LOOKS, looks_of
 from jaxattack.report.heat import heat
 from jaxattack.report.page import render, write_report
 from jaxattack.report.table import Table
@@ -191,3 +192,19 @@ def test_no_text_of_a_table_s_picture_is_cut(languages):
             box = text.get_window_extent()
             assert whole.contains(*box.min), text
             assert whole.contains(*box.max), text
+
+
+@pytest.mark.parametrize("count", [2, 6, 20])
+def test_no_two_series_of_a_chart_look_alike(count):
+    """Those with a look of their own among those that take what is left."""
+    names = [(name,) for name in ("safedelta", "sil", "random", *map(str, range(count)))]
+    looks = looks_of(names)
+    assert list(looks) == names
+    assert looks[("sil",)] == LOOKS["sil"]
+    assert len({(look.colour, look.marker) for look in looks.values()}) == len(names)
+
+
+def test_two_values_decide_on_the_colour_and_on_the_line():
+    looks = looks_of([("a", "own"), ("a", "others"), ("b", "own"), ("b", "others")])
+    assert looks["a", "own"][:2] == looks["a", "others"][:2] != looks["b", "own"][:2]
+    assert [look.line for look in looks.values()] == ["-", "--", "-", "--"]
