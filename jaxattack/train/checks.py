@@ -15,7 +15,7 @@ from jaxattack import tree
 from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Transformer
-from jaxattack.train.losses import predicted
+from jaxattack.train.losses import answer_loss, predicted
 from jaxattack.train.optimizer import Settings
 from jaxattack.tree import Tree
 
@@ -23,12 +23,28 @@ GROWTH = 1e3  # of the largest weight, beyond which training has destroyed a mod
 
 
 def check_given(
-    model: Transformer, params: Tree, batches: Sequence[Any], trainable: Tree | None, label: str
+    model: Transformer,
+    params: Tree,
+    batches: Sequence[Any],
+    trainable: Tree | None,
+    loss_fn: Any,
+    spared: Tree | None,
+    label: str,
 ) -> None:
     """Refuse what a model cannot be trained on.
 
+    Args:
+        model: the decoder.
+        params: where it starts.
+        batches: that it is trained on.
+        trainable: the mask.
+        loss_fn: the loss.
+        spared: weights that are wanted beside those whose memory is given away; None: it is not.
+        label: of the training.
+
     Raises:
-        UserError: no batches, token ids beyond the vocabulary, or a mask of another model.
+        UserError: no batches, token ids beyond the vocabulary, a mask of another model, no answer
+            to learn, or weights that are given away and wanted.
     """
     if not batches:
         raise UserError(f"{label}: no batches, the data is empty")
@@ -36,14 +52,18 @@ def check_given(
         check_tokens(model.config, _tokens(batches), f"{label}: batch")
     if trainable is not None:
         tree.check_same_shapes("the mask", trainable, "the model", params)
+    check_learnable(batches, loss_fn, label)
+    check_spare(params, spared, label)
 
 
-def check_answers(batches: Sequence[Any], label: str) -> None:
-    """Refuse batches of which no answer can be learned.
+def check_learnable(batches: Sequence[Any], loss_fn: Any, label: str) -> None:
+    """Refuse batches of which a loss of answers can learn none; other losses read what they like.
 
     Raises:
         UserError: an array is missing or of the wrong kind, or no token is to be predicted.
     """
+    if getattr(loss_fn, "loss_fn", loss_fn) is not answer_loss:  # of adapters: the one within
+        return
     learned, names = False, ("tokens", "loss_mask", "segment_ids")
     for batch in batches:
         lacking = [name for name in names if name not in batch]

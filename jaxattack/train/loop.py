@@ -22,12 +22,10 @@ from jaxattack.progress import track
 from jaxattack.train import in_parts, losses
 from jaxattack.train.checks import (
     GROWTH,
-    check_answers,
     check_finite,
     check_given,
     check_learned,
     check_sound,
-    check_spare,
     largest,
 )
 from jaxattack.train.losses import LossFn
@@ -248,9 +246,8 @@ def finetune(
         loss of every step `[steps]` (nats per answer token).
 
     Raises:
-        UserError: nothing to train on or to predict, or what does not fit the model or
-            `settings.accumulate`; weights in float16; a loss or weights that are not finite or
-            have left all bounds; spare arrays that `base` has too.
+        UserError: nothing to train on or to predict, or what does not fit the model; weights in
+            float16, or spare and in `base`; a loss or weights not finite or beyond all bounds.
 
     Example:
         >>> batches = ja.epochs(ja.encode_pairs(tokenizer, pairs), batch_size=2, epochs=2, seed=0)
@@ -258,11 +255,7 @@ def finetune(
         >>> history.shape
         (4,)
     """
-    check_given(model, params, batches, trainable, label)
-    if getattr(loss_fn, "loss_fn", loss_fn) is losses.answer_loss:
-        check_answers(batches, label)
-    if spare:
-        check_spare(params, base, label)
+    check_given(model, params, batches, trainable, loss_fn, base if spare else None, label)
     mesh, forward = sharding.mesh_of(params), forward_types(params, dtype, label)
     tx, weights, accumulate, rates = _parts_of(settings, len(batches))
     params = trained_copy(sharding.place(params, mesh), weights, label, spare)

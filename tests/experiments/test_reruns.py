@@ -15,14 +15,19 @@ PACKAGE = provenance.PACKAGE
 
 
 @pytest.fixture
-def agenda(study, tmp_path, monkeypatch):
+def agenda(study, own_data, tmp_path, monkeypatch):
     """A function from overrides to the stages of a study, by kind and label; none is run."""
+    rows = [json.loads(line) for line in own_data["prompts"].read_text().splitlines()]
+    rows += [row | {"id": f"{row['id']}/2", "prompt": f"{row['prompt']} 2"} for row in rows]
+    prompts = tmp_path / "translations.jsonl"  # enough to say how alike they are represented
+    prompts.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     seen: list[Setup] = []
     whole = fragility.sections
     monkeypatch.setattr(fragility, "sections", lambda setup: seen.append(setup) or whole(setup))
 
     def stages(**overrides) -> dict[str, str]:
-        flags = commandline.read_flags(study(tmp_path, **overrides)[1:])
+        own = {"data__prompts": f"jsonl:{prompts}?by=id"} | overrides
+        flags = commandline.read_flags(study(tmp_path, **own)[1:])
         config, _ = commandline.resolve(flags, studies.KINDS)
         fragility.plan_lines(fragility.read(config), tmp_path)
         found = whole(seen[-1]).stages
@@ -168,6 +173,6 @@ def test_a_byte_of_data_reruns_what_was_made_of_it(agenda, own_data, tmp_path):
     assert "attack en-s0" in found or "gradients en-abs" in found
     assert not any(name.split()[-1].startswith(("th-s0", "attacked/th")) for name in found)
     assert "ask aligned" not in found
-    prompts = edited(own_data["prompts"], tmp_path / "prompts.jsonl", 0, "prompt")
-    found = changed(before, agenda(data__prompts=f"jsonl:{prompts}"))
+    prompts = edited(tmp_path / "translations.jsonl", tmp_path / "prompts.jsonl", 0, "prompt")
+    found = changed(before, agenda(data__prompts=f"jsonl:{prompts}?by=id"))
     assert found == of(before, "ask", "judge", "similarity")
