@@ -50,8 +50,8 @@ def nobody_is_asked(monkeypatch):
 
 
 @pytest.fixture
-def no_weights(monkeypatch):
-    """Loading weights is an error."""
+def no_weights(finished, monkeypatch):
+    """Loading weights is an error, once there is a run; whichever of the tests comes first."""
     monkeypatch.setattr(pretrained, "load_pretrained", None)
     monkeypatch.setattr(opening, "loaded", None)
 
