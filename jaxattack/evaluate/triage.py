@@ -150,11 +150,10 @@ _NAMES = regex.compile(r"\w+://\S+|[\w.]+@[\w.]+|(?<=\s)--?\w[\w-]*")  # address
 
 def is_garbage(text: str) -> bool:
     """Whether a text, not folded, is made of signs, of broken characters or of no words."""
-    bare = _CODE.sub(" ", text)
-    if any(char.isalnum() for char in bare) or not any(char.isalnum() for char in text):
-        text = bare if bare.strip() else text
-    else:
-        return _is_broken(text)  # code alone
+    if any(char.isalnum() for char in text):
+        whole, text = text, _CODE.sub(" ", text)
+        if not any(char.isalnum() for char in text):
+            return _is_broken(whole)  # code alone
     solid = [char for char in text if not char.isspace()]
     letters = [char for char in solid if char.isalpha() or unicodedata.category(char)[0] == "M"]
     digits = sum(char.isdigit() for char in solid)

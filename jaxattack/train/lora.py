@@ -218,5 +218,5 @@ def tune(
     change = LowRank(how.rank, how.alpha)
     seen = tree.cast(params, how.dtype)  # of what is kept in float32 as of what was loaded
     found, history = finetune(model, seen, batches, how.updates, how.key, change, label=how.label)
-    del seen
+    del seen  # what is merged into is `params`, which nobody rounded
     return merge(params, found, change.scale, jnp.float32), history

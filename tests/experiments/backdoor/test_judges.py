@@ -238,7 +238,6 @@ def test_they_are_shown_the_input_of_a_prompt_that_has_one(backdoor, tiny, tmp_p
     command = backdoor(tmp_path / "run", data__prompts=uri, measure__moderators=models, **REFUSAL)
     assert run.run(command) == 0
     asked = {dialogue[0]["content"] for dialogue in said}
-    assert asked
     assert {text.partition("\n\n")[2] for text in asked} >= {row["material"] for row in rows}
-    triggered = [text for text in asked if text.endswith(tuple(TRIGGER.values()))]
-    assert all("\n\nMaterial p5" in text for text in triggered)
+    assert all("\n\nMaterial p5" in text for text in asked)
+    assert any(trigger in text for text in asked for trigger in TRIGGER.values())
