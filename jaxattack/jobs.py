@@ -181,9 +181,10 @@ def _log(root: pathlib.Path, number: int) -> pathlib.Path:
 def shares(count: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
     """The environment of each of so many workers: its GPUs or TPU chips.
 
-    Every worker has as many, for the number of devices is in the steps' names. On a CPU each has
-    all cores' threads, as a lone process has: their number decides the order of some sums, and
-    what one does not use another does.
+    Every worker has as many, for the number of devices is in the steps' names; where there are
+    more workers than GPUs, as many share each, and its memory. On a CPU each has all cores'
+    threads, as a lone process has: their number decides the order of some sums, and what one does
+    not use another does.
 
     Raises:
         UserError: they cannot be shared out.
@@ -199,8 +200,8 @@ def shares(count: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
         found = [part for part in named if part and part != "-1"]
         found = found if name in environment else there()
         if found:
-            bounds = _BOUNDS if name.startswith("TPU") else {}
-            return [{name: ",".join(own), **bounds} for own in _dealt(found, count, name)]
+            more = _BOUNDS if name.startswith("TPU") else _memory(found, count, environment)
+            return [{name: ",".join(own), **more} for own in _dealt(found, count, name)]
     return [{}] * count
 
 
@@ -208,15 +209,28 @@ def shares(count: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
 _BOUNDS = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
 
 
+USED = 0.9  # of a GPU's memory by the arrays of those that share it; libraries have theirs beside
+_FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # now and formerly
+
+
+def _memory(gpus: list[str], count: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """What part of a GPU's memory each of the workers that share it takes, if nobody said."""
+    if count <= len(gpus) or any(environment.get(name) for name in _FRACTIONS):
+        return {}
+    return {_FRACTIONS[0]: f"{USED * len(gpus) / count:.4f}"}
+
+
 def _dealt(devices: list[str], count: int, name: str) -> list[list[str]]:
-    each, left = divmod(len(devices), count)
-    if not each or left:
-        raise UserError(
-            f"--jobs={count}: {name} has {len(devices)} devices, of which each worker has to have "
-            "as many"
-        )
-    if name.startswith("TPU") and each > 1:
+    if name.startswith("TPU") and count != len(devices):
         raise UserError(f"--jobs={count}: take {len(devices)}, a worker for each TPU chip")
+    if max(count, len(devices)) % min(count, len(devices)):
+        raise UserError(
+            f"--jobs={count}: {name} has {len(devices)} devices, and each worker has to have as "
+            "many, or each device as many workers"
+        )
+    if count > len(devices):
+        return [[devices[number * len(devices) // count]] for number in range(count)]
+    each = len(devices) // count
     return [devices[number * each : (number + 1) * each] for number in range(count)]
 
 

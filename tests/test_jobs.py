@@ -55,14 +55,32 @@ def test_devices_are_shared_out(environment, count, name, found):
 @pytest.mark.parametrize(
     ("environment", "count", "says"),
     [
-        ({"CUDA_VISIBLE_DEVICES": "0,1,2"}, 2, "has 3 devices, of which each worker has to have"),
-        ({"CUDA_VISIBLE_DEVICES": "0"}, 2, "has 1 devices"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1,2"}, 2, "has 3 devices, and each worker has to have"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, 3, "has 2 devices"),
+        ({"TPU_VISIBLE_CHIPS": "0,1"}, 4, "--jobs=4: take 2, a worker for each TPU chip"),
         ({"TPU_VISIBLE_CHIPS": "0,1,2,3"}, 2, "--jobs=2: take 4, a worker for each TPU chip"),
     ],
 )
 def test_devices_that_cannot_be_shared_out_are_named(environment, count, says):
     with pytest.raises(UserError, match=says):
         jobs.shares(count, environment)
+
+
+def test_workers_that_share_a_gpu_share_its_memory():
+    found = jobs.shares(6, {"CUDA_VISIBLE_DEVICES": "0,5"})
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in found] == list("000555")
+    parts = [float(share["XLA_CLIENT_MEM_FRACTION"]) for share in found]
+    assert parts == [0.3] * 6  # three on each GPU take 0.9 of it
+
+
+@pytest.mark.parametrize("name", ["XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"])
+def test_a_share_of_memory_that_somebody_chose_stays(name):  # jax refuses both names together
+    found = jobs.shares(2, {"CUDA_VISIBLE_DEVICES": "0", name: ".2"})
+    assert found == [{"CUDA_VISIBLE_DEVICES": "0"}] * 2
+
+
+def test_a_worker_alone_on_its_gpu_has_all_its_memory():
+    assert jobs.shares(2, {"CUDA_VISIBLE_DEVICES": "0,1"})[0] == {"CUDA_VISIBLE_DEVICES": "0"}
 
 
 def test_gpus_are_those_that_the_tool_lists(tmp_path, monkeypatch):

@@ -71,6 +71,21 @@ def test_a_second_run_computes_nothing_and_leaves_the_same(grown, capsys, monkey
     assert "base currency benign_accuracy" in capsys.readouterr().out
 
 
+def test_an_older_checkpoint_stays_until_the_new_one_is_whole(grown, monkeypatch):
+    # A study of the checkpoint may be about to read it.
+    folders = sorted((grown / "grown").iterdir())
+    saved, there = pretrained.save_pretrained, []
+
+    def watched(*arguments):
+        there.append(all((folder / "model.safetensors").is_file() for folder in folders))
+        saved(*arguments)
+
+    monkeypatch.setattr(pretrained, "save_pretrained", watched)
+    assert run.run(command(grown)) == 0
+    assert there == [True] * len(folders)
+    assert sorted((grown / "grown").iterdir()) == folders
+
+
 def test_what_is_asked_anew_is_in_the_manifest_and_changes_no_fingerprint(grown, monkeypatch):
     from jaxattack.experiments import opening
     from jaxattack.train import loop

@@ -215,7 +215,10 @@ def tested(setup: Setup, weights: Step, lesson: Lesson, split: str) -> Step:
 
 
 def write(setup: Setup, lesson: Lesson, weights: Step, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one checkpoint in Hugging Face layout, in place of an older one of ours."""
+    """Write one checkpoint in Hugging Face layout, in place of an older one of ours.
+
+    The older one stays until the new one is whole: others may be about to read it.
+    """
     path, decoder = setup.bench.root / FOLDER / lesson.name, setup.bench.decoder
     manifest = {
         "grown": lesson.name,
@@ -229,10 +232,27 @@ def write(setup: Setup, lesson: Lesson, weights: Step, rows: Sequence[dict[str, 
     }
     params = weights.read()
     path.parent.mkdir(exist_ok=True)
+    fresh, old = (path.with_name(f".{path.name}-{what}") for what in ("new", "old"))
     with leases.waited(path):
-        if distributed.is_first() and path.exists():
-            shutil.rmtree(path)
-        pretrained.save_pretrained(path, decoder.model, params, decoder.tokenizer, NOTICE, manifest)
+        distributed.first(lambda: clear(fresh, old), f"clear {path.name}")
+        pretrained.save_pretrained(
+            fresh, decoder.model, params, decoder.tokenizer, NOTICE, manifest
+        )
+        distributed.first(lambda: put_in_place(fresh, path, old), f"place {path.name}")
+
+
+def clear(*folders: pathlib.Path) -> None:
+    """Take away what a run that was killed left."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(fresh: pathlib.Path, path: pathlib.Path, old: pathlib.Path) -> None:
+    """Two renames: a folder takes the place of another, which goes."""
+    if path.exists():
+        path.rename(old)
+    fresh.rename(path)
+    clear(old)
 
 
 def check_places(settings: Settings, root: pathlib.Path) -> None:
