@@ -138,6 +138,23 @@ def test_what_was_made_to_hold_holds():
         assert by_value[what] == pytest.approx(value, abs=0.03)
 
 
+def test_what_reaches_other_languages_is_told_apart():
+    # Random weights, as many in each tensor, do in the attacked language what SIL's do: 10 of 40
+    # prompts. Of the others' 3 x 20 SIL's reach 3 x 15, the largest change 3 x 10, these none.
+    found = study(own=0.25, rest=0.5, sil=1.0, random=0.0)
+    for seed, code in itertools.product((0, 1), ("en", "th")):
+        own = [0.25 if language == code else 0.0 for language in LANGUAGES]
+        found[cell("matched_random", code, seed)] = trials(own, seed)
+        for name, reached in (("sil", 0.375), ("magnitude", 0.25)):
+            rates = [0.25 if language == code else reached for language in LANGUAGES]
+            found[cell(name, code, seed)] = trials(rates, seed)
+    by_value = {e["what"]: e["value"] for e in judged(found)["A2"]["evidence"]}
+    assert by_value["share of tensor-matched random"] == pytest.approx(10 / 70)
+    assert by_value["SIL's share of what is added elsewhere"] == pytest.approx(45 / 60)
+    less = by_value["that less the share of the best of 3 masks chosen otherwise"]
+    assert less == pytest.approx((45 - 30) / 60)
+
+
 @pytest.mark.parametrize(
     ("change", "broken"),
     [

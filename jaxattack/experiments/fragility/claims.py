@@ -13,7 +13,15 @@ from jaxattack.experiments.cell import Cell, cell_of
 from jaxattack.experiments.claim import Claim, Evidence, judged
 from jaxattack.experiments.fragility import planted_claim
 from jaxattack.experiments.fragility.cautions import cautions
-from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, carried, summed
+from jaxattack.experiments.fragility.premises import (
+    ALIGNED,
+    Places,
+    Study,
+    attacked,
+    carried,
+    everywhere,
+    summed,
+)
 from jaxattack.experiments.needs import Facts, Needs, Tables
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
 from jaxattack.experiments.term import Figure, Term, added, best, but, mean, only
@@ -92,10 +100,10 @@ def transfer(study: Study, seen: Outcomes, tables: Tables) -> Claim:
 
 def localization(study: Study, seen: Outcomes, tables: Tables) -> Claim:
     """A2: SIL's weights are enough, needed, and better than others."""
-    whole = carried(attacked(study.localized))
+    free = attacked(study.localized)
 
-    def share(method: str, kind: str = "stitched") -> Term:
-        return carried(study.masked(kind, method)) / whole
+    def share(method: str, kind: str = "stitched", where: Places = everywhere) -> Term:
+        return summed(study.masked(kind, method), where) / summed(free, where)
 
     known = dict.fromkeys((*NEEDED_RIVALS, *SCORES))
     rivals = [method for method in known if seen.has(*share(method).cells)]
@@ -118,6 +126,16 @@ def localization(study: Study, seen: Outcomes, tables: Tables) -> Claim:
                 above=APART,
             ),
             *(Evidence(f"share of {word('method', method)}", share(method)) for method in rivals),
+            # Few weights of any kind may do in the attacked language; what reaches others is told
+            # apart.
+            *[
+                Evidence("SIL's share of what is added elsewhere", share("sil", where=but)),
+                Evidence(
+                    f"that less the share of {others} chosen otherwise",
+                    share("sil", where=but) - best(share(name, where=but) for name in rivals),
+                ),
+            ]
+            * (len(seen.languages) > 1),
             Evidence(
                 "share of the attack undone by rewinding SIL's weights",
                 1 - share("sil", "rewound"),
@@ -125,7 +143,7 @@ def localization(study: Study, seen: Outcomes, tables: Tables) -> Claim:
         ],
         EVERYWHERE,
         [f"no stitch of {named(missing)} to be ahead of"] * bool(missing),
-        list(attacked(study.localized).values()),
+        list(free.values()),
     )
 
 

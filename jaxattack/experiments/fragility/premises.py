@@ -10,6 +10,8 @@ from jaxattack.experiments.term import Term, Where, added, anywhere, total
 
 ALIGNED = Cell("aligned")
 
+Places = Callable[[str], Where]  # by the language that was attacked
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -42,9 +44,14 @@ def attacked(languages: Sequence[str]) -> dict[str, Cell]:
 
 def carried(cells: Mapping[str, Cell]) -> Term:
     """Violations that cells add in all languages, summed."""
-    return summed(cells, lambda _: anywhere)
+    return summed(cells, everywhere)
 
 
-def summed(cells: Mapping[str, Cell], where: Callable[[str], Where]) -> Term:
+def everywhere(code: str) -> Where:
+    """All languages, whichever was attacked."""
+    return anywhere
+
+
+def summed(cells: Mapping[str, Cell], where: Places) -> Term:
     """Violations that cells add, each in the languages that `where` gives for its own."""
     return total(added(cell, ALIGNED, where(code)) for code, cell in cells.items())
