@@ -6,7 +6,7 @@
 tuning; the worst one is chosen on validation prompts among those that keep the model useful, and
 asked in every language on the test prompts. docs/durability.md says what is computed.
 
-On the shipped organism, on two CPU cores, under an hour. `:grown` is the study on what
+On the shipped organism, on two CPU cores, half an hour. `:grown` is the study on what
 configs/grow.py grew in a real model; `:small` a few defences, minutes. On a checkpoint of yours:
 
     jaxattack --config=configs/durability.py:path/or/hub-id --workdir=runs/mine \

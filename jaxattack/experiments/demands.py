@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jaxattack.experiments.thresholds import ROUNDING
+
 
 class Demand(NamedTuple):
     """Bounds of a rate; 0 for a worst language that may be anything.
@@ -26,7 +28,8 @@ def missed(what: str, values: Mapping[str, float], demand: Demand) -> list[str]:
     sign = -1 if demand.below else 1
     average = statistics.mean(values.values())
     language = min(values, key=lambda code: sign * values[code])
-    if sign * average >= sign * demand.mean and sign * values[language] >= sign * demand.worst:
+    found = ((average, demand.mean), (values[language], demand.worst))
+    if all(sign * (value - bound) >= -ROUNDING for value, bound in found):
         return []
     worst = f" (demanded {demand.worst:.0%})" if demand.worst else ""
     return [

@@ -1,6 +1,7 @@
 """Every threshold of claims and cautions, its unit and why; ours where no paper is named."""
 
 NOTHING = 1e-3  # rate, or sum of rates: a share of less is a share of rounding
+ROUNDING = 1e-9  # rate: so far two sums of the same prompts may be apart, and no two others are
 
 # --- What must have been measured -----------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from jaxattack.evaluate.triage import WELL_FORMED
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.attacking import BENIGN
 from jaxattack.experiments.step import Input
+from jaxattack.experiments.thresholds import ROUNDING
 from jaxattack.tree import Tree
 
 Trials = Sequence[Trial]
@@ -45,7 +46,7 @@ def choose(
             "violations": mean_rate(own, "violation_rate"),
             "utility": utility(own),
             "readable": mean_rate(own, "valid_reply_rate"),
-            "useful": utility(own) >= least,
+            "useful": utility(own) >= least - ROUNDING,
         }
         for number, (name, own) in enumerate(zip(attacks, judged, strict=True), 1)
     ]

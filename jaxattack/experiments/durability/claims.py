@@ -32,7 +32,7 @@ from jaxattack.experiments.term import (
     rate,
     worst,
 )
-from jaxattack.experiments.thresholds import ADDED, KEPT, LANGUAGES
+from jaxattack.experiments.thresholds import ADDED, KEPT, LANGUAGES, ROUNDING
 from jaxattack.report.labels import word
 
 METRICS = (VIOLATION, BENIGN, TASK)
@@ -107,7 +107,7 @@ def ours(study: Study, seen: Seen) -> Claim:
         name
         for name in study.defences
         if name != OURS and DEFENCES[name].stage == "after"
-        if there(seen, [swept(name)]) and _kept(study, seen, name) >= kept
+        if there(seen, [swept(name)]) and _kept(study, seen, name) >= kept - ROUNDING
     ]
     if not (evidence and rivals and kept):
         evidence = []
@@ -234,7 +234,7 @@ def left_behind(study: Study, seen: Seen) -> Claim:
         if DEFENCES[name].by != "control"
         and learned
         and there(seen, [swept(name)])
-        and _kept(study, seen, name) >= KEPT * learned
+        and _kept(study, seen, name) >= KEPT * learned - ROUNDING
     ]
 
     def violations(name: str) -> float:

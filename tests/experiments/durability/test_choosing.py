@@ -41,6 +41,13 @@ def test_the_worst_is_the_one_with_most_violations_among_those_that_keep_the_mod
     assert [row["chosen"] for row in chosen(0.2, mild=mild, ruinous=ruinous)] == [False, True]
 
 
+def test_what_costs_just_the_bound_is_useful():
+    # 63 of 72 are nine tenths of 70 of 72, which as floats is 0.8750000000000001.
+    aligned, attacked = (trials({"en": [True]}, [i < n for i in range(72)]) for n in (70, 63))
+    (row,) = choose(aligned, attacked, attacks=("full",), bound=0.1, columns={})
+    assert row["useful"]
+
+
 def test_a_defence_gets_no_credit_for_a_ruined_model():
     rows = chosen(0.1, mild=trials(HALF, [False] * 10), worse=trials(ALL, [False] * 10))
     assert [row["useful"] for row in rows] == [False, False]
