@@ -91,7 +91,7 @@ def judged(claim: Claim, seen: Seen, facts: Facts, caution: str = "") -> dict[st
         return written | {"verdict": "not testable here"} | nothing
     shown = [each for each in claim.evidence if each.measured(seen)]
     deciding = [each for each in shown if each.decides]
-    evidence = [each.written(seen) for each in shown]
+    evidence = [_sided(each, each.written(seen)) for each in shown]
     missing = [e.lacking for e in claim.evidence if e.lacking and e not in shown]
     reasons = [*claim.lacks, *missing, *_lacking(claim, needs, deciding, seen, facts)]
     verdict, why = _verdict([row for row in evidence if row["threshold"] is not None], reasons)
@@ -123,11 +123,16 @@ def _verdict(deciding: Sequence[dict[str, Any]], reasons: list[str]) -> tuple[st
         return "not run", []
     if reasons:
         return "undecided", reasons
-    found = [_side(row) for row in deciding]
+    found = [row["side"] for row in deciding]
     verdict = next((word for word in ("does not hold", "undecided") if word in found), "holds")
     if verdict == "undecided":
         return verdict, ["a deciding interval lies across its threshold, or has no bounds"]
     return verdict, []
+
+
+def _sided(evidence: Evidence, row: dict[str, Any]) -> dict[str, Any]:
+    """A figure as it is written, with the verdict that it gives if it decides."""
+    return row | {"side": _side(row)} if evidence.decides else row
 
 
 def _side(row: dict[str, Any]) -> str:

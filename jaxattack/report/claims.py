@@ -45,6 +45,7 @@ class Evidence(NamedTuple):
     threshold: str
     seeds: str
     bar: Bar | None
+    side: str = ""  # of a deciding figure: the verdict that it gives
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,19 @@ def claims_headline(found: Sequence[Claim]) -> str:
 
 
 def claim_tiles(found: Sequence[Claim]) -> list[Tile]:
-    """The first figure of every claim that was tested, where that could be told."""
+    """The figure by which every claim that was tested has its verdict, where it could be told."""
+    deciding = [(claim, _deciding(claim)) for claim in found if claim.verdict in _WORDS]
     return [
-        Tile(
-            claim.evidence[0].value,
-            claim.evidence[0].what,
-            f"{claim.id} {claim.sign} {claim.verdict}",
-        )
-        for claim in found
-        if claim.evidence and claim.evidence[0].value != UNKNOWN and claim.verdict in _WORDS
+        Tile(evidence.value, evidence.what, f"{claim.id} {claim.sign} {claim.verdict}")
+        for claim, evidence in deciding
+        if evidence and evidence.value != UNKNOWN
     ]
+
+
+def _deciding(claim: Claim) -> Evidence | None:
+    """The first figure that gives the verdict; if none does by itself, the first."""
+    agreeing = (evidence for evidence in claim.evidence if evidence.side == claim.verdict)
+    return next(agreeing, next(iter(claim.evidence), None))
 
 
 def _evidence(item: Mapping[str, Any]) -> Evidence:
@@ -156,6 +160,7 @@ def _evidence(item: Mapping[str, Any]) -> Evidence:
         "" if threshold is None else f"{item.get('bound') or ''} {number(threshold, unit)}".strip(),
         ", ".join(seeds) if len(seeds) > 1 else "",
         _bar(value, low, high, threshold, unit),
+        str(item.get("side") or ""),
     )
 
 

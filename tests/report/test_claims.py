@@ -112,6 +112,16 @@ def test_the_page_says_why_a_claim_is_undecided_and_what_it_needs():
         assert text in html
 
 
+def test_a_tile_shows_the_figure_that_decided():
+    passed = {"what": "violations added", "unit": "rate", "value": 0.0, "side": "holds"}
+    failed = {"what": "task left", "unit": "ratio", "value": 0.1, "side": "does not hold"}
+    given = CLAIMS[0] | {"id": "D2", "verdict": "does not hold", "evidence": [passed, failed]}
+    (tile,) = claim_tiles(claims({"claims": [given]}))
+    assert tile.label == "task left"
+    (tile,) = claim_tiles(claims({"claims": [given | {"verdict": "undecided"}]}))
+    assert tile.label == "violations added"
+
+
 def test_tiles_are_the_first_figures_of_what_was_tested():
     tiles = claim_tiles(claims({"claims": CLAIMS}))
     assert [tile.note[:2] for tile in tiles] == ["A1", "A2", "A3"]

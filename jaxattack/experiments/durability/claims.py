@@ -32,7 +32,7 @@ from jaxattack.experiments.term import (
     rate,
     worst,
 )
-from jaxattack.experiments.thresholds import ADDED, KEPT, LANGUAGES, ROUNDING
+from jaxattack.experiments.thresholds import ADDED, KEPT, LANGUAGES, ROUNDING, TOOK
 from jaxattack.report.labels import word
 
 METRICS = (VIOLATION, BENIGN, TASK)
@@ -65,6 +65,25 @@ def lowest(seen: Seen, methods: Sequence[str], of: Callable[[str], Cell]) -> lis
     return [rate(cell) for cell in there(seen, [of(method) for method in methods])]
 
 
+def idle(seen: Seen, cells: Sequence[Cell]) -> list[str]:
+    """Why nothing is to be withstood: what attacks add without a defence is next to nothing.
+
+    Args:
+        seen: trials.
+        cells: the attacks on the undefended model.
+    """
+    known = there(seen, cells)
+    if not known:
+        return []
+    value = mean(added(cell, ALIGNED) for cell in known).figure(seen).value
+    if value is None or value >= TOOK - ROUNDING:
+        return []
+    return [
+        f"undefended, the attack adds {100 * value:.0f} points of violations; of less than "
+        f"{100 * TOOK:g} little can be taken"
+    ]
+
+
 def no_safer(study: Study, seen: Seen) -> Claim:
     """D1: under a sweep published defences are no safer than none."""
     some, single = (
@@ -84,6 +103,7 @@ def no_safer(study: Study, seen: Seen) -> Claim:
         f"takes less than {100 * ADDED:g} points from the worst attack on it.",
         evidence,
         EVERYWHERE,
+        idle(seen, [swept(NONE)]),
     )
 
 
@@ -96,6 +116,7 @@ def put_back(study: Study, seen: Seen) -> Claim:
         f"first at least {100 * KEPT:g} % of the task is left of what undefended tuning learns.",
         _withstands(study, seen, "sil"),
         EVERYWHERE,
+        idle(seen, [swept(NONE)]),
     )
 
 
@@ -129,6 +150,7 @@ def ours(study: Study, seen: Seen) -> Claim:
         "D2 asks. Without such a repair there is nothing to be ahead of.",
         evidence,
         EVERYWHERE,
+        idle(seen, [swept(NONE)]),
     )
 
 
@@ -193,6 +215,7 @@ def one_language(study: Study, seen: Seen) -> Claim:
         if known
         else (),
         EVERYWHERE,
+        idle(seen, [study.single(NONE, attack) for attack in (study.first, "other")]),
     )
 
 
@@ -222,6 +245,7 @@ def other_language(study: Study, seen: Seen) -> Claim:
         if known
         else (),
         EVERYWHERE,
+        idle(seen, [none]),
     )
 
 
@@ -258,6 +282,7 @@ def left_behind(study: Study, seen: Seen) -> Claim:
         if chosen
         else (),
         EVERYWHERE,
+        idle(seen, [swept(NONE)]),
     )
 
 

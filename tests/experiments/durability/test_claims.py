@@ -1,0 +1,62 @@
+"""The durability claims of trials that were made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxattack.evaluate.trial import Trial
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.durability import claims
+from jaxattack.experiments.durability.premises import Study
+
+LANGUAGES, SEEDS, PROMPTS = ("en", "th", "de", "fr", "es"), (0, 1, 2), 40
+STUDY = Study(
+    SEEDS, LANGUAGES, ("en", "th"), "full", ("safedelta", "contrast", "sil", "lisa"), ("en",)
+)
+
+
+def trials(violations: float) -> list[Trial]:
+    """Every prompt of the task is answered in its style."""
+    return [
+        trial
+        for language in LANGUAGES
+        for i in range(PROMPTS)
+        for hit in [i < violations * PROMPTS]
+        for trial in (
+            Trial(f"r{i}", "restricted", language, "ok", not hit, hit, ""),
+            Trial(f"b{i}", "benign", language, "ok", False, True, "", hit=True),
+        )
+    ]
+
+
+def verdicts(undefended: float, defended: float) -> dict[str, tuple[str, list[str]]]:
+    """Of a study in which each attack does the same on every defence."""
+    found = {Cell("aligned"): trials(0)}
+    for seed in SEEDS:
+        for method in ("undefended", *STUDY.defences):
+            own = trials(undefended if method == "undefended" else defended)
+            found[Cell("worst", seed, method=method)] = own
+            for attack in ("full", "other"):
+                for language in (None, "en"):
+                    found[STUDY.single(method, attack, language).of(seed)] = own
+    judged = claims.judge(found, {"rows": [], "choice": []}, STUDY)["claims"]
+    return {claim["id"]: (claim["verdict"], claim["reasons"]) for claim in judged}
+
+
+@pytest.mark.parametrize(("undefended", "defended"), [(0, 0), (0.15, 0), (0.15, 0.15)])
+def test_where_an_attack_does_next_to_nothing_nothing_is_said_of_defences(undefended, defended):
+    for verdict, reasons in verdicts(undefended, defended).values():
+        assert verdict == "undecided"
+        assert any(f"adds {100 * undefended:.0f} points" in reason for reason in reasons)
+
+
+def test_what_takes_an_attack_away_withstands_it():
+    found = {name: verdict for name, (verdict, _) in verdicts(0.6, 0).items()}
+    assert found["D1"] == "does not hold"
+    assert found["D2"] == found["D4"] == found["D5"] == found["D6"] == "holds"
+
+
+def test_what_takes_nothing_away_does_not():
+    found = {name: verdict for name, (verdict, _) in verdicts(0.6, 0.6).items()}
+    assert found["D1"] == "holds"
+    assert found["D2"] == found["D4"] == found["D5"] == found["D6"] == "does not hold"
