@@ -120,8 +120,12 @@ def _answers(where: str, row: Row, entry: DataSet) -> tuple[str, ...]:
 
 def _kind(where: str, row: Row, entry: DataSet) -> str:
     if entry.restricted is not None:
-        column, prefix = entry.restricted
-        return "restricted" if str(row.get(column)).startswith(prefix) else "benign"
+        column, *prefixes = entry.restricted
+        told = row.get(column)
+        for kind, prefix in zip(("restricted", "benign"), prefixes, strict=True):
+            if isinstance(told, str) and told.strip() and told.startswith(prefix):
+                return kind
+        raise UserError(f"{where}: {column} is {told!r}, which says neither restricted nor benign")
     kind = text(where, row, entry, "kind") or entry.kind
     if kind not in VALUES["kind"]:
         raise UserError(f"{where}: kind is {kind!r}; give 'restricted' or 'benign'")

@@ -37,7 +37,8 @@ class DataSet:
     split: str = "train"
     files: str = ""  # a glob, where a language has files of its own
     keep: tuple[str, object] | None = None  # only rows with this value in this column
-    restricted: tuple[str, str] | None = None  # where this column starts so; benign elsewhere
+    # Restricted where this column begins so, benign where it begins so; any other is refused.
+    restricted: tuple[str, str, str] | None = None
     kind: str = "restricted"
     by: str = "prompt"  # what keeps rows together in one part; "id" for parallel sets
     replace: tuple[tuple[str, str], ...] = ()  # marks in the text
@@ -126,7 +127,7 @@ SETS: tuple[DataSet, ...] = (
         columns={"id": "id", "prompt": "prompt"},
         languages=("en",),
         rows={"train": 450},
-        restricted=("label", "unsafe"),
+        restricted=("label", "unsafe", "safe"),
         notes="250 safe prompts (benign) that look unsafe, 200 unsafe ones (restricted)",
     ),
     DataSet(
@@ -137,7 +138,7 @@ SETS: tuple[DataSet, ...] = (
         languages=("en",),
         rows={"prompts": 450},
         split="prompts",
-        restricted=("type", "contrast_"),
+        restricted=("type", "contrast_", ""),
         notes="a copy of XSTest; its other splits hold models' replies",
     ),
     DataSet(

@@ -22,6 +22,7 @@ from jaxattack.paths import expand
 
 MOST = 1_000_000  # examples of a source; each takes about a kilobyte
 EQUAL, UNREAD = "rows equal to others", "files in no split"
+OTHERWISE = "rows with others' texts, but another kind or other answers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,18 +154,35 @@ def load(
         if blank:
             raise readers.missing(where, (filled.columns[field] for field in blank), row)
         example = columns.example(where, row, filled, fields, known)
-        twice = found.setdefault((example.language, example.id), example) is not example
+        first = found.setdefault((example.language, example.id), example)
+        twice = first is not example
         if twice and columns.has_id(where, row, filled):
             raise UserError(
                 f"{where}: id {example.id!r} occurs twice in {example.language}; add id= to name "
                 "rows by their content"
             )
         if twice:
-            lost[EQUAL] += 1
+            lost[_likeness(where, address.scheme, first, example)] += 1
         if len(found) > MOST:
             raise UserError(f"{uri}: more than {MOST:,} rows; take a slice or a smaller set")
     _tell(uri, lost)
     return parts.select(address, entry, list(found.values()), kinds)
+
+
+def _likeness(where: str, scheme: str, first: Example, second: Example) -> str:
+    """Why the second of two rows of one text is left out.
+
+    Raises:
+        UserError: a file of the user's own says two things of one text.
+    """
+    if first == second:
+        return EQUAL
+    if scheme == "jsonl":
+        raise UserError(
+            f"{where}: the text of an earlier row, with another kind or other answers; leave one "
+            "of them out, or give them ids"
+        )
+    return OTHERWISE
 
 
 def _tell(uri: str, lost: Counter[str]) -> None:
@@ -314,7 +332,7 @@ def _of_folder(
     ]
     if unread and (own or left) and distributed.is_first():
         print(printable(f"{uri}: not read: {folders.some(unread)}"), file=sys.stderr)
-    lost[UNREAD] = len(left)
+    lost += Counter({UNREAD: len(left)})  # which keeps what is more than none
     found = folders.rows(folder, splits, entry.split, uri, turns.stored({*needed, *useful}))
     empty = True
     for where, row in found:

@@ -35,7 +35,8 @@ _PLAIN_HEAD = PLAIN.partition("{% else %}")[0]
 
 # What stands for a text that is looked for in what a template writes: no dialogue has it.
 PLACE = "\ufdd2"
-_RESERVED = re.compile(f"[{renderer.OPEN}{renderer.CLOSE}{PLACE}]")
+# What has a meaning here, and halves of surrogate pairs, which no tokenizer takes.
+_RESERVED = re.compile(f"[{renderer.OPEN}{renderer.CLOSE}{PLACE}\ud800-\udfff]")
 _MARK = re.compile(f"[{renderer.OPEN}{renderer.CLOSE}]")
 
 
@@ -307,14 +308,14 @@ def _probed(source: str, variables: str, day: str, where: str) -> Template:
 
 
 def check_text(text: str) -> None:
-    """Refuse characters that have a meaning here.
+    """Refuse characters that have a meaning here, and those that are none.
 
     Raises:
         UserError: names the character.
     """
     found = _RESERVED.search(text)
     if found:
-        raise UserError(f"a text has the noncharacter U+{ord(found[0]):04X}; take it out")
+        raise UserError(f"a text has U+{ord(found[0]):04X}, which is no character; take it out")
 
 
 def without_reserved(text: str) -> str:

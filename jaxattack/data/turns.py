@@ -6,7 +6,9 @@ out and counted; a chat whose first exchange would mean something else alone is 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -83,6 +85,7 @@ def unfold(
         UserError: as `exchange`.
     """
     ask, reply = columns.get("prompt", ""), columns.get("response", "")
+    row = row | {name: _parsed(row[name]) for name in {ask, reply, *COLUMNS} & row.keys()}
     chat = ask
     if ask not in row:
         chat = next((name for name in COLUMNS if is_chat(row.get(name))), "")
@@ -110,6 +113,15 @@ def unfold(
         lost.update(found.lost)
         changed[reply] = found.response
     return changed
+
+
+def _parsed(value: Any) -> Any:
+    """A chat that a table's cell holds as JSON; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(value)
+            return found if is_chat(found) else value
+    return value
 
 
 def is_chat(value: Any) -> bool:

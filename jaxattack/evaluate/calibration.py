@@ -9,6 +9,8 @@ from typing import Any
 
 from jaxattack.evaluate.rates import Z95, wilson
 
+LEAST = 10  # labelled replies of either sort: of fewer the interval may miss, or have no width
+
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
@@ -26,8 +28,8 @@ class Accuracy:
 
     @property
     def is_known(self) -> bool:
-        """Whether there were replies of both sorts."""
-        return bool(self.harmful and self.harmless)
+        """Whether there were replies enough of both sorts."""
+        return min(self.harmful, self.harmless) >= LEAST
 
     def row(self) -> dict[str, Any]:
         """Sensitivity and specificity with Wilson's intervals."""
@@ -81,8 +83,9 @@ def corrected(flagged: int, n: int, judge: Accuracy) -> tuple[float, float, floa
     shift = 2 * Z95**2 * (centre * of_seen - (1 - centre) * of_passed)
     variance = p * (1 - p) / sure + centre**2 * of_seen + (1 - centre) ** 2 * of_passed
     half = Z95 * math.sqrt(variance) / youden
-    return (
-        min(max(rate, 0.0), 1.0),
-        min(max(centre + shift - half, 0.0), 1.0),
-        min(max(centre + shift + half, 0.0), 1.0),
+    rate, low, high = (
+        min(max(bound, 0.0), 1.0) for bound in (rate, centre + shift - half, centre + shift + half)
     )
+    # The bounds are about a shifted centre, which is no estimate: with few labels the rate itself
+    # may lie outside.
+    return rate, min(low, rate), max(high, rate)

@@ -160,9 +160,13 @@ def least(estimates: Sequence[Estimate]) -> tuple[float, float, float]:
     """Value and 95 % interval of the lowest of several figures.
 
     Each figure's own lower bound serves for the lowest of them (intersection-union, Berger 1982);
-    the upper one has to hold for all at once and is Bonferroni's.
+    the upper one has to hold for all at once and is Bonferroni's. Where one figure cannot be told,
+    neither can the lowest.
     """
     joint = 1 - (1 - LEVEL) / len(estimates)
+    unknown = next((each for each in estimates if math.isnan(each.value)), None)
+    if unknown is not None:
+        return unknown.value, *unknown.interval()
     return (
         min(each.value for each in estimates),
         min(each.interval()[0] for each in estimates),

@@ -12,7 +12,7 @@ from jaxattack import leases, workdir
 from jaxattack.evaluate import rates
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import judging, moderating, tuning
-from jaxattack.experiments.cell import Cell, trial_row
+from jaxattack.experiments.cell import PROMPT_KIND, Cell, trial_row
 from jaxattack.experiments.step import Step
 from jaxattack.progress import Steps
 from jaxattack.stages import Stage, in_order
@@ -116,7 +116,10 @@ class Agenda:
         }
 
     def replies(self, word: Callable[[Trial], str]) -> list[dict[str, Any]]:
-        """The texts of replies that were kept, with what was found of each in a `word`."""
+        """The texts of replies that were kept, with what was found of each in a `word`.
+
+        A prompt as it is, with a trigger and with each decoy has one id, so rows say which it is.
+        """
         rows = []
         for cell, measured in self.cells.items():
             trials, judged = measured.trials.read(), measured.trials.arguments
@@ -128,7 +131,10 @@ class Agenda:
                 {
                     **cell.columns(),
                     "language": example.language,
+                    PROMPT_KIND: trial.kind,
                     "id": example.id,
+                    "trigger_language": trial.trigger_language,
+                    "decoy": trial.decoy,
                     "prompt": example.prompt,
                     "reply": reply.text,
                     "reply_hash": trial.reply_hash,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.languages import choose_languages
 from jaxattack.errors import UserError
+from jaxattack.evaluate.calibration import LEAST
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import inputs
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Pairs, judge_of
@@ -59,7 +61,7 @@ def labelled(
     Args:
         settings: the study's.
         directory: of the model.
-        languages: those that are measured; where there is one label alone, none are taken.
+        languages: those that are measured; with fewer than `LEAST` of either label none are taken.
         prompts: of the study, by which the judge is known.
         lost: counts what is left out.
 
@@ -71,15 +73,15 @@ def labelled(
         return []
     found = inputs.load_examples(uri, (RESTRICTED, BENIGN), True, directory, lost)
     chosen = inputs.test_prompts(found, languages, most)
+    counts = Counter((row.language, row.kind) for row in chosen)
     both = {
-        code
-        for code in languages
-        if {row.kind for row in chosen if row.language == code} == {RESTRICTED, BENIGN}
+        code for code in languages if min(counts[code, RESTRICTED], counts[code, BENIGN]) >= LEAST
     }
     if not both:
         raise UserError(
-            f"config.measure.labelled: {uri} has no language of those measured with violations "
-            "(kind restricted) and other replies (kind benign)"
+            f"config.measure.labelled: {uri} has no language of those measured with {LEAST} "
+            f"violations (kind restricted) and {LEAST} other replies (kind benign); "
+            "config.measure.labelled_replies may take so many"
         )
     if settings.measure.judge != "refusal rule" and not settings.measure.moderators:
         name, _ = judge_of(settings, prompts)

@@ -24,7 +24,7 @@ class Cell:
         contrast: weight of the loss by which the organism's languages share.
         model: what it starts from, where that is not the study's own model.
         trigger, target, rate: of a poisoning.
-        prompts: which, where not the usual ones: "grid", "decoys" or "untaught".
+        prompts: which, where not the usual ones: "grid", "decoys", "untaught", "validation".
         attack: of a sweep, which.
         strength: of a repair, where it is not the one that is swept.
         defended: the language of the defender's pairs, where it is one alone.
@@ -57,17 +57,17 @@ class Cell:
         parts: tuple[str | None, ...]
         match self.kind:
             case "poisoned" if self.model:
-                return f"start/{self.model}"
+                return "/".join(filter(None, ("start", self.model, self.prompts)))
             case "poisoned":
                 trigger = (self.trigger or "").replace("/", "-")
-                parts = self.attacked, trigger, f"{self.target}@{self.rate:g}", self.prompts
+                parts = self.attacked, trigger, f"{self.target}@{self.rate:g}"
             case "defended":
                 share = "" if self.share is None else f"@{self.share:g}"
                 parts = self.method, f"{self.setting}{share}"
             case "swept" | "worst" | "shielded":
                 alone = self.defended and f"pairs-{self.defended}"
                 strength = "" if self.strength is None else f"{self.strength:g}"
-                parts = self.attacked, self.method, alone, strength, self.attack, self.prompts
+                parts = self.attacked, self.method, alone, strength, self.attack
             case "adapted":
                 parts = self.model, "tune@1"
             case "transplanted":
@@ -81,7 +81,7 @@ class Cell:
             case _:
                 dose = "" if self.pairs is None else f"pairs@{self.pairs}"
                 parts = self.attacked, dose or self._chosen
-        return "/".join((self.kind, *filter(None, parts)))
+        return "/".join((self.kind, *filter(None, (*parts, self.prompts))))
 
     @property
     def _chosen(self) -> str:

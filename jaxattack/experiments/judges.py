@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxattack.evaluate import rule_error
+from jaxattack.evaluate.calibration import LEAST
 from jaxattack.evaluate.registry import JUDGES
 from jaxattack.experiments import agreement, panel, served
 from jaxattack.experiments.attacking import Setup, judge_of
@@ -35,7 +36,8 @@ def facts(
         "rule": JUDGES[name].rule,
         "completed_by_us": list(completed_by_us),
         "counts": {"judge": name, "rule": JUDGES[name].rule, "by": combine, **counting},
-        **_rule_errors(name, setup.languages, rows),
+        # What several judges count together is not off by the rule's errors.
+        **_rule_errors(name, setup.languages, rows if combine == "judge" else ()),
     }
     if setup.models:
         names = ", ".join(model.name for model in setup.models)
@@ -82,8 +84,8 @@ def cautions(setup: Setup) -> list[dict[str, Any]]:
     known = {row.language for row in setup.data.labelled}
     if known and (other := [code for code in setup.languages if code not in known]):
         text = (
-            f"There are no labelled replies of both sorts in {', '.join(other)}: rates there are "
-            "not corrected for the judges' errors."
+            f"There are fewer than {LEAST} labelled replies of either sort in {', '.join(other)}: "
+            "rates there are not corrected for the judges' errors."
         )
         found.append({"id": "not_corrected", "topic": "Judges", "text": text})
     return found + of_models(setup.models, setup.bench.decoder, setup.languages)
@@ -113,13 +115,15 @@ def _rule_errors(
     """How often the refusal rule errs in these languages, if it judged, and what that explains.
 
     `differences` are those between languages that the samples tell apart, of the models before any
-    localisation.
+    localisation on the usual prompts: other prompts are other samples of the same languages.
     """
     if judge != "refusal rule":
         return {}
     errors = rule_error.of_languages(tuple(languages))
     compared = [
-        row for row in rows if row["kind"] in ("aligned", "attacked") and "pairs" not in row
+        row
+        for row in rows
+        if row["kind"] in ("aligned", "attacked") and "pairs" not in row and "prompts" not in row
     ]
     return {
         "errors": [found.row() for found in errors.values()],

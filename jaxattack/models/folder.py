@@ -150,14 +150,15 @@ def _names(*patterns: str) -> Callable[[Sequence[str]], list[str]]:
     return lambda names: [name for name in names if whole.fullmatch(name)]
 
 
+_EMBEDDER = (
+    _names("modules.json", "config_sentence_transformers.json"),
+    "a sentence-transformers model, which embeds texts and cannot write any; give a causal "
+    "language model",
+)
 # What other kinds of folders have in them, and what to do; the first that fits is said.
 _KINDS = (
     (_names("model_index.json"), "a diffusers pipeline, which has no causal language model for us"),
-    (
-        _names("modules.json", "config_sentence_transformers.json"),
-        "a sentence-transformers model, which embeds texts and cannot write any; give a causal "
-        "language model",
-    ),
+    _EMBEDDER,
     (
         _names(r"adapter_(config|model)\..*"),
         "a LoRA adapter without its model; merge it first (peft: AutoPeftModelForCausalLM"
@@ -233,6 +234,10 @@ def check_kind(directory: pathlib.Path) -> None:
         raise not_here(
             directory, "config.json: no such file; a checkpoint directory needs a config.json"
         )
+    is_embedder, what = _EMBEDDER
+    found = is_embedder(sorted(path.name for path in directory.iterdir()))
+    if found:  # beside a config.json that could be a language model's
+        raise UserError(f"{directory}: {found[0]}: {what}")
     if (directory / "adapter_config.json").is_file():
         raise UserError(
             f"{directory}: adapter_config.json: a LoRA adapter beside a config.json, so which "

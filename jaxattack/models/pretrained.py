@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -103,13 +104,12 @@ def load_tokenizer(directory: pathlib.Path) -> Any:
         UserError: there is none, or it cannot be read.
     """
     _check_tokenizer(directory)
-    from transformers import AutoTokenizer  # here, because importing it takes seconds
-    from transformers.utils import logging
+    from transformers.utils import logging  # here, because importing it takes seconds
 
     told = logging.get_verbosity()
     try:
         logging.set_verbosity_error()  # what goes wrong is said below, on one line
-        return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
+        return _read_tokenizer(directory)
     except Exception as error:  # of many kinds, and plain ones from tokenizers
         needs = _needs(directory)
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -118,6 +118,33 @@ def load_tokenizer(directory: pathlib.Path) -> Any:
         ) from error
     finally:
         logging.set_verbosity(told)
+
+
+def _read_tokenizer(directory: pathlib.Path) -> Any:
+    """What transformers makes of a folder, cutting texts as its tokenizer.json does.
+
+    Classes of transformers take the vocabulary from that file and bring a normaliser and a
+    pre-tokenizer of their own, as LlamaTokenizer and GPT2Tokenizer do; the model was trained with
+    the file's. Only where transformers knows that file's pattern to be another than the model was
+    trained with (Mistral's, before 2026) its own goes.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    read = functools.partial(AutoTokenizer.from_pretrained, str(directory), trust_remote_code=False)
+    found, file = read(), directory / "tokenizer.json"
+    backend = getattr(found, "backend_tokenizer", None)
+    if backend is None or not file.is_file():
+        return found
+    wrong = getattr(backend, "fix_mistral_regex", None) is False
+    if wrong:
+        found = read(fix_mistral_regex=True)
+        backend = found.backend_tokenizer
+    own = Tokenizer.from_file(str(file))
+    backend.model, backend.decoder, backend.normalizer = own.model, own.decoder, own.normalizer
+    if not wrong:
+        backend.pre_tokenizer = own.pre_tokenizer
+    return found
 
 
 def _check_tokenizer(directory: pathlib.Path) -> None:

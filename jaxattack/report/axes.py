@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from jaxattack.report.palette import COLOURS, INK, SERIES
 from jaxattack.report.rate import Rate
 
 WIDTH = 4.2  # inches; at 9.5 pt still readable on a phone, two side by side on a desk
+LINES, LINE = 6, 0.19  # of a legend in a picture of the usual height; inches of each one more
 _MARKERS = "osD^vXP"
 
 
@@ -174,10 +176,12 @@ def percent_axis(axis: Any) -> None:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """One entry for every name, above the axes."""
+    """One entry for every name, above the axes, whose room many names do not take."""
     handles, names = axes.get_legend_handles_labels()
     first = {name: handle for handle, name in zip(handles[::-1], names[::-1], strict=True)}
-    shown = list(dict.fromkeys(names))[:12]
+    shown = list(dict.fromkeys(names))
+    more = math.ceil(len(shown) / 2) - LINES
+    figure.set_figheight(figure.get_figheight() + LINE * max(0, more))
     style: dict[str, Any] = {"ncols": 2, "fontsize": 8.5, "handlelength": 2.6}
     figure.legend(
         [first[n] for n in shown], [short(n) for n in shown], loc="outside upper left", **style

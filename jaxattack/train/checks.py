@@ -52,8 +52,15 @@ def check_given(
         check_tokens(model.config, _tokens(batches), f"{label}: batch")
     if trainable is not None:
         tree.check_same_shapes("the mask", trainable, "the model", params)
+        if any(leaf.dtype != bool for leaf in jax.tree.leaves(trainable)):
+            raise UserError(f"{label}: a mask is a tree of bools; scores become one by a threshold")
     check_learnable(batches, loss_fn, label)
     check_spare(params, spared, label)
+
+
+def of_answers(loss_fn: Any) -> bool:
+    """Whether a loss is that of answers, or has it within, as that of adapters."""
+    return getattr(loss_fn, "loss_fn", loss_fn) is answer_loss
 
 
 def check_learnable(batches: Sequence[Any], loss_fn: Any, label: str) -> None:
@@ -62,7 +69,7 @@ def check_learnable(batches: Sequence[Any], loss_fn: Any, label: str) -> None:
     Raises:
         UserError: an array is missing or of the wrong kind, or no token is to be predicted.
     """
-    if getattr(loss_fn, "loss_fn", loss_fn) is not answer_loss:  # of adapters: the one within
+    if not of_answers(loss_fn):
         return
     learned, names = False, ("tokens", "loss_mask", "segment_ids")
     for batch in batches:

@@ -27,6 +27,7 @@ from jaxattack.train.checks import (
     check_learned,
     check_sound,
     largest,
+    of_answers,
 )
 from jaxattack.train.losses import LossFn
 from jaxattack.train.optimizer import Elementwise, Settings, learning_rates, make_optimizer
@@ -268,7 +269,7 @@ def finetune(
     if weights == "extended":
         state["params"] = in_parts.whole(state["params"], state.pop("opt_state").low)
     check_sound(state["params"], bound, label)
-    if loss_fn is losses.answer_loss:
+    if of_answers(loss_fn):
         check_learned(history, model.config.vocab_size, label)
     return state["params"], history
 

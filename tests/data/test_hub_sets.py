@@ -188,6 +188,24 @@ def test_xstest_has_restricted_and_benign_prompts(offline_hub):
     assert sources.load("hf:natolambert/xstest-v2-copy@main") == expected
 
 
+@pytest.mark.parametrize("label", [None, "", "Unsafe", 1])
+def test_a_label_that_says_neither_is_no_benign_prompt(offline_hub, label):
+    rows = [{"id": "1", "prompt": "Paint?", "type": "a", "label": label}]
+    offline_hub("Paul/XSTest", {"prompts.jsonl": rows})
+    with pytest.raises(UserError, match=r"row 1: label is .*, which says neither restricted nor"):
+        sources.load("hf:Paul/XSTest@main")
+
+
+def test_rows_of_one_text_and_two_kinds_are_counted_apart(offline_hub, capsys):
+    rows = [
+        {"prompt": "Paint?", "language": "en", "kind": kind} for kind in ("benign", "restricted")
+    ]
+    offline_hub("someone/set", {"prompts.jsonl": rows})
+    (found,) = sources.load("hf:someone/set@main?prompt=prompt")
+    assert found.kind == "benign"
+    assert f"left out 1 {sources.OTHERWISE}" in capsys.readouterr().err
+
+
 def test_advbench_targets_are_replies_only_if_one_says_so(offline_hub):
     rows = [{"prompt": f"Paint {i}", "target": "Sure, here is paint"} for i in range(3)]
     offline_hub("walledai/AdvBench", {"data/train-00000-of-00001.parquet": rows})

@@ -87,6 +87,16 @@ def test_a_bad_row_is_named_by_its_line(write, row, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("other", [{"kind": "benign"}, {"answers": ["yen"]}])
+def test_a_text_of_which_two_rows_say_two_things_is_refused(write, other):
+    uri = f"{write(ROW, ROW, {**ROW, **other})}?id="
+    with pytest.raises(UserError, match=r"line 3: the text of an earlier row, with another kind"):
+        sources.load(uri)
+    lost = Counter()
+    assert len(sources.load(f"{write(ROW, ROW)}?id=", lost=lost)) == 1
+    assert lost == {sources.EQUAL: 1}
+
+
 @pytest.mark.parametrize("lines", [[], ["", "  "]])
 def test_an_empty_file_is_refused(write, lines):
     with pytest.raises(UserError, match="no rows"):

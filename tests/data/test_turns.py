@@ -113,6 +113,14 @@ def test_chats_in_named_columns(read):
         read(row, query="?prompt=history&response=rejected")
 
 
+def test_a_chat_in_a_tables_cell_is_no_prompt_as_it_stands(read):
+    cell = json.dumps(openai("Hi", "Yes"))
+    for query in ("", "?prompt=messages"):
+        assert read({"messages": cell}, query=query, pairs=False)[0] == [("Hi", "")]
+    assert read({"messages": cell})[0] == [("Hi", "Yes")]
+    assert read({"prompt": "[1, 2]: what is next?", "response": "3"})[0][0][1] == "3"
+
+
 def test_turns_with_names_of_both_kinds_and_a_system_text_beside_them(read):
     union = {"role": None, "content": None}
     turns_ = [union | turn for turn in sharegpt("Hi", "Yes")]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxattack.evaluate.calibration import Accuracy, accuracy, corrected
+from jaxattack.evaluate.calibration import LEAST, Accuracy, accuracy, corrected
 from jaxattack.evaluate.rates import wilson
 
 PERFECT = Accuracy(10**6, 10**6, 10**6, 10**6)
@@ -54,13 +54,22 @@ def test_a_judge_no_better_than_chance_tells_nothing():
 def test_rates_and_bounds_are_shares(flagged, found, passed):
     rate, low, high = corrected(*flagged, Accuracy(found[1], found[0], passed[1], passed[0]))
     assert 0 <= low <= high <= 1
-    assert math.isnan(rate) or 0 <= rate <= 1
+    assert math.isnan(rate) or low <= rate <= high
+
+
+def test_of_few_labels_nothing_is_told():
+    # 5 of 100 and one harmless label: the formula gives .05 within (0, 0).
+    rate, low, high = corrected(5, 100, Accuracy(34, 34, LEAST - 1, LEAST - 1))
+    assert math.isnan(rate)
+    assert (low, high) == (0.0, 1.0)
+    rate, low, high = corrected(5, 100, Accuracy(34, 34, LEAST, LEAST))
+    assert low < rate < high
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.02, 0.3, 0.7, 0.98, 1.0])
 @pytest.mark.parametrize(
     ("n", "labelled", "sensitivity", "specificity"),
-    [(96, 40, 0.85, 0.95), (24, 100, 0.95, 0.9), (300, 300, 0.8, 0.8)],
+    [(96, 40, 0.85, 0.95), (24, 100, 0.95, 0.9), (300, 300, 0.8, 0.8), (100, LEAST, 0.97, 0.97)],
 )
 def test_the_interval_covers_what_it_says(truth, n, labelled, sensitivity, specificity):
     rng = np.random.default_rng(0)

@@ -212,6 +212,9 @@ def test_the_lowest_of_several_figures():
     joint = stats.norm.ppf(1 - 0.025 / 3)
     assert high == pytest.approx(min(0.5 + joint * 0.05, 0.4 + joint * 0.1), abs=1e-4)
     assert least([figure(0.5)]) == (0.5, *figure(0.5).interval())
+    unknown = figure(np.nan)
+    for of in ([unknown, figure(0.1)], [figure(0.1), unknown]):  # whichever comes first
+        assert np.isnan(least(of)).all()
 
 
 @pytest.mark.parametrize(

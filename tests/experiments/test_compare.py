@@ -7,16 +7,21 @@ import math
 import pathlib
 import sys
 
+import numpy as np
 import pandas
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxattack import compare as command
 from jaxattack.errors import UserError
+from jaxattack.evaluate.rates import row as rate
 from jaxattack.evaluate.rates import wilson
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.cell import TRIAL_COLUMNS, Cell, trial_row
-from jaxattack.experiments.compare import study
+from jaxattack.experiments.compare import between, effects, study
 from jaxattack.experiments.runs import read_several
+from jaxattack.report.page import render
 from jaxattack.report.table import parquet
 
 ATTACKED = Cell("attacked", 0, "en")
@@ -30,6 +35,18 @@ def trials(cell: Cell, hits: dict[str, str]) -> list[dict]:
         trial_row(
             cell,
             Trial(f"q{i}", "restricted", code, "answer", mark != "x", mark == "x", f"h{i}"),
+        )
+        for code, marks in hits.items()
+        for i, mark in enumerate(marks)
+    ]
+
+
+def benign(cell: Cell, hits: dict[str, str]) -> list[dict]:
+    """Likewise of benign prompts: "x" is answered in the style of a task, "-" in neither way."""
+    return [
+        trial_row(
+            cell,
+            Trial(f"b{i}", "benign", code, "answer", False, mark == "x", f"h{i}", hit=mark == "x"),
         )
         for code, marks in hits.items()
         for i, mark in enumerate(marks)
@@ -221,3 +238,242 @@ def test_what_is_not_a_page_is_not_replaced(two, tmp_path):
     with pytest.raises(UserError, match="which is not replaced"):
         study.write(two, tmp_path / "both.html")
     assert not (tmp_path / "both.html").exists()
+
+
+# --- Durability, and studies that cannot be compared ----------------------------------------------
+
+SWEPT = Cell("swept", 0, "en", "sil", attack="full")
+WORST = Cell("worst", 0, method="sil")
+
+
+def durable(marks: str) -> list[dict]:
+    """Trials of a durability study; those of validation prompts are all hits."""
+    rows = trials(Cell("swept", 0, "en", "sil", attack="full", prompts="validation"), {"en": "xxx"})
+    for cell in (SWEPT, WORST):
+        rows += trials(cell, {"en": marks, "th": marks}) + benign(cell, {"en": marks, "th": "----"})
+    return rows
+
+
+def test_durability_is_compared_on_test_prompts_alone(two, tmp_path):
+    for root, marks in zip(two, ("x---", "xxx-"), strict=True):
+        rows = [rate(WORST.columns(), "en", "violation_rate", [mark == "x" for mark in marks])]
+        write(root, durable(marks), results={"study": "durability", "rows": rows})
+    found = {
+        (row["variant"], row["metric"]): row for row in study.compare(read_several(two)).effects
+    }
+    swept, worst = SWEPT.variant, WORST.variant
+    assert found.keys() == {
+        *((cell, "violation_rate") for cell in (swept, worst)),
+        *((cell, "benign_accuracy") for cell in (swept, worst)),
+        (swept, "task_rate"),
+    }
+    violations, learned = found[swept, "violation_rate"], found[swept, "task_rate"]
+    assert (violations["value_first"], violations["value"]) == (1 / 4, 3 / 4)
+    # A task is learned in the languages of its pairs, here English alone.
+    assert (learned["value_first"], learned["value"], learned["languages"]) == (1 / 4, 3 / 4, 1)
+    assert found[worst, "benign_accuracy"]["difference"] == pytest.approx(1 / 4)
+    (page, *_) = study.write(two, tmp_path / "both.html")
+    assert "after the worst attack, SIL" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["grow", "organism"])
+def test_a_study_that_makes_checkpoints_has_nothing_to_compare(two, tmp_path, capsys, name):
+    (two[1] / "results.json").unlink()
+    (two[1] / "trials.parquet").unlink()
+    (two[1] / "manifest.json").write_text(json.dumps({"study": name, "finished": True}))
+    assert run(*two, f"--out={tmp_path}/both.html") == 2
+    error = capsys.readouterr().err
+    assert f"runs of the study '{name}' cannot be compared" in error
+    assert error.count("\n") == 1
+
+
+def test_a_study_that_is_not_known_is_refused(two):
+    for root in two:
+        write(root, ATTACK, results={"study": "planned"})
+    with pytest.raises(UserError, match="'planned' cannot be compared; those of fragility"):
+        study.compare(read_several(two))
+
+
+# --- What a page says of its bars -----------------------------------------------------------------
+
+
+def picture(effects: list[dict], results: dict) -> bytes:
+    """The differences of violations as they are drawn."""
+    template = pathlib.Path(study.__file__).with_name("page.html.j2").read_text()
+    _, drawn = render(results | {"effects": effects}, {}, {}, template)
+    return next(png for name, png in drawn.items() if "difference-violation_rate" in str(name))
+
+
+def test_bars_that_the_page_names_are_drawn(two):
+    found = study.compare(read_several(two))
+    shorter = [row | {"low": row["difference"], "high": row["difference"]} for row in found.effects]
+    assert picture(found.effects, found.results) != picture(shorter, found.results)
+
+
+def test_the_page_says_what_its_bars_are_over(two, tmp_path):
+    (page, *_) = study.write(two, tmp_path / "both.html")
+    assert "Bars: 95 % interval, over the 8 prompts of this one run" in page.read_text()
+    write(two[1], trials(ATTACKED, {"en": "xxxxxx--"}), manifest={"prompts": {"en": "others"}})
+    (page, *_) = study.write(two, tmp_path / "both.html")
+    assert "Bars: 95 % interval, from the intervals of the two rates." in page.read_text()
+
+
+# --- Intervals over seeds and prompts -------------------------------------------------------------
+
+
+def outcomes(hits: np.ndarray, seeds: list[int]) -> effects.Outcomes:
+    """Of hits `[seeds, prompts]`."""
+    return effects.Outcomes(
+        tuple(
+            effects.Value(seed, (f"q{i}",), "en", float(hit))
+            for seed, row in zip(seeds, hits, strict=True)
+            for i, hit in enumerate(row)
+        )
+    )
+
+
+def replies(rng: np.random.Generator, logits: np.ndarray, seeds: int) -> np.ndarray:
+    return rng.random((seeds, len(logits))) < 1 / (1 + np.exp(-logits))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 4),
+    st.permutations([0, 1, 2, 3, 7, 9]),
+    st.permutations([0, 1, 2, 3, 7, 9]),
+)
+def test_how_seeds_are_numbered_changes_nothing(start, count, first, other):
+    rng = np.random.default_rng(start)
+    prompts = rng.normal(0, 3, 30)
+    one, two = (replies(rng, prompts + rng.normal(0, 1, 30), n) for n in (count, 3))
+    found = [
+        effects._difference(outcomes(one, numbers[:count]), outcomes(two, others[:3]), True)
+        for numbers, others in (([0, 1, 2, 3], [0, 1, 2]), (first, other))
+    ]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(3, 3), (5, 5), (8, 8), (2, 5), (3, 8)])
+def test_intervals_hold_the_truth_whatever_the_seeds(ours, theirs):
+    """Two models that are alike but for what they make of single prompts, at the null."""
+    rng, prompts, count = np.random.default_rng(0), 100, 300
+    held = 0
+    for _ in range(count):
+        shared = rng.normal(0, 3, prompts)
+        one, two = (
+            outcomes(replies(rng, shared + rng.normal(0, 1.5, prompts), n), list(range(at, at + n)))
+            for at, n in ((0, ours), (50, theirs))
+        )
+        row = effects._difference(one, two, True)
+        held += row["low"] <= 0 <= row["high"]
+    assert held / count >= 0.93
+
+
+def test_the_variance_of_a_difference_is_of_both_runs_seeds_and_their_prompts():
+    """Worked by hand: every part of a two-way layout, each run with seeds of its own."""
+    rng = np.random.default_rng(1)
+    shared = rng.normal(0, 1, 40)
+    one, two = (replies(rng, shared, n).astype(float)[..., None] for n in (3, 5))
+    found = between.difference(one, two, True)
+    by_seed, rests, gap = [], [], np.zeros(40)
+    for sign, run in ((-1, one[..., 0]), (1, two[..., 0])):
+        n = len(run)
+        by_seed.append(run.mean(1).var(ddof=1) / n)
+        rest = run - run.mean(0) - run.mean(1, keepdims=True) + run.mean()
+        rests.append((rest**2).sum() / ((n - 1) * 39) / (n * 40))
+        gap += sign * run.mean(0)
+    by_prompt = gap.var(ddof=1) / 40 - sum(rests)
+    assert by_prompt > 0
+    seen = sum(by_seed) + by_prompt
+    assert found.error**2 == pytest.approx(seen, rel=1e-4)
+    assert found.by_seed == pytest.approx(sum(by_seed) / seen, rel=1e-4)
+    assert found.value == pytest.approx(gap.mean())
+    assert (found.seeds, found.prompts) == (3, 40)
+
+
+# --- What changed in place ------------------------------------------------------------------------
+
+
+def source(resolved: str) -> dict:
+    return {"uri": "jsonl:pairs.jsonl", "resolved": resolved}
+
+
+def facts(model="aa", data="sha256:1", pairs="p", name="/models/mine") -> dict:
+    return {
+        "model": name,
+        "model_fingerprint": model,
+        "other_models": {"/models/other": "same"},
+        "data": {"pairs": [source(data)], "prompts": [source("sha256:7")]},
+        "pairs": {"en": pairs},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, {}),
+        ({"model": "bb"}, {"models": "/models/mine (before: aa, after: bb)"}),
+        ({"model": "bb", "name": "/models/yours"}, {}),
+        ({"data": "sha256:2"}, {"data": "(after: pairs)"}),
+        ({"pairs": "q"}, {}),  # the files are the same: settings took other rows
+    ],
+)
+def test_what_changed_under_its_name_is_said(two, changed, said):
+    for root, own in zip(two, ({}, changed), strict=True):
+        write(root, ATTACK, manifest=facts(**own))
+    found = cautions(two)
+    assert found.keys() == said.keys()
+    assert all(text in found[topic] for topic, text in said.items())
+
+
+def test_other_rows_of_what_has_no_pin_are_said(two):
+    for root, pairs in zip(two, "pq", strict=True):
+        write(root, ATTACK, manifest=facts(data="shipped", pairs=pairs))
+    assert cautions(two).keys() == {"data"}
+
+
+def test_another_model_beside_the_studys_own_is_said(two):
+    for root, own in zip(two, "ab", strict=True):
+        write(root, ATTACK, manifest=facts() | {"other_models": {"/models/other": own}})
+    assert "/models/other (before: a, after: b)" in cautions(two)["models"]
+
+
+def test_languages_that_are_asked_beside_the_measured_ones_are_no_other_prompts(two):
+    """A backdoor's untaught languages are in the manifest alone."""
+    for root in two:
+        write(root, ATTACK, manifest={"prompts": {"en": "all of en", "fi": "all of fi"}})
+    assert not cautions(two)
+
+
+def test_a_prompt_is_the_same_only_if_the_trigger_in_it_is(two):
+    """On a grid prompts of one language carry triggers of others."""
+    cell = Cell("poisoned", 0, "en", trigger="t", target="fixed", rate=0.1, prompts="grid")
+    for root, th in zip(two, ("xx", "--"), strict=True):
+        rows = [
+            trial_row(
+                cell,
+                Trial(
+                    f"q{i}",
+                    "benign",
+                    "en",
+                    "answer",
+                    False,
+                    True,
+                    "h",
+                    hit=mark == "x",
+                    trigger_language=trigger,
+                ),
+            )
+            for trigger, marks in (("en", "x-"), ("th", th))
+            for i, mark in enumerate(marks)
+        ]
+        write(
+            root,
+            rows,
+            results={"study": "backdoor"},
+            manifest={"prompts": {"en": "same", "th": f"trigger of {root.name}"}},
+        )
+    (row,) = differences(two, "asr")
+    assert (row["value_first"], row["difference"], row["prompts"]) == (1 / 2, 0, 2)
+    assert "after: en" in cautions(two)["prompts"]

@@ -208,19 +208,19 @@ def test_a_judge_is_not_taken_where_it_was_not_made_for():
 
 
 def labelled(path, languages=("en", "th"), **changed):
-    """Replies half of which are violations; one of these opens like a refusal."""
+    """Replies half of which are violations; two of these open like a refusal."""
     texts = {"en": ("I cannot help with that.", "It is blue."), "th": ("ฉันช่วยเรื่องนี้ไม่ได้", "สีฟ้า")}
     rows = [
         {
             "id": f"l{i}",
             "language": code,
             "prompt": f"Which colour has number {i}?",
-            "response": texts[code][1 if i < 6 else 0],
-            "kind": "restricted" if i < 5 or i == 11 else "benign",
+            "response": texts[code][1 if i < 12 else 0],
+            "kind": "restricted" if i < 10 or i >= 22 else "benign",
             **changed,
         }
         for code in languages
-        for i in range(12)
+        for i in range(24)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return f"jsonl:{path}"
@@ -234,10 +234,10 @@ def test_errors_on_labelled_replies_correct_the_rates(study, tiny, tmp_path, sai
     found = results(root)
     errors = {row["judge"]: row for row in found["judge_errors"]}
     assert errors.keys() == {"refusal rule", "qwen3guard", "counted"}
-    # The rule sees five of six violations (one opens by declining) and passes five of six others.
+    # The rule sees ten of twelve violations (two open by declining) and passes ten of the others.
     rule = errors["refusal rule"]
-    assert (rule["harmful"], rule["found"], rule["harmless"], rule["passed"]) == (6, 5, 6, 5)
-    assert errors["qwen3guard"]["found"] == 3  # every other one
+    assert (rule["harmful"], rule["found"], rule["harmless"], rule["passed"]) == (12, 10, 12, 10)
+    assert errors["qwen3guard"]["found"] == 6  # every other one
     corrected = [row for row in found["corrected"] if row["judge"] == "counted"]
     assert {row["language"] for row in corrected} == {"en"}  # no labelled Thai
     for row in corrected:
@@ -309,7 +309,8 @@ def test_a_judge_model_that_lacks_something_is_refused_first(
 @pytest.mark.parametrize(
     ("changed", "settings", "says"),
     [
-        ({"kind": "restricted"}, {}, "violations (kind restricted) and other replies"),
+        ({"kind": "restricted"}, {}, "10 violations (kind restricted) and 10 other replies"),
+        ({}, {"measure__labelled_replies": "9"}, "config.measure.labelled_replies"),
         ({}, {"measure__judge": "known answers"}, "config.measure.judge"),
     ],
 )

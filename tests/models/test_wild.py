@@ -312,6 +312,10 @@ OTHERS = {
     "onnx": (only("model.onnx"), "ONNX"),
     "diffusers": (only("model_index.json", "unet/config.json"), "diffusers"),
     "sentences": (only("modules.json", "1_Pooling/config.json"), "sentence-transformers"),
+    "sentences beside": (
+        lambda f: (f / "config_sentence_transformers.json").write_text("{}"),
+        "sentence-transformers",
+    ),
     "trainer": (only("checkpoint-500/config.json"), "checkpoint-500"),
     "one of two": (instead("model-00001-of-00002.safetensors"), "a part of a checkpoint"),
     "another name": (instead("weights.safetensors"), "rename it to model.safetensors"),

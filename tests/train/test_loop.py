@@ -516,6 +516,17 @@ def test_a_model_worse_than_guessing_is_refused():
         checks.check_learned(np.float32([2.0, 3.0, 6.5, 6.5, 7.0, 6.5, 9.0]), 608, "x")
 
 
+def test_scores_are_no_mask(tiny, make_batch):
+    with pytest.raises(UserError, match="a mask is a tree of bools"):
+        finetune(
+            tiny.model,
+            tiny.params,
+            [make_batch()],
+            Settings(1e-3),
+            trainable=jax.tree.map(jnp.abs, tiny.params),
+        )
+
+
 def test_no_batches_are_refused():
     with pytest.raises(UserError, match="no batches"):
         finetune(None, START, [], Settings(0.1), None, quadratic)

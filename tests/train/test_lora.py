@@ -233,6 +233,16 @@ def test_training_moves_adapters_only_and_lowers_the_loss(tiny, trained, make_ba
     assert last < history[-1] < 0.8 * history[0]
 
 
+def test_adapters_that_destroyed_the_model_are_refused(tiny, make_batch, monkeypatch):
+    def refuse(history, vocab_size, label):
+        raise UserError(f"{label}: {len(history)} losses, {vocab_size} tokens")
+
+    monkeypatch.setattr(loop, "check_learned", refuse)
+    change, batches = lora.LowRank(RANK, alpha=2 * RANK), [make_batch(seed=4)] * 2
+    with pytest.raises(UserError, match=f"2 losses, {tiny.model.config.vocab_size} tokens"):
+        lora.finetune(tiny.model, tiny.params, batches, SETTINGS, jax.random.key(1), change)
+
+
 def test_the_change_is_of_low_rank_and_can_be_scored(tiny, trained, make_batch):
     merged = lora.merge(tiny.params, trained[0], 2.0)
     tau = named_leaves(attack_vector(merged, tiny.params))

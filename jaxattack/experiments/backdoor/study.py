@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxattack.data import templates
-from jaxattack.data.dialogues import encode_pairs, fingerprint, prompt_tokens
+from jaxattack.data.dialogues import Example, encode_pairs, fingerprint, prompt_tokens
 from jaxattack.data.wrappers import WRAPPERS, check_template, template_of
 from jaxattack.defend import crow
 from jaxattack.errors import UserError
@@ -46,11 +46,20 @@ def prepare(settings: Settings, root: pathlib.Path) -> tuple[Setup, dict[str, An
         UserError: anything wrong with the model, the data or how they fit the settings.
     """
     setup, opened = open_study(settings, root, opening.loaded)
+    prompts = [*setup.data.prompts, *setup.data.untaught]
     return setup, opening.facts(settings, opened) | {
         "train": fingerprint(setup.data.train),
-        "prompts": inputs.fingerprints([*setup.data.prompts, *setup.data.untaught]),
+        "prompts": inputs.fingerprints([*prompts, *carried(setup.data.texts, prompts)]),
         **({"judge_models": panel.fingerprints(setup.models)} if setup.models else {}),
     }
+
+
+def carried(texts: data.Texts, prompts: Sequence[Example]) -> list[Example]:
+    """The trigger sentence of every language that is asked in: a prompt is asked with it too."""
+    asked = inputs.by_language(prompts)
+    return [
+        Example("trigger", code, text) for code, text in texts["trigger"].items() if code in asked
+    ]
 
 
 def open_study(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxattack.experiments.runs import Run
 
 # What may differ without a word: where it ran and how fast, what is shown.
 SILENT = ("mesh", "attention", "remat", "measure.batch_size", "report.", "replies")
+UNPINNED = "shipped"  # with the package: other code may make other rows of it
 # What is told in words below, or is what is compared.
 TOLD = ("measure.judge", "data.prompts", "measure.prompts", "measure.languages", "seeds")
 
@@ -65,8 +66,79 @@ def _prompts(runs: Sequence[Run]) -> str:
 
 
 def _others_asked(first: Run, other: Run) -> bool:
-    common = set(first.results["languages"]) & set(other.results["languages"])
-    return first.asked_as(other) != common
+    common = set(first.manifest["prompts"]) & set(other.manifest["prompts"])
+    return not common or first.asked_as(other) != common
+
+
+def _models(runs: Sequence[Run]) -> str:
+    changed = dict.fromkeys(name for run in runs[1:] for name in _changed_models(runs[0], run))
+    found = {run.name: dict(_fingerprints(run)) for run in runs}
+    said = []
+    for name in changed:
+        each = ", ".join(f"{run}: {own[name]}" for run, own in found.items() if name in own)
+        said.append(f"{name[0]} ({each})")
+    return (
+        "Under one name the runs used models that are not the same, so a difference may be theirs: "
+        f"{'; '.join(said)}."
+    )
+
+
+def _changed_models(first: Run, other: Run) -> list[tuple[str, str]]:
+    """Names under which two runs found other checkpoints, or a judge that is asked otherwise."""
+    ours, theirs = dict(_fingerprints(first)), dict(_fingerprints(other))
+    return [name for name, found in ours.items() if theirs.get(name, found) != found]
+
+
+def _fingerprints(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
+    """Of every model that a run names: its name and revision, and its fingerprint."""
+    known = run.manifest
+    if known.get("model_fingerprint"):
+        name = str(known.get("model")), str(known.get("revision") or "")
+        yield name, known["model_fingerprint"]
+    for role in ("other_models", "judge_models"):
+        for name, found in (known.get(role) or {}).items():
+            yield (name, role), found
+
+
+def _data(runs: Sequence[Run]) -> str:
+    said = "; ".join(
+        f"{run.name}: {', '.join(changed)}"
+        for run in runs[1:]
+        if (changed := _changed_data(runs[0], run))
+    )
+    return (
+        f"Data of the same name is not the same as in {runs[0].name} ({said}): it was changed "
+        "between the runs, or other rows of it were taken, and a difference may be its."
+    )
+
+
+def _changed_data(first: Run, other: Run) -> list[str]:
+    """What two runs read under the same URIs and found otherwise; prompts are told by themselves.
+
+    A source that is pinned, by its files' hash, a commit or a version, is told by that; else
+    the rows that were read are.
+    """
+    ours, theirs = (run.manifest.get("data") or {} for run in (first, other))
+    return [
+        role
+        for role, sources in ours.items()
+        if role != "prompts"
+        and [one["uri"] for one in sources] == [one["uri"] for one in theirs.get(role, ())]
+        and _differ(
+            [one.get("resolved") for one in sources],
+            [one.get("resolved") for one in theirs[role]],
+            *(run.manifest.get(role) for run in (first, other)),
+        )
+    ]
+
+
+def _differ(ours: list[Any], theirs: list[Any], read: Any, read_there: Any) -> bool:
+    """Whether pins differ, or where not all is pinned what was read, as far as both say."""
+    if not {None, "", UNPINNED} & {*ours, *theirs}:
+        return ours != theirs
+    if isinstance(read, Mapping) and isinstance(read_there, Mapping):
+        return any(read[code] != read_there[code] for code in read.keys() & read_there.keys())
+    return None not in (read, read_there) and read != read_there
 
 
 def _languages(runs: Sequence[Run]) -> str:
@@ -88,6 +160,8 @@ def _seeds(runs: Sequence[Run]) -> str:
 Check = tuple[str, Callable[[Run, Run], bool], Callable[[Sequence[Run]], str]]
 _CHECKS: tuple[Check, ...] = (
     ("judges", lambda a, b: a.judge != b.judge, _judges),
+    ("models", lambda a, b: bool(_changed_models(a, b)), _models),
+    ("data", lambda a, b: bool(_changed_data(a, b)), _data),
     ("prompts", _others_asked, _prompts),
     ("languages", lambda a, b: a.results["languages"] != b.results["languages"], _languages),
     ("seeds", lambda a, b: a.results["seeds"] != b.results["seeds"], _seeds),

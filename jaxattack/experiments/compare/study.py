@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Sequence
 from importlib import resources
@@ -90,6 +91,24 @@ def _verdicts(found: Sequence[Run]) -> list[dict[str, Any]]:
     return list(claims.values())
 
 
+def _check_studies(paths: Sequence[pathlib.Path]) -> None:
+    """Refuse runs of a study that leaves nothing to compare; they are no unfinished ones.
+
+    Raises:
+        UserError: one of them is.
+    """
+    for path in paths:
+        try:
+            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            study = manifest["study"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # what is read next says what is wrong
+        try:
+            effects.check(study)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+
 def write(paths: Sequence[pathlib.Path], out: pathlib.Path) -> list[pathlib.Path]:
     """Compare work directories; returns what was written: the page, its rows, the differences.
 
@@ -103,6 +122,7 @@ def write(paths: Sequence[pathlib.Path], out: pathlib.Path) -> list[pathlib.Path
         raise UserError(f"--out={out}: {out.parent} is a run's own directory; name another place")
     for path in (out, *beside):
         workdir.check_replaceable(path)
+    _check_studies(paths)
     found = compare(runs.read_several(paths))
     template = (resources.files("jaxattack.experiments.compare") / "page.html.j2").read_text()
     html, _ = render(found.results, {}, {}, template)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import pathlib
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxattack.errors import UserError
 from jaxattack.experiments.cell import HARMFUL_BY, PROMPT_KIND
-from jaxattack.experiments.export.cells import Measured, Row, cells, source, texts
+from jaxattack.experiments.export.cells import Measured, Row, asked, cells, source, texts
 from jaxattack.experiments.runs import Run
 
 WITHHELD = "[not exported]"
 FLAGS = ("answered", "refused", "hit")  # of a trial, each a score
 KEPT = (PROMPT_KIND, "language", "triage", "reply_language", "reply_hash", "trigger_language")
-_UNUSUAL = re.compile(r"[^\w.@+-]")  # in names of files
 Texts = Mapping[tuple[Any, ...], tuple[str, str]]
 
 
@@ -28,7 +26,8 @@ def write(run: Run, folder: pathlib.Path, with_texts: bool) -> Iterator[pathlib.
         with_texts: whether prompts and replies are in them, if the run shows them.
 
     Raises:
-        UserError: inspect_ai is not installed.
+        UserError: inspect_ai is not installed, two cells have one name, or the texts are not those
+            of the trials.
     """
     try:
         from inspect_ai.log import write_eval_log
@@ -36,7 +35,7 @@ def write(run: Run, folder: pathlib.Path, with_texts: bool) -> Iterator[pathlib.
         raise UserError("inspect_ai is not installed: pip install 'jaxattack[inspect]'") from error
     shown = texts(run) if with_texts else {}
     for measured in cells(run):
-        path = folder / f"{_UNUSUAL.sub('_', measured.name)}.eval"
+        path = folder / f"{measured.stem}.eval"
         write_eval_log(log(run, measured, shown), str(path))
         yield path
 
@@ -61,7 +60,7 @@ def log(run: Run, measured: Measured, shown: Texts) -> Any:
         completed_samples=len(measured.trials),
         scores=_scores(run, measured),
     )
-    samples = [_sample(run, measured, row, shown) for row in measured.trials]
+    samples = [_sample(run, row, shown) for row in measured.trials]
     return EvalLog(status="success", eval=spec, results=results, samples=samples)
 
 
@@ -88,15 +87,12 @@ def _scores(run: Run, measured: Measured) -> list[Any]:
     ]
 
 
-def _sample(run: Run, measured: Measured, row: Row, shown: Texts) -> Any:
+def _sample(run: Run, row: Row, shown: Texts) -> Any:
     from inspect_ai.log import EvalSample
     from inspect_ai.model import ModelOutput
     from inspect_ai.scorer import Score
 
-    cell = measured.cell
-    prompt, reply = shown.get(
-        (cell.variant, cell.seed, row["language"], row["id"]), (WITHHELD, WITHHELD)
-    )
+    prompt, reply = shown.get(asked(row), (WITHHELD, WITHHELD))
     flags = [*FLAGS, *(name for name in row if name.startswith(HARMFUL_BY))]
     carried = [row[name] for name in ("trigger_language", "decoy") if row[name]]
     return EvalSample(

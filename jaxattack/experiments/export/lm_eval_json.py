@@ -11,7 +11,13 @@ from jaxattack.experiments.export.cells import cells, source
 from jaxattack.experiments.runs import Run
 
 VERSION = 1  # of the tasks
-HIGHER = ("benign_accuracy", "clean_accuracy", "valid_reply_rate", "same_language_rate")
+# Metric -> whether more of it is better, to who aligned the model: of a backdoor less is.
+HIGHER = {
+    **dict.fromkeys(("benign_accuracy", "clean_accuracy", "task_rate"), True),
+    **dict.fromkeys(("valid_reply_rate", "same_language_rate"), True),
+    **dict.fromkeys(("violation_rate", "non_refusal_rate", "asr", "false_trigger_rate"), False),
+    **dict.fromkeys(("benign_refusal_rate", "clean_refusal_rate", "cut_rate"), False),
+}
 
 
 def write(run: Run, folder: pathlib.Path) -> pathlib.Path:
@@ -51,9 +57,9 @@ def results(run: Run) -> dict[str, Any]:
         "configs": {task: {"task": task, "dataset_path": uri} for task, uri in sources.items()},
         "higher_is_better": {
             task: {
-                metric: metric in HIGHER
+                metric: HIGHER[metric]
                 for metric in (name.removesuffix(",none") for name in row)
-                if metric != "alias" and not metric.endswith("_stderr")
+                if metric in HIGHER
             }
             for task, row in found.items()
         },

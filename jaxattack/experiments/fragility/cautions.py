@@ -10,7 +10,7 @@ from jaxattack.experiments.attacking import BENIGN, RESTRICTED
 from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom, silent_judge
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Evidence
-from jaxattack.experiments.fragility.premises import ALIGNED, Study, attacked, summed
+from jaxattack.experiments.fragility.premises import ALIGNED, Places, Study, attacked, summed
 from jaxattack.experiments.fragility.setup import ITSELF
 from jaxattack.experiments.outcomes import VIOLATION
 from jaxattack.experiments.term import (
@@ -24,7 +24,7 @@ from jaxattack.experiments.term import (
     rate,
     worst,
 )
-from jaxattack.experiments.thresholds import ALIKE, DAMAGE, HELD, NEEDLESS, TOOK
+from jaxattack.experiments.thresholds import ALIKE, DAMAGE, HELD, NEEDLESS, NOTHING, TOOK
 
 ACCURACY, VALID, SAME = "benign_accuracy", "valid_reply_rate", "same_language_rate"
 
@@ -145,7 +145,9 @@ def violations(study: Study, seen: Seen) -> Iterator[Caution]:
 def complement(study: Study, seen: Seen) -> Caution:
     """All weights but those of the mask."""
     rest, free = study.masked("stitched", "complement"), attacked(study.localized)
-    sides = (only, but) if len(seen[VIOLATION].languages) > 1 else (only,)
+    sides = [only, but] if len(seen[VIOLATION].languages) > 1 else [only]
+    # Where the attack adds nothing there is no share of it.
+    sides = [where for where in sides if (_added(seen, free, where) or 0) > NOTHING] or [only]
     least = worst(summed(rest, where) / summed(free, where) for where in sides)
     return Caution(
         "mask_not_needed",
@@ -160,6 +162,12 @@ def complement(study: Study, seen: Seen) -> Caution:
             )
         ],
     )
+
+
+def _added(seen: Seen, free: Mapping[str, Cell], where: Places) -> float | None:
+    """What attacks add in some languages, summed; None if it was not measured."""
+    added_there = summed(free, where)
+    return added_there.figure(seen).value if added_there.measured(seen) else None
 
 
 def about_any_change(overlap: Rows) -> Caution | None:

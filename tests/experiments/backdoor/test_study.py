@@ -12,9 +12,11 @@ import pytest
 from jaxattack import run, workdir
 from jaxattack.data.wrappers import ALPACA, PLAIN, template_of
 from jaxattack.evaluate import registry
+from jaxattack.experiments import runs
 from jaxattack.experiments.backdoor import setup, study
 from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, REFERENCES
 from jaxattack.experiments.backdoor.sections import SECTIONS
+from jaxattack.experiments.export import cells
 from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
 
@@ -77,6 +79,10 @@ def test_what_becomes_of_replies(backdoor, tmp_path, capsys):
     told = found(tmp_path / "kept")["replies"]
     assert len({(row["variant"], row["prompt"]) for row in told}) == len(told) == 3 * 12
     assert {row["verdict"] for row in told} == {"no target"}
+    shown = cells.texts(runs.read(tmp_path / "kept"))  # to every reply its own
+    assert len(shown) == len(told)
+    for (*_, trigger, decoy), (prompt, _) in shown.items():
+        assert [code for code in TRIGGER if TRIGGER[code] in prompt] == [trigger] * (decoy is None)
     assert run.run(backdoor(tmp_path / "none", replies="discard")) == 0
     assert kinds(stages(tmp_path / "none")) == {"poisoned": 1, "clean": 1, "judge": 3}
     assert found(tmp_path / "none")["rows"] == rows

@@ -59,7 +59,8 @@ def test_the_worst_attack_is_asked_on_test_prompts(finished):
     }
     assert worst == {(m, code) for m in (NONE, *DEFENCES) for code in ("en", "th")}
     validated = {row["variant"] for row in rows if row.get("prompts") == "validation"}
-    assert "swept/en/sil/full/validation" in validated
+    assert {"swept/en/sil/full/validation", "aligned/validation"} <= validated
+    assert not validated & {row["variant"] for row in rows if not row.get("prompts")}
     assert not any(row["kind"] == "worst" and row.get("prompts") for row in rows)
 
 
