@@ -16,7 +16,8 @@ from jaxattack.report.rate import Rate
 # What tells cells apart; a mean goes over seeds first, then within an attack, then over attacks.
 _KEYS = (
     "run kind attacked method share pairs round contrast model trigger target rate prompts setting "
-    "language metric trigger_language decoy a b set layer module measure side step"
+    "words language metric trigger_language decoy attack strength defended judge a b set layer "
+    "module measure side step"
 ).split()
 
 

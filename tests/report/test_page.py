@@ -7,7 +7,8 @@ import pytest
 from matplotlib.text import Text
 
 from jaxattack.report import figures
-from jaxattack.report.axes import LOOKS, looks_of
+from jaxattack.report.axes import LOOKS, Options, looks_of
+from jaxattack.report.chart import draw_lines
 from jaxattack.report.heat import heat
 from jaxattack.report.page import render, write_report
 from jaxattack.report.table import Table
@@ -192,6 +193,14 @@ def test_no_text_of_a_table_s_picture_is_cut(languages):
             box = text.get_window_extent()
             assert whole.contains(*box.min), text
             assert whole.contains(*box.max), text
+
+
+@pytest.mark.parametrize("count", [3, 25])
+def test_every_line_is_named(count):
+    rows = [{"x": i, "name": f"n{n}", "value": 0.1} for n in range(count) for i in range(2)]
+    figure = draw_lines(Table(rows), "x", ["name"], "value", Options())
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"n{n}" for n in range(count)]
 
 
 @pytest.mark.parametrize("count", [2, 6, 20])

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import math
 
@@ -5,10 +6,11 @@ import pandas
 import pytest
 
 from jaxattack.evaluate.rates import wilson
+from jaxattack.experiments.cell import Cell
 from jaxattack.report.heat import Extra, Options, heat
 from jaxattack.report.labels import Header, header, number, percent, text
 from jaxattack.report.rate import Rate
-from jaxattack.report.table import Table, parquet
+from jaxattack.report.table import _KEYS, Table, parquet
 
 
 def row(value, low=None, high=None, n=10, seed=0, **cell):
@@ -191,3 +193,8 @@ def test_a_flat_files_types_do_not_depend_on_its_values(rows):
     assert list(map(str, found.dtypes))[:4] == kinds
     assert list(found.columns)[:4] == list(columns)
     assert found["value"].to_list() == [row["value"] for row in rows]
+
+
+def test_whatever_tells_cells_apart_is_no_seed():
+    # Rows that differ in a column that is no key would be averaged as seeds of one cell.
+    assert {field.name for field in dataclasses.fields(Cell)} - {"seed"} <= set(_KEYS)
