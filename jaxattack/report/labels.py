@@ -104,6 +104,7 @@ DEFENCES = {
     "cleangen": "CleanGen",
     "repair": "SIL repair",
     "contrast": "contrast repair",
+    "relearn": "taught anew",
     "composed": "combined",
     "lox": "LoX",
     "again": "aligned again",

@@ -85,6 +85,18 @@ def by_contrast(setup: Setup, tried: Tried) -> Made:
     return Made(repair=repaired)
 
 
+def by_relearning(setup: Setup, tried: Tried) -> Made:
+    """The aligned model is taught anew what the tuned one answers to benign prompts, and to refuse.
+
+    A control: what contrast repair knows, and no weight of the tuning.
+    """
+
+    def repaired(tuned: Step) -> Step:
+        return mending.by_relearning(setup, tried, tuned)
+
+    return Made(repair=repaired)
+
+
 def rewound(setup: Setup, tuned: Step, scores: Step, share: float | None) -> Step:
     """Tuned weights with those of the highest scores put back."""
     bench = setup.bench

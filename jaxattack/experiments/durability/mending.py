@@ -1,7 +1,8 @@
-"""Repairs that compute with the model, as steps: Safe Delta's moments, rollback, contrast."""
+"""Repairs that compute with the model, as steps: Safe Delta, rollback, contrast, taught anew."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from jaxattack.data.dialogues import Cut, Example
@@ -11,10 +12,19 @@ from jaxattack.experiments import asking, judging, tuning
 from jaxattack.experiments.attacking import BENIGN, LONGEST
 from jaxattack.experiments.bench import Bench, Decoder, Stored
 from jaxattack.experiments.durability.lessons import named
-from jaxattack.experiments.durability.setup import REFUSED, Setup, harmful, held, seen
+from jaxattack.experiments.durability.setup import (
+    REFUSED,
+    Lesson,
+    Setup,
+    harmful,
+    held,
+    lesson_of,
+    seen,
+)
 from jaxattack.experiments.durability.shield import Tried
 from jaxattack.experiments.locating import Seen
 from jaxattack.experiments.step import Input, Step
+from jaxattack.train.loop import finetune
 from jaxattack.tree import Tree
 
 
@@ -109,15 +119,8 @@ def contrasted(
     Raises:
         UserError: the model said nothing.
     """
-    asked, decoding = (said.step.arguments[name] for name in ("prompts", "decoding"))
-    own = []
-    for prompt, reply in zip(asked, judging.texts(decoder, asked, said(), decoding), strict=True):
-        kind, text = Cut if reply.cut else Example, without_thoughts(reply.text)[0].strip()
-        if text:
-            own.append(kind(prompt.id, prompt.language, prompt.prompt, text))
-    # A reply may be longer than any pair of the defender's.
-    longest = harmful.max_length + decoding.max_new_tokens
-    kept = Seen(tuple(own), longest, LONGEST).batches(decoder.tokenizer) if own else []
+    own = own_words(decoder, said, harmful.max_length)
+    kept = own.batches(decoder.tokenizer) if own.examples else []
     found = contrast.repaired(
         decoder.model,
         tuned(),
@@ -133,25 +136,102 @@ def contrasted(
 
 def by_contrast(setup: Setup, tried: Tried, tuned: Step) -> Step:
     """The same, to be."""
-    bench, options = setup.bench, setup.settings
-    asked = held(setup, BENIGN, tried.languages)
-    decoding = asking.Decoding(options.measure.max_new_tokens, options.measure.batch_size)
-    label = f"benign-{named(setup, tried)}-s{tried.seed}"
+    bench, options = setup.bench, setup.settings.after
     arguments = {
         "tuned": tuned,
         "start": bench.start,
         "decoder": bench.decoder,
         "harmful": harmful(setup, tried.languages),
-        "said": asking.replies(
-            bench, tuned, bench.decoder, asked, decoding, label, options.replies == "keep"
-        ),
-        "plan": contrast.Plan(tried.strength or 0.0, options.after.rounds, options.after.weight),
+        "said": said_to_benign(setup, tried, tuned),
+        "plan": contrast.Plan(tried.strength or 0.0, options.rounds, options.weight),
         "dtype": bench.dtype,
     }
     return _mended(setup, tried, contrasted, arguments, "contrast")
 
 
+def said_to_benign(setup: Setup, tried: Tried, tuned: Step) -> Step:
+    """What the tuned model answers to the defender's benign prompts, to be."""
+    bench, options = setup.bench, setup.settings
+    asked = held(setup, BENIGN, tried.languages)
+    decoding = asking.Decoding(options.measure.max_new_tokens, options.measure.batch_size)
+    label = f"benign-{named(setup, tried)}-s{tried.seed}"
+    keep = options.replies == "keep"
+    return asking.replies(bench, tuned, bench.decoder, asked, decoding, label, keep)
+
+
+def own_words(decoder: Decoder, said: Input, longest: int) -> Seen:
+    """A model's replies as pairs to learn: empty ones are left out, cut ones have no end.
+
+    Args:
+        decoder: the model without weights, and its tokenizer.
+        said: its replies.
+        longest: pair of the defender's, in tokens; one with a reply may be longer.
+    """
+    asked, decoding = (said.step.arguments[name] for name in ("prompts", "decoding"))
+    own = []
+    for prompt, reply in zip(asked, judging.texts(decoder, asked, said(), decoding), strict=True):
+        kind, text = Cut if reply.cut else Example, without_thoughts(reply.text)[0].strip()
+        if text:
+            own.append(kind(prompt.id, prompt.language, prompt.prompt, text))
+    return Seen(tuple(own), longest + decoding.max_new_tokens, LONGEST)
+
+
+# --- Taught anew ----------------------------------------------------------------------------------
+
+
+def relearned(
+    start: Input,
+    decoder: Decoder,
+    refused: Seen,
+    said: Input,
+    lesson: Lesson,
+    dtype: str,
+    label: str,
+) -> tuning.Tuned:
+    """The aligned weights, taught what the tuned model says to benign prompts, and to refuse.
+
+    Nothing of the tuned weights is left.
+
+    Args:
+        start: where it begins.
+        decoder: what is tuned.
+        refused: restricted prompts with refusals.
+        said: replies of the tuned model to benign prompts, as `contrasted` has them.
+        lesson: how it is taught.
+        dtype: in which the loss sees the weights.
+        label: what the progress bar says.
+    """
+    own = own_words(decoder, said, refused.max_length)
+    rows = dataclasses.replace(own, examples=(*refused.examples, *own.examples))
+    params = start.alone()
+    taught, history = finetune(
+        decoder.model,
+        params,
+        lesson.batches(rows, decoder.tokenizer),
+        lesson.updates,
+        dtype=dtype,
+        label=label,
+    )
+    return tuning.Tuned(taught, [float(loss) for loss in history], {})
+
+
+def by_relearning(setup: Setup, tried: Tried, tuned: Step) -> Step:
+    """The same, to be."""
+    bench = setup.bench
+    arguments = {
+        "start": bench.start,
+        "decoder": bench.decoder,
+        "refused": seen(setup, held(setup, REFUSED, tried.languages)),
+        "said": said_to_benign(setup, tried, tuned),
+        "lesson": lesson_of(setup, tried.seed),
+        "dtype": bench.dtype,
+    }
+    return _mended(setup, tried, relearned, arguments, "relearned")
+
+
 def _mended(setup: Setup, tried: Tried, function: Any, arguments: Any, kind: str) -> Step:
-    bench, label = setup.bench, f"{named(setup, tried)}@{tried.strength:g}-s{tried.seed}"
+    bench = setup.bench
+    strength = "" if tried.strength is None else f"@{tried.strength:g}"
+    label = f"{named(setup, tried)}{strength}-s{tried.seed}"
     shelf = bench.shelf(kind, label, tuning.save, Stored("params", bench.like, "float32"))
     return Step(function, arguments, bench.values, shelf, label=f"{kind} {label}")

@@ -74,6 +74,7 @@ DEFENCES: dict[str, Row] = {
     },
     "sil": _put_back(after.by_sil, "paper A", alone=True),
     "repair": _put_back(after.by_signs, "ours"),
+    "relearn": Row(after.by_relearning, "after", "control"),
     "contrast": Row(
         after.by_contrast, "after", "ours", lambda options: options.contrasted, alone=True
     ),

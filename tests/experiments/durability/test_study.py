@@ -14,12 +14,13 @@ from jaxattack.data.dialogues import stop_ids
 from jaxattack.defend import antidote, contrast
 from jaxattack.experiments import opening
 from jaxattack.experiments.attacking import BENIGN
-from jaxattack.experiments.durability import study
+from jaxattack.experiments.durability import mending, study
 from jaxattack.experiments.durability.attacks import ATTACKS, attacked
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.setup import REFUSED, harmful, safe
 from jaxattack.experiments.durability.sil import sil_mask
 from jaxattack.experiments.durability.sweeping import NONE, made_by
+from jaxattack.experiments.step import Input
 from jaxattack.localize import importance
 from jaxattack.localize.rivals import SCORES
 from jaxattack.train import loop
@@ -234,6 +235,22 @@ def test_every_defence_has_a_part_in_what_is_left(opened):
             assert all(
                 np.all((leaf == plain[key]) | (leaf == start[key])) for key, leaf in left.items()
             ), name
+
+
+def test_taught_anew_is_the_aligned_model_with_the_tuned_ones_words(opened):
+    tuned = attacked(opened, "full", 0)
+    step = made_by(opened, "relearn", 0).repair(tuned)
+    refused, lesson = (step.arguments[name] for name in ("refused", "lesson"))
+    said = mending.own_words(opened.bench.decoder, Input(step.arguments["said"]), 64).examples
+    prompts = {row.prompt for code in ("en", "th") for row in opened.held[BENIGN][code]}
+    assert said
+    assert {row.prompt for row in said} <= prompts
+    rows = dataclasses.replace(refused, examples=(*refused.examples, *said), max_length=96)
+    decoder, start = opened.bench.decoder, opened.bench.start.values.of(opened.bench.start)
+    batches = lesson.batches(rows, decoder.tokenizer)
+    expected, _ = loop.finetune(decoder.model, start, batches, lesson.updates)
+    for name, leaf in tree.named_leaves(expected).items():
+        np.testing.assert_allclose(value(step)[name], leaf, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_the_defender_tunes_on_all_its_pairs_where_a_kind_has_more(opened):
