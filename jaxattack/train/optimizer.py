@@ -36,6 +36,8 @@ class Settings:
     byte more that takes up small updates; the result is float32), "stochastic" (bfloat16, rounded
     at random so that small updates arrive on average) or "bfloat16" (rounded to the nearest:
     updates below half a unit in the last place are lost). Of the last two the result has that type.
+    To those of optax's that go by a whole array's norm or rows (lamb, lars, adafactor, ...) the
+    matrices of one kind are one array with all layers in it; muon takes each layer by itself.
 
     Raises:
         UserError: a value that makes no sense.
