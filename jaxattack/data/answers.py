@@ -22,6 +22,12 @@ _PARTICLES = (
     "인가요|이라고|라고|이라는|라는|으?로(?:는|도|만|써|서)?|에(?:는|도|서|서는|서도|게|게는)?|께서|한테|"
     "까지|부터|하고|처럼|보다|밖에|정도"
 )
+# After a number a counter, too; 10만 is a hundred thousand, and 만 no particle there.
+_COUNTERS = "개월|마리|달러|유로|사람|가지|[개명원번살년월일시분초점위회권대장병잔층쪽배엔]"
+_AFTER_LATIN = rf"(?=(?:{_PARTICLES})(?!\p{{Hangul}}))"
+_AFTER_DIGIT = (
+    rf"(?=\p{{Hangul}})(?=(?![만천백십억조])(?:{_COUNTERS})?(?:{_PARTICLES})?(?!\p{{Hangul}}))"
+)
 _ARABIC_ARTICLE = "[وف]?(?:[بك]?ال|لل)"
 _ARABIC_CLITICS = f"(?:{_ARABIC_ARTICLE}|[وف]?[بكل]|[وف])"
 _HEBREW_CLITICS = "(?:[וש]?[בכלמהש]ה?|ו)"
@@ -79,13 +85,17 @@ def _word(name: str) -> str:
     elif first and first not in UNSPACED:
         before = rf"(?<!{_GOES_ON})(?<!{_GOES_ON}-)" + _clitics(name, first)
     if last == "digit":
-        after = rf"(?!{_GOES_ON})(?![.,:/'][0-9])(?!/)(?!-\p{{L}})(?! [0-9]{{3}}(?![0-9]))"
+        after = rf"(?!(?!{_AFTER_DIGIT}){_GOES_ON})"
+        after += r"(?![.,:/'][0-9])(?!/)(?!-\p{L})(?! [0-9]{3}(?![0-9]))"
     elif last == "HANGUL":
         after = rf"(?=[화권]?(?:{_PARTICLES})?(?!\p{{Hangul}}))"
     elif last and last not in UNSPACED:
-        after = rf"(?!{_GOES_ON})(?!-{_GOES_ON})"
+        goes_on = rf"(?!{_AFTER_LATIN}){_GOES_ON}" if last == "LATIN" else _GOES_ON
+        after = rf"(?!{goes_on})(?!-{_GOES_ON})"
         if last == "ARABIC" and len(name) >= 4:
             after = "ا?" + after  # the accusative of a number's noun
+        if last == "LATIN" and len(name) == 1:  # nor what is left out in C'est, I'd and C++
+            before, after = r"(?<!\p{L}')" + before, after + r"(?!'\p{L})(?![+#])"
     elif regex.match(_KATAKANA, name[-1]):
         after = f"(?!{_KATAKANA})"
     if name in _COMMON:
