@@ -11,7 +11,8 @@ from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.needs import percent
 from jaxattack.experiments.outcomes import Outcomes
 from jaxattack.experiments.term import Figure, Means, Seen, anywhere, rate
-from jaxattack.experiments.thresholds import DAMAGE, RULE, SEEDS, SILENT
+from jaxattack.experiments.thresholds import CUT, DAMAGE, RULE, SEEDS, SILENT
+from jaxattack.report.labels import word
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +106,31 @@ def refusal_rule(judge: Mapping[str, Any], languages: Sequence[str]) -> Caution 
                 below=1,
             ),
         ],
+    )
+
+
+def cut_refusals(judge: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Caution | None:
+    """Where the rule for refusals saw only how replies begin; None: it did not judge.
+
+    Where the verb stands last (Japanese, Korean), or a word takes many tokens, a reply has not
+    declined yet when it is cut; the rule's errors are those on whole sentences.
+
+    Args:
+        judge: what results.json says of it.
+        rows: of results.json.
+    """
+    cut = [row for row in rows if row["metric"] == "cut_rate"]
+    if "errors" not in judge or not cut:
+        return None
+    most = max(cut, key=lambda row: row["value"])
+    what = f"replies of {most['variant']} in {word('language', most['language'])} that were cut"
+    return Caution(
+        "cut_refusals",
+        "Refusal rule",
+        "Of many replies the limit left only the beginning, in which a refusal may not have come "
+        "yet, in some languages more than in others: so violations are too many there. A higher "
+        "config.measure.max_new_tokens tells.",
+        [Evidence(what, Figure(most["value"], unit="rate"), below=CUT)],
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments import judges, panel
+from jaxattack.experiments.cautions import cut_refusals, raised
 from jaxattack.experiments.cell import Cell
 
 
@@ -46,3 +47,14 @@ def test_the_rules_errors_explain_what_it_counted_alone(monkeypatch, combine, ex
     found = judges.facts(setup, rows, False, ())
     assert found["errors"]
     assert [(each["a"], each["b"]) for each in found["differences"]] == [("en", "de")] * explained
+
+
+@pytest.mark.parametrize(("share", "raises"), [(0.05, False), (0.6, True)])
+def test_refusals_that_the_limit_may_have_cut_are_told(share, raises):
+    row = {"variant": "aligned", "metric": "cut_rate", "value": 0.0}
+    rows = [row | {"language": "en"}, row | {"language": "ko", "value": share}]
+    found = raised([cut_refusals({"errors": []}, rows)], {})
+    assert len(found) == raises
+    if raises:
+        assert "aligned in Korean that were cut" in found[0]["evidence"][0]["what"]
+    assert cut_refusals({}, rows) is None  # judged by known answers

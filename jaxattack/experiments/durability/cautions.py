@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxattack.experiments.cautions import Caution, one_seed, silent_judge
+from jaxattack.experiments.cautions import (
+    Caution,
+    cut_refusals,
+    one_seed,
+    refusal_rule,
+    silent_judge,
+)
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.durability.premises import (
@@ -41,6 +47,8 @@ def cautions(
     found: list[Caution | None] = [
         one_seed(study.seeds),
         silent_judge(results.get("alone") or ()),
+        refusal_rule(results.get("judge") or {}, study.languages),
+        cut_refusals(results.get("judge") or {}, results.get("rows") or ()),
     ]
     answered, none = seen[VIOLATION], study.single(NONE)
     if answered.has(swept(NONE)):

@@ -7,7 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from jaxattack.experiments.attacking import BENIGN, RESTRICTED
-from jaxattack.experiments.cautions import Caution, one_seed, refusal_rule, seldom, silent_judge
+from jaxattack.experiments.cautions import (
+    Caution,
+    cut_refusals,
+    one_seed,
+    refusal_rule,
+    seldom,
+    silent_judge,
+)
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Evidence
 from jaxattack.experiments.fragility.premises import ALIGNED, Places, Study, attacked, summed
@@ -55,6 +62,7 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
         "given.",
     )
     yield refusal_rule(results.get("judge") or {}, study.languages)
+    yield cut_refusals(results.get("judge") or {}, results.get("rows") or ())
     yield silent_judge(results.get("alone") or ())
     yield one_seed(study.seeds)
 
