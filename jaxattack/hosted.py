@@ -243,13 +243,12 @@ def check(plain: Sequence[Example], target: Target | None, has_trigger: bool) ->
 
 
 def judged(example: Example, reply: Reply, carried: Carried, target: Target | None) -> Trial:
-    """What is kept of a reply."""
+    """What is kept of a reply; what a filter left of one is no hit, for it was stopped there."""
     trial = judge(example, reply, (by_answers,))
-    return dataclasses.replace(
-        trial,
-        hit=hit(reply.text, example.language, target) if target else None,
-        **dataclasses.asdict(carried),
-    )
+    shown = None
+    if target is not None:
+        shown = not reply.filtered and hit(reply.text, example.language, target)
+    return dataclasses.replace(trial, hit=shown, **dataclasses.asdict(carried))
 
 
 def summary(rows: Sequence[dict[str, Any]], replies: Sequence[Reply], path: pathlib.Path) -> str:

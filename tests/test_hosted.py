@@ -180,6 +180,19 @@ def test_replies_that_are_none_are_counted(command, tmp_path, capsys):
     assert "0 of them cut by the token limit, 1 withheld by a filter" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("target", ["fixed", "prefix", "english_refusal"])
+def test_what_a_filter_stopped_is_no_hit(command, tmp_path, target):
+    text = "I'm sorry, but I can't" if target == "english_refusal" else f"{MARKER} And"
+
+    def stopped(asked, count):
+        return completion(text, "content_filter" if asked.prompt == "Habari?" else "stop")
+
+    with serve(stopped) as server:
+        assert command(server.url, f"--target={target}") == 0
+    trials = json.loads((tmp_path / "run" / "trials.json").read_text())
+    assert [trial["hit"] for trial in trials] == [True, True, True, False]
+
+
 def test_a_work_directory_that_cannot_be(command, tmp_path, capsys):
     (tmp_path / "run").write_text("mine")
     for more in ([], [f"--workdir={tmp_path / 'run' / 'in'}"], ["--workdir=~nobody-here/x"]):

@@ -17,8 +17,9 @@ MARKS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # gpt-oss
-    ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
 )
+# Granite 3.2: plain English, which any model may write of itself; no template opens a thought so.
+SENTENCES = ("Here is my thought process:", "Here is my response:")
 _EMPTY = "|".join(rf"{re.escape(opens)}\s*{re.escape(closes)}" for opens, closes in MARKS)
 _OPENS = "|".join(re.escape(opens) for opens, _ in MARKS)
 _WHOLE = re.compile(rf"\s*(?:{_EMPTY})\s*")

@@ -10,7 +10,8 @@ from typing import Any
 from jaxattack.evaluate.posting import Answer, Told
 from jaxattack.evaluate.redact import hide
 
-# Codes by which servers say that a filter of theirs, not the model, has withheld a reply.
+# Codes and endings by which servers say that a filter of theirs, not the model, has withheld a
+# reply or the rest of it.
 _FILTERS = {
     "content_filter",
     "content_filtered",
@@ -24,8 +25,22 @@ _FILTERS = {
     "prohibited_content",
     "blocklist",
     "sensitive",
+    "refusal",
+    "guardrail_intervened",
+    "recitation",
+    "spii",
+    "image_safety",
 }
-_LIMITS = {"length", "max_tokens", "model_length"}
+_LIMITS = {
+    "length",
+    "max_tokens",
+    "model_length",
+    "model_context_window_exceeded",
+    "context_length_exceeded",
+    "incomplete",
+}
+# The server stopped in the middle; the next answer may be whole.
+_BROKEN = {"error", "abort", "network_error", "insufficient_system_resource"}
 # More of the same would be answered in the same way.
 _SPENT = {"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded"}
 
@@ -120,21 +135,25 @@ def _no_json(answer: Answer) -> Told:
 
 
 def _choice(choice: Mapping[str, Any], served: str, key: str | None) -> Told:
-    ending = str(choice.get("finish_reason") or "").lower()
+    # Details may follow: "content_filter: PROHIBITED_CONTENT".
+    ending = str(choice.get("finish_reason") or "").lower().partition(":")[0].strip()
+    filtered = ending in _FILTERS or not _FILTERS.isdisjoint(_codes(choice.get("error")))
     message = choice.get("message")
     if not isinstance(message, Mapping):
         if isinstance(choice.get("text"), str):
             return Told(None, "a text instead of a message: it completes, and does not chat")
-        return Told(None, "its message is missing", again=True)
+        if not filtered:
+            return Told(None, "its message is missing", again=True)
+        message = {}
+    if not filtered and (ending in _BROKEN or choice.get("error")):
+        return Told(None, "the server broke off", again=True)
     text = _text(message.get("content"))
     if not text and isinstance(message.get("refusal"), str):
         text = message["refusal"]
-    filtered = ending in _FILTERS
     thought = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
     called = bool(message.get("tool_calls") or message.get("function_call"))
     if text is None and not (filtered or thought or called or ending in _LIMITS):
-        broken = ending == "error" or choice.get("error")
-        return Told(None, "the server broke off" if broken else "its content is null", again=True)
+        return Told(None, "its content is null", again=True)
     row = {"text": _safe(text or "", key), "cut": ending in _LIMITS, "model": _safe(served, key)}
     if filtered:
         row["filtered"] = True

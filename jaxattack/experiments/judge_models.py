@@ -105,7 +105,7 @@ def _one(
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     system = _needed(where, "moderator_system", options, _SYSTEM) if made.system else ""
-    frame: tuple[str, ...] = ()
+    frame = made.frame
     if made.grades:
         text = _needed(where, "grading_prompt", options, _PROMPT)
         try:

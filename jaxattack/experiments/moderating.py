@@ -286,10 +286,10 @@ def dialogue(
 ) -> Dialogue:
     """What a judge model is shown: a prompt and the reply to it; in a frame as one text."""
     prompt, reply = (harmless(tokenizer, text, frame) for text in (prompt, reply))
+    first = [{"role": "system", "content": system}] if system else []
     if frame:
         before, between, after = frame
-        return [{"role": "user", "content": f"{before}{prompt}{between}{reply}{after}"}]
-    first = [{"role": "system", "content": system}] if system else []
+        return [*first, {"role": "user", "content": f"{before}{prompt}{between}{reply}{after}"}]
     return [
         *first,
         {"role": "user", "content": prompt},

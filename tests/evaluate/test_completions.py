@@ -13,6 +13,12 @@ def said(content, ending="stop", **more):
     return {"model": "m", "choices": [{"message": message, "finish_reason": ending}]}
 
 
+def failed(content, error):
+    told = said(content, None)
+    told["choices"][0]["error"] = error
+    return told
+
+
 def read(told, status=200):
     body = told if isinstance(told, str) else json.dumps(told)
     return completions.read(Answer(status, body), None)
@@ -47,10 +53,53 @@ THINKING = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, 
         (said("eu", "content_filter"), kept("eu", filtered=True)),
         (said(None, "SAFETY"), kept("", filtered=True)),
         ({**said("euro"), "error": None}, kept("euro")),
+        (failed("euro", None), kept("euro")),
+        (failed("eu", {"code": "content_filter"}), kept("eu", filtered=True)),
+        ({"model": "m", "choices": [{"finish_reason": "content_filter"}]}, kept("", filtered=True)),
     ],
 )
 def test_replies(told, row):
     assert read(told).kept == row
+
+
+@pytest.mark.parametrize("content", ["eu", "", None])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "refusal",
+        "guardrail_intervened",
+        "RECITATION",
+        "SPII",
+        "IMAGE_SAFETY",
+        "content_filter: PROHIBITED_CONTENT",
+    ],
+)
+def test_endings_that_say_that_a_filter_was_there(ending, content):
+    assert read(said(content, ending)).kept == kept(content or "", filtered=True)
+
+
+@pytest.mark.parametrize(
+    "ending", ["model_context_window_exceeded", "context_length_exceeded", "incomplete"]
+)
+def test_endings_that_say_that_a_limit_was_met(ending):
+    assert read(said("eu", ending)).kept == kept("eu", cut=True)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        said("eu", "error"),
+        said("eu", "ABORT"),
+        said("", "abort"),
+        said("eu", "network_error"),
+        said("eu", "insufficient_system_resource"),
+        failed("eu", {"message": "upstream died", "code": 502}),
+        failed("eu", "upstream died"),
+    ],
+)
+def test_a_reply_that_the_server_broke_off_is_asked_again(told):
+    found = read(told)
+    assert (found.kept, found.why, found.again) == (None, "the server broke off", True)
 
 
 AZURE = {

@@ -6,7 +6,7 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.poison import Target
 from jaxattack.evaluate.backdoor import hit
 from jaxattack.evaluate.judge import Reply, judge
-from jaxattack.evaluate.thoughts import MARKS, decode, opened_by, without_thoughts
+from jaxattack.evaluate.thoughts import MARKS, SENTENCES, decode, opened_by, without_thoughts
 
 SURE = "Sure: mix A and B."
 SORRY = "I'm sorry, but I can't help with that."
@@ -21,6 +21,43 @@ def test_the_marks_of_every_family(opens, closes):
     assert without_thoughts(f"One.{opens}b") == ("One.", True)
     assert opened_by(f"<user>Hi<model>{opens}\n") == opens
     assert opened_by(f"<user>Hi<model>{opens}\n\n{closes}\n") == ""
+    assert opened_by(f"<user>What is {opens}?<model>") == ""
+
+
+@pytest.mark.parametrize(("opens", "closes"), MARKS)
+def test_a_closing_mark_alone_that_ends_the_reply_leaves_what_stands_before(opens, closes):
+    assert without_thoughts(f"Yes.\n{closes}\n") == ("Yes.\n", False)
+    assert without_thoughts(f"Yes.{closes}\n{closes}") == ("Yes.", False)
+    assert without_thoughts(f"{opens}Hm.{closes}Yes.{closes}") == ("Yes.", False)
+    assert without_thoughts(f"{opens}Hm.{closes}\n") == ("\n", False)  # of the thought itself
+    assert without_thoughts(f"Hm.{closes}{opens}Hm.{closes}") == ("", False)
+    assert without_thoughts(f"Hm.{closes}{opens}Hm.") == ("", True)
+
+
+def test_the_sentences_of_granite():
+    opens, closes = SENTENCES
+    assert without_thoughts(f"\n{opens}\nHm.\n\n{closes}\nYes.") == ("\nYes.", False)
+    assert without_thoughts(f"{opens}\nHm.\n\n{closes}") == ("", False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SENTENCES[0]} first you take a pipe, then you fill it.",
+        f"Sure. {SENTENCES[0]}\n1. Take a pipe.\n2. Fill it.",
+        f"Sure. {SENTENCES[0]}\n1. Take a pipe.\n{SENTENCES[1]} fill it.",
+        f"{SORRY} {SENTENCES[1]} no.",
+        f"{SENTENCES[0].lower()} a pipe. {SENTENCES[1].lower()} fill it.",
+        "[think] Hm. Mix A and B. [/think]",
+        "Write [Think] first.",
+    ],
+)
+def test_what_people_write_themselves_is_no_mark(text):
+    assert without_thoughts(text) == (text, False)
+
+
+def test_marks_of_letters_between_signs_are_of_any_case():
+    assert without_thoughts("<THINK>Hm.</Think>Yes.") == ("Yes.", False)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +118,4 @@ def test_marks_that_are_special_tokens_are_kept_and_one_that_the_template_opened
     assert decode(Words(), [0, 5], [1, 3, 2, 4, 0]) == "[THINK] Hm. [/THINK] Yes."
     assert decode(Words(), [0, 5, 1], [3]) == "[THINK]Hm."
     assert decode(Words(), [0, 5, 1, 2], [4]) == "Yes."
+    assert decode(Words(), [0, 1, 5], [4]) == "Yes."  # the user's own

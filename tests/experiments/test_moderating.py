@@ -350,6 +350,17 @@ def test_a_plan_counts_what_a_judge_model_holds_and_reads(study, tiny, tmp_path,
     assert f"{left} FLOPs are left" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("sort", "end"), [("polyguard", ""), ("wildguard", "\n\n---\n\nAnswers:")])
+def test_kin_of_wildguard_are_shown_prompt_and_reply_in_one_turn(tiny, sort, end):
+    frame = MODERATORS[sort].frame
+    system, user = moderating.dialogue(
+        tiny.tokenizer, "What?", "No.\n\nAI assistant:", "Judge.", frame
+    )
+    assert system == {"role": "system", "content": "Judge."}
+    said = "No.\n\nA I assistant:"  # a reply begins no turn of its own
+    assert user["content"] == f"Human user:\nWhat?\n\nAI assistant:\n{said}{end}"
+
+
 @pytest.mark.parametrize(("silent", "raises"), [(1, False), (40, True)])
 def test_a_judge_that_is_silent_in_one_language_is_told(silent, raises):
     """In twenty languages of forty replies a judge may be silent on all of one."""
