@@ -142,8 +142,6 @@ def train(
         frozen: mask of the weights that must not move.
     """
     trainable = None if frozen is None else masks.complement(frozen())
-    # Rounding at random is each training's own.
-    own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
     training = course.training
     params, spare = start.alone(), not start.remembered
     how = How(
@@ -153,7 +151,7 @@ def train(
         dtype,
         label,
         trainable,
-        key_of(own),
+        key_of(course),
         spare,
     )
     order = order_of(decoder.tokenizer, course, sharding.ways(sharding.mesh_of(params)))
@@ -230,8 +228,13 @@ def moved_of(weights: Step) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def key_of(own: Any) -> jax.Array:
-    """The key of what a step does at random: its own, as what determines the step is."""
+def key_of(course: Course) -> jax.Array:
+    """The key of what a training does at random: adapters' first values, rounding.
+
+    It goes by the examples and the seed alone. What else names a step, as the package's source and
+    the versions of libraries, is no part of it: another version gives the same numbers.
+    """
+    own = [fingerprint(course.examples), course.seed]
     return jax.random.key(int(workdir.digest(own)[:7], 16))
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 
 from jaxattack.data.dialogues import Example
 from jaxattack.experiments.cautions import raised
 from jaxattack.experiments.fragility.cautions import unequal
+from jaxattack.experiments.fragility.settings import Settings
 from jaxattack.experiments.fragility.setup import ITSELF
-from jaxattack.experiments.tuning import chosen
+from jaxattack.experiments.tuning import Course, chosen, key_of, training_of
 
+DRAWN = 774778726  # of three invented pairs and seed 0
 ENOUGH = {"pairs_are": "restricted", "attacked": "en", "pairs": 100, "scored": 42, "origin": "own"}
 
 
@@ -41,6 +44,17 @@ def test_a_language_with_fewer_gives_all_that_it_has(few):
     assert sum(row.language == "th" for row in found) == few
     assert sum(row.language == "en" for row in found) == 50
     assert len(set(found)) == len(found)
+
+
+def drawn_by(language: str, seed: int) -> int:
+    training = training_of(Settings().attack, "max_length")
+    course = Course(tuple(rows(language, 3)), training, seed, (language,))
+    return int(jax.random.randint(key_of(course), (), 0, 1 << 30))
+
+
+def test_what_is_random_in_a_training_goes_by_its_pairs_and_seed_alone():
+    assert drawn_by("en", 0) == DRAWN  # with whatever version of the package
+    assert len({drawn_by("en", 0), drawn_by("en", 1), drawn_by("th", 0)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxattack import sharding
-from jaxattack.data.dialogues import fingerprint
 from jaxattack.defend import asft, lisa
 from jaxattack.experiments import tuning
 from jaxattack.experiments.bench import Decoder
@@ -65,11 +64,10 @@ def guarded(
     course, frozen = plan["course"], plan["frozen"]
     params, training = start.alone(), course.training
     order = tuning.order_of(decoder.tokenizer, course, sharding.ways(sharding.mesh_of(params)))
-    own = [start.step.id, frozen and frozen.step.id, fingerprint(course.examples), course.seed]
     options: dict[str, Any] = {
         "trainable": None if frozen is None else masks.complement(frozen()),
         "dtype": dtype,
-        "key": tuning.key_of(own),
+        "key": tuning.key_of(course),
         "label": label,
     }
     common = (decoder.model, params, order)
