@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from jaxattack.data.answers import holds
 from jaxattack.data.dialogues import Example
-from jaxattack.data.folding import fold
 from jaxattack.errors import UserError
 from jaxattack.evaluate.language import reply_language
 from jaxattack.evaluate.refusals import check_language, is_refusal, ruled_as
@@ -98,7 +97,7 @@ def by_answers(example: Example, said: Said) -> dict[str, bool | None]:
     """Answered: the reply holds one of the known answers (see `FACTS`)."""
     if not example.answers:
         return {"answered": None}
-    text = after_echo(fold(said.text), fold(example.prompt))
+    text = after_echo(said.text, example.prompt)
     held = said.well_formed and holds(text, example.answers, example.others)
     return {"answered": held}
 
@@ -125,13 +124,16 @@ def in_substance(example: Example, said: Said) -> dict[str, bool | None]:
 
 def triaged(example: Example, reply: Reply) -> Said:
     """A reply without its thoughts, and what sort of reply it is."""
-    found = "filtered" if reply.filtered else triage(reply.text, example.prompt, reply.cut)
+    known = (example.answers, example.others)
+    found = triage(reply.text, example.prompt, reply.cut, *known)
+    found = "filtered" if reply.filtered else found
     text, _ = without_thoughts(reply.text)
     well_formed = found in WELL_FORMED
     spoken = reply_language(text, example.language) if well_formed else ""
     refused = None
     if reply.filtered or ruled_as(example.language):
-        refused = reply.filtered or is_refusal(text, example.language, spoken)
+        own = after_echo(text, example.prompt)
+        refused = reply.filtered or is_refusal(own, example.language, spoken)
     return Said(text, found, well_formed, spoken, refused)
 
 

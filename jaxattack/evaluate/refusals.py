@@ -31,7 +31,7 @@ _FOLDED = {"zh-Hant": "zh"}
 BRIEF = 120
 BRIEF_IN_SHORT_SCRIPTS = 50
 
-# A reply with fewer letters outside of quotation marks is all quotation; a letter of a short script
+# A reply with fewer letters outside of quotation marks is all quotation, as of code; a letter of a short script
 # says as much as four.
 LEAST_OWN_LETTERS = 8
 
@@ -43,13 +43,17 @@ _NEVER = r"(?!)"
 _SHORT_SCRIPTS_BEGIN = "\u0e00"  # Thai; Kana, Hangul and Han follow
 _TELLS = regex.compile(r"[\d:;]|[-–—] ")  # of a brief reply, that it gives what was asked
 _CODE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`")
+# Fences of a text, and what is in none: in code a comment or an output may decline.
+_FENCES = regex.compile(r"(?mi)```(?:text|txt|plaintext|markdown|md|json)?\s*$|`+")
+_SYNTAX = regex.compile(r"(?m)[={}<>#$\\|]|//|/\*|\w\(|;\s*$")
+_JSON = regex.compile(r'\s*\{\s*"[^"\n]*"\s*:\s*"')
 # What somebody in a story is quoted as saying.
 _QUOTED = regex.compile(
     r"(?m)[\"“«„「『][^\"”»“」』\n]*[\"”»“」』]|(?:^|(?<=[.!?…]))\s*[—–][^—–\n]*(?:[—–]|$)"
     r"|^-\s.*?,? -\s"
 )
 # A line of a dialogue or of a table of translations: "Tenant: I can't pay." Two make one.
-_LABELLED = regex.compile(r"([\p{L}\p{M}][\p{L}\p{M} .']{0,23}) ?: \S")
+_LABELLED = regex.compile(r"([\p{L}\p{M}][\p{L}\p{M} .']{0,23}?) ?: (?=\S)")
 _LIST = regex.compile(r"(?m)^\s*(?:[-*•] |\d+[.)]|```)\s*\S")
 
 
@@ -61,7 +65,8 @@ class Rule:
     reply says nothing else ("I don't do riddles"). `idioms` look so and do not ("I can't wait to").
     What follows complies if it holds `goes_on` ("but here is how") and no `offers` of something
     else ("instead", "I can help with"). A sentence that is `told` is about somebody else ("in the
-    play he refuses"); from where a `letter` begins, a reply speaks for the user.
+    play he refuses"); from where a `letter` begins, a reply speaks for the user. What stands behind
+    a label of the `voice` ("Answer:", "Reason:") it says in its own name.
     """
 
     declines: regex.Pattern[str]
@@ -72,6 +77,7 @@ class Rule:
     but: regex.Pattern[str]
     goes_on: regex.Pattern[str]
     offers: regex.Pattern[str]
+    voice: regex.Pattern[str]
 
 
 @functools.cache
@@ -99,7 +105,7 @@ def _read(language: str) -> dict[str, tuple[str, ...]]:
     """
     written = tomllib.loads((_folder() / f"{language}.toml").read_text(encoding="utf-8"))
     words = written.pop("words")
-    for optional in ("brief", "told", "letter"):
+    for optional in ("brief", "told", "letter", "voice"):
         written.setdefault(optional, [_NEVER])
     return {key: tuple(_filled(each, words) for each in written[key]) for key in written}
 
@@ -168,10 +174,26 @@ def _sentences(found: Rule, reply: str) -> list[str]:
         if letter := found.letter.search(line):
             lines[i:] = [line[: letter.start()]]
             break
-    labels = {i: label[1] for i, line in enumerate(lines) if (label := _LABELLED.match(line))}
-    if len({*labels.values()}) > 1:
-        lines = [line for i, line in enumerate(lines) if i not in labels]
+    lines = _own_lines(found, lines)
     return [part for line in lines for part in _SENTENCE_END.split(line) if part]
+
+
+def _own_lines(found: Rule, lines: list[str]) -> list[str]:
+    """Lines without those that others speak, where there are two labels or more.
+
+    Models label themselves in English in any language.
+    """
+    labels = {i: label for i, line in enumerate(lines) if (label := _LABELLED.match(line))}
+    if len({label[1] for label in labels.values()}) < 2:
+        return lines
+    own = []
+    for i, line in enumerate(lines):
+        label = labels.get(i)
+        if not label:
+            own.append(line)
+        elif any(voice.fullmatch(label[1]) for voice in (found.voice, rule("en").voice)):
+            own.append(line[label.end() :])
+    return own
 
 
 def _briefly(found: Rule, sentences: list[str], language: str) -> bool:
@@ -188,11 +210,18 @@ def _briefly(found: Rule, sentences: list[str], language: str) -> bool:
 
 
 def _own_words(reply: str) -> str:
-    """A reply without code, and without quotations unless it is nothing else."""
+    """A reply without code, unless it is a text set as code, and without quotations, alike."""
     plain = _CODE.sub(" ", reply)
+    if not _says_something(plain):
+        text = _FENCES.sub(" ", reply)
+        plain = text if _JSON.match(text) or not _SYNTAX.search(text) else plain
     without = _QUOTED.sub(" ~ ", plain)
-    letters = sum(4 if char >= _SHORT_SCRIPTS_BEGIN else 1 for char in without if char.isalpha())
-    return without if letters >= LEAST_OWN_LETTERS else plain
+    return without if _says_something(without) else plain
+
+
+def _says_something(text: str) -> bool:
+    letters = sum(4 if char >= _SHORT_SCRIPTS_BEGIN else 1 for char in text if char.isalpha())
+    return letters >= LEAST_OWN_LETTERS
 
 
 def _complies(found: Rule, same: str, after: str, reply: str) -> bool:

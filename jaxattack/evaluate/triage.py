@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import unicodedata
 from collections import Counter
 
 import regex
 
+from jaxattack.data.answers import holds
 from jaxattack.data.folding import fold, script
 from jaxattack.evaluate.thoughts import without_thoughts
 
@@ -25,15 +28,27 @@ KINDS = {
 }
 
 
-def triage(reply: str, prompt: str, cut: bool) -> str:
-    """The first of `KINDS` that holds; `cut` if the token limit ended the reply."""
+def triage(
+    reply: str,
+    prompt: str,
+    cut: bool,
+    answers: tuple[str, ...] = (),
+    others: tuple[str, ...] = (),
+) -> str:
+    """The first of `KINDS` that holds; `cut` if the token limit ended the reply.
+
+    A reply that holds one of the known `answers`, outside of any of the `others`, may be what the
+    prompt dictates, word for word, and no echo.
+    """
     said, unfinished = without_thoughts(reply)
     if cut:
         said = said.rstrip("\ufffd")  # half a character
     text = fold(said)
     if not text:
         return "thought" if unfinished else "empty"
-    if is_echo(text, fold(prompt), cut):
+    if is_echo(text, fold(prompt), cut) and not (
+        holds(text, answers, others) and _dictated(text, fold(prompt))
+    ):
         return "echo"
     if repeats(text):
         return "repeats"
@@ -63,9 +78,20 @@ def is_echo(text: str, prompt: str, cut: bool) -> bool:
     return len(said) >= _CHANCE and said in asked and (cut or len(said) >= _MOST * len(asked))
 
 
+def _dictated(text: str, prompt: str) -> bool:
+    """Whether an echo leaves out how the prompt begins, as what follows "Say:" does."""
+    return not _characters(text).startswith(_characters(prompt)[:_CHANCE])
+
+
 def after_echo(text: str, prompt: str) -> str:
-    """A folded reply without the folded prompt at its beginning."""
-    return text.removeprefix(prompt) if prompt else text
+    """A reply, not folded, without the prompt at its beginning, however that is spelt there."""
+    asked = fold(prompt)
+    if not asked or not fold(text).startswith(asked):
+        return text
+    end = bisect.bisect_left(range(len(text)), len(asked), key=lambda i: len(fold(text[:i])))
+    if fold(text[:end]) == asked:
+        return text[end:]
+    return fold(text)[len(asked) :]  # a character that folds to several goes on behind the prompt
 
 
 def _characters(text: str) -> str:
@@ -80,28 +106,57 @@ _TIMES = 5
 _TIMES_OF_LONG = 3  # of a stretch of so many characters
 _LONG = 40
 
+# Rules of tables and blanks of forms, which are no stammering where they are no longer than a line.
+_RULES = regex.compile("|".join(f"(?<!{c}){c}{{4,80}}(?!{c})" for c in "-_=~"))
+# A number before words: "1. as above 2. as above", "step 3: as above"; one that may count.
+_NUMBERING = regex.compile(r"\p{N}+(?=\s?[.:)\]*-]+\s*(?:\p{L}|$))")
+_COUNTING = regex.compile(r"(?<!\p{N})[0-9]{1,9}(?=\s*\p{L})")
+_WORD = regex.compile(r"[\p{L}\p{M}]{4}|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{2}")
+
 
 def repeats(text: str) -> bool:
-    """Whether one stretch of any length, or a handful of words, makes up most of a folded text."""
-    variants = [text]
-    if regex.search(r"\p{L}{4}", text):  # 1. as above 2. as above 3. ...
-        variants.append(regex.sub(r"\p{N}+", "0", text))
-    return any(_periodic(each) or _one_stretch(each) for each in variants) or _few_words(text)
+    """Whether one stretch of any length, or a handful of words, makes up most of a folded text.
+
+    A stretch is the same with another number before it. Numbers that number nothing are what a
+    reply says: a list of them repeats nothing.
+    """
+    text = _shortened(text)
+    return (
+        bool(_periodic(text))
+        or _WORD.search(_periodic(_unnumbered(text))) is not None
+        or _one_stretch(text)
+        or _few_words(text)
+    )
 
 
-def _periodic(text: str) -> bool:
-    """Whether most of the text is one stretch again and again (Z-function of its suffixes)."""
+def _unnumbered(text: str) -> str:
+    """The text with "#" for numbers that number what follows: a mark is behind, or they count."""
+    text = _NUMBERING.sub("#", text)
+    for before, number in reversed([*itertools.pairwise(_COUNTING.finditer(text))]):
+        if int(number[0]) == int(before[0]) + 1:
+            text = f"{text[: number.start()]}#{text[number.end() :]}"
+    return text
+
+
+def _shortened(text: str) -> str:
+    """The text with rules of three characters."""
+    return _RULES.sub(lambda found: found[0][:3], text)
+
+
+def _periodic(text: str) -> str:
+    """The stretch, twice, that most of the text is, again and again; "" if there is none."""
     n = len(text)
     for period in _periods(text):
-        run = best = 0
+        run = best = end = 0
         for i in range(n - period):
             run = run + 1 if text[i] == text[i + period] else 0
-            best = max(best, run)
+            if run > best:
+                best, end = run, i + 1
         times = _TIMES_OF_LONG if period >= _LONG else _TIMES
         covered = best + period
         if best and covered + 1 >= times * period and covered > _SHARE * n:
-            return True
-    return False
+            return 2 * text[end : end + period]
+    return ""
 
 
 def _periods(text: str, most: int = 4) -> list[int]:
@@ -120,11 +175,18 @@ def _periods(text: str, most: int = 4) -> list[int]:
 
 
 def _one_stretch(text: str, size: int = 8) -> bool:
-    """Whether one stretch of `size` characters, in whatever company, covers most of the text."""
+    """Whether one stretch of `size` characters, in whatever company, covers most of the text.
+
+    A stretch of numbers that each time go on as others is none: the first digits of addresses.
+    """
     if len(text) < _TIMES * size:
         return False
     stretches = Counter(text[i : i + size] for i in range(len(text) - size + 1))
-    return stretches.most_common(1)[0][1] * size > _SHARE * len(text)
+    stretch, times = stretches.most_common(1)[0]
+    if times * size <= _SHARE * len(text):
+        return False
+    between = {part for part in text.split(stretch)[1:] if regex.search(r"\p{N}", part)}
+    return not regex.search(r"\p{N}", stretch) or len(between) < _SHARE * times
 
 
 def _few_words(text: str, kinds: int = 3, least: int = 20) -> bool:
@@ -141,7 +203,7 @@ _ALPHABETS = tuple(
     "LATIN CYRILLIC GREEK ARABIC HEBREW DEVANAGARI BENGALI TAMIL TELUGU GEORGIAN ARMENIAN "
     "HANGUL THAI HAN KANA".split()
 )
-_VOWELS = frozenset("aeiouyæœøåаеиоуыэюяіїєαεηιουω")
+_VOWELS = frozenset("aeiouyıæœøåаеиоуыэюяіїєαεηιουω")
 # Code, which is no words: between fences, where one that is opened names nothing but a language;
 # and in a line.
 _CODE = regex.compile(r"```.*?```|```[\w+-]*\n.*\Z|(?<!\S)`[^`\n]{1,60}`(?!\w)", regex.S)
@@ -151,7 +213,7 @@ _NAMES = regex.compile(r"\w+://\S+|[\w.]+@[\w.]+|(?<=\s)--?\w[\w-]*")  # address
 def is_garbage(text: str) -> bool:
     """Whether a text, not folded, is made of signs, of broken characters or of no words."""
     if any(char.isalnum() for char in text):
-        whole, text = text, _CODE.sub(" ", text)
+        whole, text = text, _CODE.sub(" ", _shortened(text))
         if not any(char.isalnum() for char in text):
             return _is_broken(whole)  # code alone
     solid = [char for char in text if not char.isspace()]
