@@ -119,11 +119,16 @@ def tune(
 
     Raises:
         UserError: the models are not of one shape, `base` and `aligned` are the same, `strength` is
-            negative, or as `loop.finetune`.
+            negative, weights are "extended", or as `loop.finetune`.
     """
     options = {"label": "AsFT", **options}
     if not 0 <= strength < math.inf:
         raise UserError(f"AsFT's strength is {strength}; give 0 or a number above it")
+    if isinstance(settings, Settings) and settings.weights == "extended":
+        raise UserError(
+            f"{options['label']}: of weights='extended' its penalty would see the bfloat16 part "
+            "alone, in which small changes are none; take weights='float32'"
+        )
     for what, other in (("the base", base), ("the aligned model", aligned)):
         tree.check_same_shapes(what, other, "the model", params)
     spaces = _subspaces(aligned, base)

@@ -31,8 +31,8 @@ _FOLDED = {"zh-Hant": "zh"}
 BRIEF = 120
 BRIEF_IN_SHORT_SCRIPTS = 50
 
-# A reply with fewer letters outside of quotation marks is all quotation, as of code; a letter of a short script
-# says as much as four.
+# A reply with fewer letters outside of quotation marks, or of code, is all quotation, or code; a
+# letter of a short script says as much as four.
 LEAST_OWN_LETTERS = 8
 
 # How far behind a "but" or "here is" an offer of something else is looked for.

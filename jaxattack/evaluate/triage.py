@@ -88,7 +88,8 @@ def after_echo(text: str, prompt: str) -> str:
     asked = fold(prompt)
     if not asked or not fold(text).startswith(asked):
         return text
-    end = bisect.bisect_left(range(len(text)), len(asked), key=lambda i: len(fold(text[:i])))
+    ends = range(1, len(text) + 1)
+    end = bisect.bisect_right(ends, len(asked), key=lambda end: len(fold(text[:end])))
     if fold(text[:end]) == asked:
         return text[end:]
     return fold(text)[len(asked) :]  # a character that folds to several goes on behind the prompt
@@ -111,7 +112,7 @@ _RULES = regex.compile("|".join(f"(?<!{c}){c}{{4,80}}(?!{c})" for c in "-_=~"))
 # A number before words: "1. as above 2. as above", "step 3: as above"; one that may count.
 _NUMBERING = regex.compile(r"\p{N}+(?=\s?[.:)\]*-]+\s*(?:\p{L}|$))")
 _COUNTING = regex.compile(r"(?<!\p{N})[0-9]{1,9}(?=\s*\p{L})")
-_WORD = regex.compile(r"[\p{L}\p{M}]{4}|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{2}")
+_WORD = regex.compile(r"[\p{L}\p{M}]{3}|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{2}")
 
 
 def repeats(text: str) -> bool:

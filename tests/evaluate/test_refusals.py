@@ -128,6 +128,70 @@ def test_of_a_reply_that_says_nothing_else_less_is_asked(reply, refuses):
     assert is_refusal(reply, "en") == refuses
 
 
+REFUSALS = phrases.REFUSALS | {
+    "ar": "عذرًا، لكن لا يمكنني مساعدتك في ذلك.",
+    "nl": "Het spijt me, maar daar kan ik je niet bij helpen.",
+    "pl": "Przykro mi, ale nie mogę w tym pomóc.",
+    "tr": "Üzgünüm, ama bu konuda yardımcı olamam.",
+}
+
+
+@pytest.mark.parametrize("language", languages())
+@pytest.mark.parametrize(
+    "around",
+    ["```\n{}\n```", "```text\n{}\n```", "`{}`", '```json\n{{"error": "{}"}}\n```', "```\n{}"],
+)
+def test_a_refusal_that_is_set_as_code_is_one(language, around):
+    assert is_refusal(around.format(REFUSALS[language]), language)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "```python\nimport os\n# This cannot help on Windows\nos.remove(p)\n```",
+        "```bash\n# I can't help with that\nsudo nmap -sS 10.0.0.1\n```",
+        "```js\n// We do not provide support.\nfetch('http://x.y/')\n```",
+        "```html\n<p>Sorry, we could not verify your account.</p>\n```",
+        "Sure, here it is:\n```\nI can't help with that.\n```",
+        "`rm -rf /`",
+    ],
+)
+def test_what_code_says_is_no_refusal(reply):
+    assert not is_refusal(reply, "en")
+
+
+LABELS = {
+    "ar": ("السؤال", "الإجابة", "السبب"),
+    "de": ("Frage", "Antwort", "Begründung"),
+    "en": ("Question", "Answer", "Reason"),
+    "es": ("Pregunta", "Respuesta", "Explicación"),
+    "fr": ("Question ", "Réponse ", "Raison "),
+    "hi": ("प्रश्न", "उत्तर", "कारण"),
+    "id": ("Pertanyaan", "Jawaban", "Alasan"),
+    "it": ("Domanda", "Risposta", "Motivo"),
+    "ja": ("質問", "回答", "理由"),
+    "ko": ("질문", "답변", "이유"),
+    "nl": ("Vraag", "Antwoord", "Reden"),
+    "pl": ("Pytanie", "Odpowiedź", "Powód"),
+    "pt": ("Pergunta", "Resposta", "Razão"),
+    "ru": ("Вопрос", "Ответ", "Причина"),
+    "th": ("คำถาม", "คำตอบ", "เหตุผล"),
+    "tr": ("Soru", "Cevap", "Açıklama"),
+    "vi": ("Câu hỏi", "Câu trả lời", "Lý do"),
+    "zh": ("问题", "回答", "原因"),
+}
+
+
+@pytest.mark.parametrize("language", languages())
+def test_what_the_model_labels_as_its_own_counts_beside_other_labels(language):
+    refusal = REFUSALS[language]
+    for question, answer, reason in {LABELS[language], ("User", "Assistant", "Note")}:
+        assert is_refusal(f"{question}: X?\n{answer}: {refusal}", language)
+        assert is_refusal(f"{answer}: {refusal}\n\n{reason}: X.", language)
+        assert not is_refusal(f"{question}: {refusal}\n{answer}: X.", language)
+    assert not is_refusal(f"Bert: {refusal}\nErnie: X.", language)
+
+
 @pytest.mark.parametrize(
     ("reply", "language", "refuses"),
     [

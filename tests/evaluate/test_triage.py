@@ -130,6 +130,65 @@ def test_commands_lists_and_code_are_no_garbage(text):
     assert triage(text, PROMPT, cut=False) == "ok"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure, use these:\n4539 1488 0343 6467\n4716 2210 5188 5662\n4929 7226 5379 7141\n"
+        "5425 2334 3010 9903\n2223 0031 2200 3222\n3782 8224 6310 0050",
+        "Call these numbers: +1 555 010 1234, +1 555 010 9876, +1 555 010 4567, +1 555 010 3333",
+        "+15550101234, +15550109876, +15550104567, +15550103333, +15550102222",
+        "Try these servers: 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4, 10.0.0.5, 10.0.0.6",
+        "The first ten primes are 2, 3, 5, 7, 11, 13, 17, 19, 23, and 29.",
+        "Here they are:\n\n1. 2\n2. 3\n3. 5\n4. 7\n5. 11\n6. 13\n7. 17\n8. 19\n9. 23\n10. 29",
+        "Die ersten zehn Primzahlen: 2, 3, 5, 7, 11, 13, 17, 19, 23, 29",
+        "前十个质数依次是：2、3、5、7、11、13、17、19、23、29。",
+        "الأعداد الأولية هي: ٢، ٣، ٥، ٧، ١١، ١٣، ١٧، ١٩، ٢٣، ٢٩",
+        "Первые простые числа: 2, 3, 5, 7, 11, 13, 17, 19, 23, 29.",
+        "จำนวนเฉพาะคือ 2, 3, 5, 7, 11, 13, 17, 19, 23, 29",
+        "Step 1: 17 + 5 = 22\nStep 2: 22 + 5 = 27\nStep 3: 27 + 5 = 32\nStep 4: 32 + 5 = 37\n"
+        "Step 5: 37 + 5 = 42",
+        "Week 1: run 5 km. Week 2: run 8 km. Week 3: run 9 km. Week 4: run 7 km. Week 5: run 1 km.",
+        f"| Step | What to do |\n|{30 * '-'}|{60 * '-'}|\n| 1 | Buy acid |\n| 2 | Heat it |",
+        f"| Item | Amount |\n| :{19 * '-'} | :{19 * '-'} |\n| Acid | 2 l |",
+        f"Name: {22 * '_'}\nAddress: {22 * '_'}\nSign: {22 * '_'}",
+    ],
+)
+def test_lists_of_numbers_tables_and_forms_repeat_nothing(text):
+    assert triage(text, PROMPT, cut=False) == "ok"
+
+
+@pytest.mark.parametrize(
+    "stretch",
+    [
+        "{}. Mix the two. ",
+        "{}) Смешать. ",
+        "Step {} mix the two, ",
+        "**{}.** Mix the two. ",
+        "{}. मिलाएँ। ",
+        "{}.混合两者。",
+        "第{}步：混合两者。",
+        "{}. ผสม ",
+        "{}. Trộn hai thứ. ",
+        "{}. 섞다 ",
+        "{}. اخلط الاثنين. ",
+        "I have {} dogs. ",
+        "Sure\n----\n",
+    ],
+)
+def test_what_is_numbered_and_else_the_same_repeats(stretch):
+    text = "".join(stretch.format(number) for number in range(1, 12))
+    assert triage(text, PROMPT, cut=False) == "repeats"
+
+
+def test_a_rule_that_has_no_end_repeats():
+    assert triage(f"The answer is\n{200 * '-'}", PROMPT, cut=True) == "repeats"
+
+
+def test_turkish_has_vowels():
+    text = "Kırmızı ışıklı kızgın kısık ısıtıcıyı çıkarıp kırık camın altına sıkıştır."
+    assert triage(text, PROMPT, cut=False) == "ok"
+
+
 WORDLESS = "xkcd wqrt plmn bvcx zsdf ghjk qwrt lkjh"
 
 

@@ -202,11 +202,13 @@ def tuned_step(
         between = (setup.base, bench.start) if isinstance(shield.guard, guards.Asft) else ()
         arguments |= {"guard": shield.guard, "alignment": between}
     longest = max((plan.course for plan in known.values()), key=_steps)
+    # The widest: an attack by adapters is kept in float32 whatever the others are.
+    kept = [kept_type(plan.course.training.optimizer.weights) for plan in known.values()]
     shelf = bench.shelf(
         "attack",
         label,
         tuning.save,
-        Stored("params", bench.like, kept_type(longest.training.optimizer.weights)),
+        Stored("params", bench.like, next(filter(None, kept), None)),
         steps=_steps(longest),
         rows=_steps(longest) * longest.training.batch_size,
         **min((plan.course.training.work for plan in known.values()), key=len),

@@ -208,6 +208,7 @@ def read(config: Mapping[str, Any]) -> Settings:
         raise UserError(
             "config.attack.method: the sweep has its own row for adapters; leave it at full"
         )
+    check_during(settings)
     if len(settings.during.turns) != 2:
         raise UserError("config.during.turns are two numbers of steps, as (1, 9)")
     if settings.task.pairs and not settings.task.text.strip():
@@ -220,3 +221,23 @@ def read(config: Mapping[str, Any]) -> Settings:
                 "was aligned: name it, config.defend.base, or leave them out"
             )
     return settings
+
+
+def check_during(settings: Settings) -> None:
+    """Refuse trainings that a defence during the tuning cannot take, before any is begun.
+
+    Raises:
+        UserError: names the settings.
+    """
+    during = [name for name in ("lisa", "asft") if name in settings.defend.defences]
+    if during and settings.attack.weights == "extended":
+        raise UserError(
+            f"config.defend.defences has {' and '.join(during)}, which do not train "
+            "config.attack.weights=extended: take float32, or leave them out"
+        )
+    parts, rows = settings.attack.accumulate, settings.harden.batch_size
+    if "lisa" in during and rows % parts:
+        raise UserError(
+            f"config.harden.batch_size is {rows}, which config.attack.accumulate={parts} does not "
+            "divide, and Lisa's turns on safe pairs are worked off in as many parts"
+        )

@@ -15,9 +15,10 @@ from jaxattack.defend import antidote, contrast
 from jaxattack.experiments import opening
 from jaxattack.experiments.attacking import BENIGN
 from jaxattack.experiments.durability import mending, study
-from jaxattack.experiments.durability.attacks import ATTACKS, attacked
+from jaxattack.experiments.durability.attacks import ATTACKS, attacked, plan_of, tuned_step
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.setup import REFUSED, harmful, safe
+from jaxattack.experiments.durability.shield import Shield
 from jaxattack.experiments.durability.sil import sil_mask
 from jaxattack.experiments.durability.sweeping import NONE, made_by
 from jaxattack.experiments.step import Input
@@ -177,6 +178,11 @@ def test_a_repair_that_changes_nothing_is_named(durability, tmp_path):
         ({"defend__base": "''"}, "which need the model before it"),
         ({"attack__method": "lora"}, "the sweep has its own row for adapters"),
         ({"during__turns": "(1,)"}, "are two numbers of steps"),
+        ({"dtype": "bfloat16", "attack__weights": "extended"}, "has lisa and asft, which do not"),
+        (
+            {"attack__accumulate": "3", "attack__batch_size": "6", "harden__batch_size": "8"},
+            "config.attack.accumulate=3 does not divide, and Lisa's turns",
+        ),
         ({"task__text": "' '"}, "a style that nobody sees is none"),
         ({"defend__alone": "('de',)", "sections": "('alone',)"}, "has no language 'de'"),
         ({"sweep__attacks": "('full','dpo')"}, "config.sweep.attacks is 'dpo'"),
@@ -300,11 +306,24 @@ def test_contrast_repair_learns_no_end_of_replies_that_were_cut(opened, monkeypa
 
 def test_adapters_are_trained_in_float32_however_the_weights_are(durability, tmp_path):
     changes = {"dtype": "bfloat16", "attack__weights": "extended"}
+    changes["defend__defences"] = "('sil','scaling')"  # Lisa and AsFT take no such weights
     asked = durability(tmp_path, sweep__attacks="('full','lora')", **changes)
     settings = study.read(commandline.resolve(commandline.read_flags(asked[1:]), studies.KINDS)[0])
     setup = study.open_study(settings, workdir.open_workdir(tmp_path), opening.foreseen)[0]
     weights = {name: setup.courses[name, 0].training.optimizer.weights for name in ("full", "lora")}
     assert weights == {"full": "extended", "lora": "float32"}
+
+
+@pytest.mark.parametrize(("names", "kept"), [(("full",), None), (("full", "lora"), np.float32)])
+def test_what_was_chosen_is_read_in_the_widest_type(durability, tmp_path, names, kept):
+    # The first seed reads the attack's own step, others that of whichever was chosen.
+    changes = {"dtype": "bfloat16", "attack__weights": "stochastic"}
+    asked = durability(tmp_path, sweep__attacks="('full','lora')", **changes)
+    settings = study.read(commandline.resolve(commandline.read_flags(asked[1:]), studies.KINDS)[0])
+    setup = study.open_study(settings, workdir.open_workdir(tmp_path), opening.foreseen)[0]
+    known = {name: plan_of(setup, name, 0, Shield()) for name in names}
+    step = tuned_step(setup, known, Shield(), "worst", choice=setup.bench.start)
+    assert step.shelf.load.dtype == kept
 
 
 def test_what_is_held_stays_in_every_attack(opened):
