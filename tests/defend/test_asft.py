@@ -186,8 +186,8 @@ def test_mistakes_are_told(tiny, models, make_batch):
     args = tiny.model, tiny.params, [make_batch(0)], ADAM
     with pytest.raises(UserError, match="strength is -1"):
         tune(*args, *models[:2], strength=-1.0)
+    extended = dataclasses.replace(ADAM, weights="extended")
     with pytest.raises(UserError, match="take weights='float32'"):
-        extended = dataclasses.replace(ADAM, weights="extended")
         tune(*args[:3], extended, *models[:2], dtype="bfloat16")
     with pytest.raises(UserError, match="no direction of alignment"):
         tune(*args, tiny.params, tiny.params)
