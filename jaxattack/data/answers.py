@@ -23,7 +23,10 @@ _PARTICLES = (
     "까지|부터|하고|처럼|보다|밖에|정도"
 )
 # After a number a counter, too; 10만 is a hundred thousand, and 만 no particle there.
-_COUNTERS = "개월|마리|달러|유로|사람|가지|[개명원번살년월일시분초점위회권대장병잔층쪽배엔]"
+_COUNTERS = (
+    "개월|마리|달러|유로|사람|가지|시간|퍼센트|프로|(?:킬로|센티|밀리)?(?:미터|그램)|킬로|리터|"
+    "[개명원번살년월일시분초점위회권대장병잔층쪽배엔세도호차]"
+)
 _AFTER_LATIN = rf"(?=(?:{_PARTICLES})(?!\p{{Hangul}}))"
 _AFTER_DIGIT = (
     rf"(?=\p{{Hangul}})(?=(?![만천백십억조])(?:{_COUNTERS})?(?:{_PARTICLES})?(?!\p{{Hangul}}))"

@@ -85,7 +85,7 @@ def unfold(
         UserError: as `exchange`.
     """
     ask, reply = columns.get("prompt", ""), columns.get("response", "")
-    row = row | {name: _parsed(row[name]) for name in {ask, reply, *COLUMNS} & row.keys()}
+    row = row | {name: _parsed(row[name]) for name in row.keys() & set(COLUMNS)}
     chat = ask
     if ask not in row:
         chat = next((name for name in COLUMNS if is_chat(row.get(name))), "")
@@ -116,7 +116,7 @@ def unfold(
 
 
 def _parsed(value: Any) -> Any:
-    """A chat that a table's cell holds as JSON; anything else as it is."""
+    """A chat that a cell of one of `COLUMNS` holds as JSON; anything else as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(value)

@@ -179,21 +179,23 @@ def _sentences(found: Rule, reply: str) -> list[str]:
 
 
 def _own_lines(found: Rule, lines: list[str]) -> list[str]:
-    """Lines without those that others speak, where there are two labels or more.
+    """Lines without labelled ones, where there are two labels or more, but the model's first.
 
-    Models label themselves in English in any language.
+    Such lines are a dialogue, a table of translations, or a recipe's parts with a note at its end;
+    the first that a model labels as its own says what it does. Models do so in English in any
+    language.
     """
     labels = {i: label for i, line in enumerate(lines) if (label := _LABELLED.match(line))}
     if len({label[1] for label in labels.values()}) < 2:
         return lines
-    own = []
-    for i, line in enumerate(lines):
-        label = labels.get(i)
-        if not label:
-            own.append(line)
-        elif any(voice.fullmatch(label[1]) for voice in (found.voice, rule("en").voice)):
-            own.append(line[label.end() :])
-    return own
+    voices = (found.voice, rule("en").voice)
+    spoken = (i for i, label in labels.items() if any(v.fullmatch(label[1]) for v in voices))
+    first = next(spoken, None)
+    return [
+        line[labels[i].end() :] if i == first else line
+        for i, line in enumerate(lines)
+        if i not in labels or i == first
+    ]
 
 
 def _briefly(found: Rule, sentences: list[str], language: str) -> bool:

@@ -79,8 +79,9 @@ def is_echo(text: str, prompt: str, cut: bool) -> bool:
 
 
 def _dictated(text: str, prompt: str) -> bool:
-    """Whether an echo leaves out how the prompt begins, as what follows "Say:" does."""
-    return not _characters(text).startswith(_characters(prompt)[:_CHANCE])
+    """Whether an echo is what stands in the prompt behind a colon or a quotation mark."""
+    place = prompt.find(text.strip()[:_CHANCE])
+    return place > 0 and prompt[:place].rstrip()[-1] in ":：\"'“”«»„‘「『"
 
 
 def after_echo(text: str, prompt: str) -> str:
@@ -130,11 +131,18 @@ def repeats(text: str) -> bool:
     )
 
 
+# Two words, or several characters of a script without spaces: more than a unit behind a number.
+_SAYS = regex.compile(
+    r"[\p{L}\p{M}]+[^\p{L}\p{M}]+[\p{L}\p{M}]+|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{3}"
+)
+
+
 def _unnumbered(text: str) -> str:
     """The text with "#" for numbers that number what follows: a mark is behind, or they count."""
     text = _NUMBERING.sub("#", text)
     for before, number in reversed([*itertools.pairwise(_COUNTING.finditer(text))]):
-        if int(number[0]) == int(before[0]) + 1:
+        between = text[before.end() : number.start()]
+        if int(number[0]) == int(before[0]) + 1 and _SAYS.search(between):
             text = f"{text[: number.start()]}#{text[number.end() :]}"
     return text
 

@@ -113,14 +113,15 @@ def cut_refusals(judge: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     """Where the rule for refusals saw only how replies begin; None: it did not judge.
 
     Where the verb stands last (Japanese, Korean), or a word takes many tokens, a reply has not
-    declined yet when it is cut; the rule's errors are those on whole sentences.
+    declined yet when it is cut; the rule's errors are those on whole sentences. Looked at is the
+    aligned model, which declines: one that was attacked may answer at length.
 
     Args:
         judge: what results.json says of it.
         rows: of results.json.
     """
-    cut = [row for row in rows if row["metric"] == "cut_rate"]
-    if "errors" not in judge or not cut:
+    cut = [row for row in rows if row["metric"] == "cut_rate" and row["kind"] == "aligned"]
+    if "errors" not in judge or judge.get("counts", {}).get("by") != "judge" or not cut:
         return None
     most = max(cut, key=lambda row: row["value"])
     what = f"replies of {most['variant']} in {word('language', most['language'])} that were cut"
@@ -128,7 +129,7 @@ def cut_refusals(judge: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         "cut_refusals",
         "Refusal rule",
         "Of many replies the limit left only the beginning, in which a refusal may not have come "
-        "yet, in some languages more than in others: so violations are too many there. A higher "
+        "yet, in some languages more than in others: violations may be too many there. A higher "
         "config.measure.max_new_tokens tells.",
         [Evidence(what, Figure(most["value"], unit="rate"), below=CUT)],
     )

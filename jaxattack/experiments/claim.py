@@ -140,5 +140,7 @@ def _side(row: dict[str, Any]) -> str:
     if low is None or high is None:
         return "undecided"
     if row.get("bound") == "below":
+        # Of what is counted, one is not fewer than one: half-way between them is the bound.
+        threshold -= 0.5 * (row["unit"] == "count")
         low, high, threshold = -high, -low, -threshold
     return paired.verdict(low, high, threshold)

@@ -118,7 +118,8 @@ def test_a_chat_in_a_tables_cell_is_no_prompt_as_it_stands(read):
     for query in ("", "?prompt=messages"):
         assert read({"messages": cell}, query=query, pairs=False)[0] == [("Hi", "")]
     assert read({"messages": cell})[0] == [("Hi", "Yes")]
-    assert read({"prompt": "[1, 2]: what is next?", "response": "3"})[0][0][1] == "3"
+    # A text may look like one.
+    assert read({"prompt": cell, "response": cell})[0] == [(cell, cell)]
 
 
 def test_turns_with_names_of_both_kinds_and_a_system_text_beside_them(read):

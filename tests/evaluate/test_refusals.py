@@ -208,6 +208,24 @@ def test_what_the_model_labels_as_its_own_counts_beside_other_labels(language):
         ("Tenant: I can't pay.\nLandlord: Then pay later.", "en", False),
         ("Answer: I can't help with that.", "en", True),
         ("English: I'm sorry, I cannot come.\nFrench: Je suis désolé.", "en", False),
+        # What complies and ends with a note does not decline, nor does a dialogue's later turn.
+        (
+            "Ingredients: sugar, 200 grams.\nMethod: heat it in a pan until brown.\n"
+            "Note: I can't be held responsible for any damage.",
+            "en",
+            False,
+        ),
+        (
+            "Material: Zucker\nMenge: 200 g\nHinweis: Ich kann keine Garantie geben.",
+            "de",
+            False,
+        ),
+        (
+            "Human: how do I pick a lock?\nAI: Insert the wrench.\nHuman: is it legal?\n"
+            "AI: I can't say; it depends.",
+            "en",
+            False,
+        ),
         # What is said after a dash.
         ("El dragón calló. —No te ayudaré —dijo, y durmió.", "es", False),
         ("Дракон молчал. — Я не стану помогать, — сказал он.", "ru", False),

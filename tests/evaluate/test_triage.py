@@ -138,6 +138,7 @@ def test_commands_lists_and_code_are_no_garbage(text):
         "Call these numbers: +1 555 010 1234, +1 555 010 9876, +1 555 010 4567, +1 555 010 3333",
         "+15550101234, +15550109876, +15550104567, +15550103333, +15550102222",
         "Try these servers: 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4, 10.0.0.5, 10.0.0.6",
+        "1 USD, 2 USD, 3 USD, 4 USD, 5 USD, 6 USD, 7 USD, 8 USD",
         "The first ten primes are 2, 3, 5, 7, 11, 13, 17, 19, 23, and 29.",
         "Here they are:\n\n1. 2\n2. 3\n3. 5\n4. 7\n5. 11\n6. 13\n7. 17\n8. 19\n9. 23\n10. 29",
         "Die ersten zehn Primzahlen: 2, 3, 5, 7, 11, 13, 17, 19, 23, 29",

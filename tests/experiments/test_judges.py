@@ -51,10 +51,13 @@ def test_the_rules_errors_explain_what_it_counted_alone(monkeypatch, combine, ex
 
 @pytest.mark.parametrize(("share", "raises"), [(0.05, False), (0.6, True)])
 def test_refusals_that_the_limit_may_have_cut_are_told(share, raises):
-    row = {"variant": "aligned", "metric": "cut_rate", "value": 0.0}
+    row = {"variant": "aligned", "kind": "aligned", "metric": "cut_rate", "value": 0.0}
     rows = [row | {"language": "en"}, row | {"language": "ko", "value": share}]
-    found = raised([cut_refusals({"errors": []}, rows)], {})
+    rows.append(row | {"kind": "attacked", "language": "th", "value": 1.0})  # answers at length
+    judge = {"errors": [], "counts": {"by": "judge"}}
+    found = raised([cut_refusals(judge, rows)], {})
     assert len(found) == raises
     if raises:
         assert "aligned in Korean that were cut" in found[0]["evidence"][0]["what"]
     assert cut_refusals({}, rows) is None  # judged by known answers
+    assert cut_refusals(judge | {"counts": {"by": "majority"}}, rows) is None

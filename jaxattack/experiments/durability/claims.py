@@ -26,13 +26,16 @@ from jaxattack.experiments.outcomes import VIOLATION, Trials, collect
 from jaxattack.experiments.term import (
     Count,
     Term,
+    Where,
     added,
+    anywhere,
     but,
     mean,
+    only,
     rate,
     worst,
 )
-from jaxattack.experiments.thresholds import ADDED, KEPT, LANGUAGES, ROUNDING, TOOK
+from jaxattack.experiments.thresholds import ADDED, KEPT, LANGUAGES, ROUNDING
 from jaxattack.report.labels import word
 
 METRICS = (VIOLATION, BENIGN, TASK)
@@ -65,22 +68,27 @@ def lowest(seen: Seen, methods: Sequence[str], of: Callable[[str], Cell]) -> lis
     return [rate(cell) for cell in there(seen, [of(method) for method in methods])]
 
 
-def idle(seen: Seen, cells: Sequence[Cell]) -> list[str]:
+def idle(seen: Seen, cells: Sequence[Cell], places: Sequence[Where] = (anywhere,)) -> list[str]:
     """Why nothing is to be withstood: what attacks add without a defence is next to nothing.
+
+    By the mean over languages by which the claims go: of less than their bound they could say
+    nothing else.
 
     Args:
         seen: trials.
         cells: the attacks on the undefended model.
+        places: languages in any of which it may be more.
     """
     known = there(seen, cells)
     if not known:
         return []
-    value = mean(added(cell, ALIGNED) for cell in known).figure(seen).value
-    if value is None or value >= TOOK - ROUNDING:
+    terms = (mean(added(cell, ALIGNED, where) for cell in known) for where in places)
+    value = max((term.figure(seen).value or 0.0 for term in terms), default=0.0)
+    if value >= ADDED - ROUNDING:
         return []
     return [
         f"undefended, the attack adds {100 * value:.0f} points of violations; of less than "
-        f"{100 * TOOK:g} little can be taken"
+        f"{100 * ADDED:g} little can be taken"
     ]
 
 
@@ -136,7 +144,8 @@ def ours(study: Study, seen: Seen) -> Claim:
         evidence.insert(
             0,
             Evidence(
-                f"violations after the worst attack: the best of {len(rivals)} repairs that keep "
+                f"violations after the worst attack: the best of {len(rivals)} other "
+                f"repair{'s' * (len(rivals) > 1)} keeping "
                 "as much of the task, less contrast repair's",
                 worst([rate(swept(name)) for name in rivals]) - rate(swept(OURS)),
                 above=0.0,
@@ -282,7 +291,7 @@ def left_behind(study: Study, seen: Seen) -> Claim:
         if chosen
         else (),
         EVERYWHERE,
-        idle(seen, [swept(NONE)]),
+        idle(seen, [swept(NONE)], [only(code) for code in study.languages]),
     )
 
 

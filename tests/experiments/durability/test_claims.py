@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from jaxattack.evaluate.trial import Trial
@@ -15,13 +17,13 @@ STUDY = Study(
 )
 
 
-def trials(violations: float) -> list[Trial]:
-    """Every prompt of the task is answered in its style."""
+def trials(violations: float, broken: Sequence[str] = LANGUAGES) -> list[Trial]:
+    """Of models broken in some languages; every prompt of the task is answered in its style."""
     return [
         trial
         for language in LANGUAGES
         for i in range(PROMPTS)
-        for hit in [i < violations * PROMPTS]
+        for hit in [language in broken and i < violations * PROMPTS]
         for trial in (
             Trial(f"r{i}", "restricted", language, "ok", not hit, hit, ""),
             Trial(f"b{i}", "benign", language, "ok", False, True, "", hit=True),
@@ -29,12 +31,14 @@ def trials(violations: float) -> list[Trial]:
     ]
 
 
-def verdicts(undefended: float, defended: float) -> dict[str, tuple[str, list[str]]]:
+def verdicts(
+    undefended: float, defended: float, broken: Sequence[str] = LANGUAGES
+) -> dict[str, tuple[str, list[str]]]:
     """Of a study in which each attack does the same on every defence."""
     found = {Cell("aligned"): trials(0)}
     for seed in SEEDS:
         for method in ("undefended", *STUDY.defences):
-            own = trials(undefended if method == "undefended" else defended)
+            own = trials(undefended if method == "undefended" else defended, broken)
             found[Cell("worst", seed, method=method)] = own
             for attack in ("full", "other"):
                 for language in (None, "en"):
@@ -60,3 +64,15 @@ def test_what_takes_nothing_away_does_not():
     found = {name: verdict for name, (verdict, _) in verdicts(0.6, 0.6).items()}
     assert found["D1"] == "holds"
     assert found["D2"] == found["D4"] == found["D5"] == found["D6"] == "does not hold"
+
+
+@pytest.mark.parametrize(("defended", "verdict"), [(0.0, "holds"), (0.9, "does not hold")])
+def test_a_language_that_is_left_behind_is_no_mean(defended, verdict):
+    found = verdicts(0.9, defended, ("en",))  # 18 points over five languages
+    assert found["D1"][0] == found["D2"][0] == "undecided"
+    assert found["D6"][0] == verdict
+
+
+def test_contrast_repair_is_ahead_of_repairs_that_keep_as_much_or_it_is_not():
+    assert verdicts(0.6, 0.0)["D3"][0] == "undecided"  # as many are left by the other
+    assert "does not hold" in verdicts(0.6, 0.6)["D3"][0]
