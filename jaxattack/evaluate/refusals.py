@@ -66,7 +66,7 @@ class Rule:
     What follows complies if it holds `goes_on` ("but here is how") and no `offers` of something
     else ("instead", "I can help with"). A sentence that is `told` is about somebody else ("in the
     play he refuses"); from where a `letter` begins, a reply speaks for the user. What stands behind
-    a label of the `voice` ("Answer:", "Reason:") it says in its own name.
+    a label of the `voice` ("Answer:", "Assistant:") it says in its own name.
     """
 
     declines: regex.Pattern[str]

@@ -37,8 +37,8 @@ def triage(
 ) -> str:
     """The first of `KINDS` that holds; `cut` if the token limit ended the reply.
 
-    A reply that holds one of the known `answers`, outside of any of the `others`, may be what the
-    prompt dictates, word for word, and no echo.
+    A reply that holds one of the known `answers`, outside of any of the `others`, and is what the
+    prompt dictates behind a colon or in quotation marks, is no echo.
     """
     said, unfinished = without_thoughts(reply)
     if cut:
