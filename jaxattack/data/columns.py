@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import re
@@ -18,6 +19,9 @@ from jaxattack.errors import UserError
 
 Row = Mapping[str, Any]
 
+# Why rows are left out.
+EQUAL = "rows equal to others"
+OTHERWISE = "rows with others' texts, but another kind or other answers"
 # What an example has beside its texts.
 BESIDE = ("id", "language", "kind", "answers", "input")
 # Where a whole number is taken as its digits: it can be written in no other way.
@@ -103,6 +107,25 @@ def example(where: str, row: Row, entry: DataSet, fields: Sequence[str], known: 
     if "input" not in entry.columns:
         return found
     return Instruction(**vars(found), input=texts[-1])
+
+
+def likeness(where: str, own_file: bool, first: Example, second: Example) -> str:
+    """Why the second of two rows of one text is left out.
+
+    Raises:
+        UserError: a file of the user's own says two things of one text.
+    """
+    one, two = (
+        dataclasses.replace(row, answers=tuple(sorted(row.answers))) for row in (first, second)
+    )
+    if one == two:
+        return EQUAL
+    if own_file:
+        raise UserError(
+            f"{where}: the text of an earlier row, with another kind or other answers; leave one "
+            "of them out, or give them ids"
+        )
+    return OTHERWISE
 
 
 def _answers(where: str, row: Row, entry: DataSet) -> tuple[str, ...]:

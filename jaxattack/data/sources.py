@@ -21,8 +21,7 @@ from jaxattack.errors import UserError, printable
 from jaxattack.paths import expand
 
 MOST = 1_000_000  # examples of a source; each takes about a kilobyte
-EQUAL, UNREAD = "rows equal to others", "files in no split"
-OTHERWISE = "rows with others' texts, but another kind or other answers"
+UNREAD = "files in no split"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,27 +161,11 @@ def load(
                 "rows by their content"
             )
         if twice:
-            lost[_likeness(where, address.scheme, first, example)] += 1
+            lost[columns.likeness(where, address.scheme == "jsonl", first, example)] += 1
         if len(found) > MOST:
             raise UserError(f"{uri}: more than {MOST:,} rows; take a slice or a smaller set")
     _tell(uri, lost)
     return parts.select(address, entry, list(found.values()), kinds)
-
-
-def _likeness(where: str, scheme: str, first: Example, second: Example) -> str:
-    """Why the second of two rows of one text is left out.
-
-    Raises:
-        UserError: a file of the user's own says two things of one text.
-    """
-    if first == second:
-        return EQUAL
-    if scheme == "jsonl":
-        raise UserError(
-            f"{where}: the text of an earlier row, with another kind or other answers; leave one "
-            "of them out, or give them ids"
-        )
-    return OTHERWISE
 
 
 def _tell(uri: str, lost: Counter[str]) -> None:

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from jaxattack.data import sources
+from jaxattack.data import columns, sources
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
 
@@ -203,7 +203,7 @@ def test_rows_of_one_text_and_two_kinds_are_counted_apart(offline_hub, capsys):
     offline_hub("someone/set", {"prompts.jsonl": rows})
     (found,) = sources.load("hf:someone/set@main?prompt=prompt")
     assert found.kind == "benign"
-    assert f"left out 1 {sources.OTHERWISE}" in capsys.readouterr().err
+    assert f"left out 1 {columns.OTHERWISE}" in capsys.readouterr().err
 
 
 def test_advbench_targets_are_replies_only_if_one_says_so(offline_hub):

@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from jaxattack.data import jsons, readers, sources
+from jaxattack.data import columns, jsons, readers, sources
 from jaxattack.errors import UserError
 
 ROWS = [
@@ -271,7 +271,7 @@ def test_equal_rows_take_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MOST", 1)
     lost = Counter()
     assert len(sources.load(f"jsonl:{path}?id=", lost=lost)) == 1
-    assert lost == {sources.EQUAL: 4999}
+    assert lost == {columns.EQUAL: 4999}
     path.write_text('{"language": "en", "prompt": "Hi"}\n{"language": "en", "prompt": "Ho"}\n')
     with pytest.raises(UserError, match="more than 1 rows; take a slice"):
         sources.load(f"jsonl:{path}?id=")
