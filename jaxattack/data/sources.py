@@ -276,11 +276,12 @@ def _rows(
         layouts = {next(iter(asked)) if len(asked) == 1 else "": entry}
     files = _files(address, entry)
     folder = stores.folder_of(address, files) if address.scheme == "hf" else None
+    unread: set[str] = set()  # each once, though languages may share their files
     for known, filled in layouts.items():
         filled = dataclasses.replace(filled, columns=turns.apart(filled.columns))
         needed, useful = columns.names(filled, fields)
         if folder is not None:
-            rows = _of_folder(address, folder, filled, needed, useful, lost)
+            rows = _of_folder(address, folder, filled, needed, useful, unread)
         elif address.scheme == "tfds":
             rows = stores.tfds_rows(address, filled.split, needed, useful)
         else:
@@ -288,6 +289,7 @@ def _rows(
         for where, row in _complete(address, rows, needed, filled, lost):
             if filled.keep is None or row.get(filled.keep[0]) == filled.keep[1]:
                 yield where, row, filled, known
+    lost += Counter({UNREAD: len(unread)})  # which keeps what is more than none
 
 
 def _of_folder(
@@ -296,8 +298,9 @@ def _of_folder(
     entry: DataSet,
     needed: Sequence[str],
     useful: Sequence[str],
-    lost: Counter[str],
+    unread: set[str],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a folder's files; those that are in no split are added to `unread`."""
     uri, own = address.uri, address.folder is not None
     config = address.options.get("config")
     plain = entry.split.partition("[")[0]
@@ -309,13 +312,13 @@ def _of_folder(
             "which files are wanted, files=*.csv, or which split, split=train"
         )
     wanted = splits if plain == "all" else [part.split("[")[0] for part in entry.split.split("+")]
-    unread = [
+    unread.update(left)
+    untold = [
         *left,
         *(name for key, names in splits.items() if key not in wanted for name in names),
     ]
-    if unread and (own or left) and distributed.is_first():
-        print(printable(f"{uri}: not read: {folders.some(unread)}"), file=sys.stderr)
-    lost += Counter({UNREAD: len(left)})  # which keeps what is more than none
+    if untold and (own or left) and distributed.is_first():
+        print(printable(f"{uri}: not read: {folders.some(untold)}"), file=sys.stderr)
     found = folders.rows(folder, splits, entry.split, uri, turns.stored({*needed, *useful}))
     empty = True
     for where, row in found:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 
 import pytest
 
@@ -201,3 +202,18 @@ def test_a_column_that_no_row_has_and_one_that_some_lack(read):
 def test_a_control_character_in_a_name_is_spelled_out(read, capsys):
     assert read({"train.jsonl": [row("a")], "\x1b[2J-test.jsonl": [row("b")]}) == ["a"]
     assert r"not read: \x1b[2J-test.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("odd", "count"), [([], None), (["odd.txt"], 1)])
+def test_a_file_in_no_split_is_counted_once_whatever_the_languages(
+    tmp_path, monkeypatch, odd, count
+):
+    for code in ("en", "de"):
+        line = json.dumps({"id": "1", "prompt": f"Hi in {code}"})
+        (tmp_path / f"{code}.jsonl").write_text(f"{line}\n")
+    found = folders.files_of
+    monkeypatch.setattr(folders, "files_of", lambda *given: (found(*given)[0], odd))
+    lost = Counter()
+    uri = f"hf:{tmp_path}?files={{language}}.jsonl&language=en,de&prompt=prompt"
+    assert len(sources.load(uri, lost=lost)) == 2
+    assert lost.get(sources.UNREAD) == count

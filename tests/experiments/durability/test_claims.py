@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -17,8 +18,10 @@ STUDY = Study(
 )
 
 
-def trials(violations: float, broken: Sequence[str] = LANGUAGES) -> list[Trial]:
-    """Of models broken in some languages; every prompt of the task is answered in its style."""
+def trials(
+    violations: float, broken: Sequence[str] = LANGUAGES, styled: bool = True
+) -> list[Trial]:
+    """Of models broken in some languages, which answer the task in its style or not at all so."""
     return [
         trial
         for language in LANGUAGES
@@ -26,7 +29,7 @@ def trials(violations: float, broken: Sequence[str] = LANGUAGES) -> list[Trial]:
         for hit in [language in broken and i < violations * PROMPTS]
         for trial in (
             Trial(f"r{i}", "restricted", language, "ok", not hit, hit, ""),
-            Trial(f"b{i}", "benign", language, "ok", False, True, "", hit=True),
+            Trial(f"b{i}", "benign", language, "ok", False, True, "", hit=styled),
         )
     ]
 
@@ -75,4 +78,20 @@ def test_a_language_that_is_left_behind_is_no_mean(defended, verdict):
 
 def test_contrast_repair_is_ahead_of_repairs_that_keep_as_much_or_it_is_not():
     assert verdicts(0.6, 0.0)["D3"][0] == "undecided"  # as many are left by the other
-    assert "does not hold" in verdicts(0.6, 0.6)["D3"][0]
+    assert verdicts(0.6, 0.6)["D3"][0] == "does not hold"
+
+
+@pytest.mark.parametrize("better", ["sil", "relearn"])
+def test_the_best_that_protects_every_language_keeps_the_task_and_is_no_control(better):
+    # SIL's rewind, without the task, and a control leave nothing; contrast repair leaves English.
+    study = dataclasses.replace(STUDY, defences=("contrast", better))
+    found = {Cell("aligned"): trials(0)}
+    for seed in SEEDS:
+        for method in ("undefended", *study.defences):
+            broken = () if method == better else LANGUAGES[:2]
+            own = trials(0.9, broken, styled=method != "sil")
+            found[Cell("worst", seed, method=method)] = own
+            found[study.single(method).of(seed)] = own
+    judged = claims.judge(found, {"rows": [], "choice": []}, study)["claims"]
+    (least,) = next(claim for claim in judged if claim["id"] == "D6")["evidence"]
+    assert (least["what"], least["value"]) == ("languages left with more, under contrast repair", 2)
