@@ -23,7 +23,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jaxattack import distributed, leases, mirror, owner, provenance, savepoint, sums, workdir
+from jaxattack import (
+    distributed,
+    leases,
+    meter,
+    mirror,
+    owner,
+    provenance,
+    savepoint,
+    sums,
+    workdir,
+)
 from jaxattack.errors import UserError, printable
 
 _checked: dict[pathlib.Path, sums.Signature] = {}  # sound stages, as this process saw them
@@ -117,6 +127,7 @@ class Stage:
         if made is None:
             return
         partial = pathlib.Path(made)
+        meter.memory_from_here()
         start = time.perf_counter()
         try:
             with owner.alive(partial), savepoint.within(self.root, self.id):
@@ -152,6 +163,7 @@ class Stage:
             **self._everything,
             "needs": sorted(stage.id for stage in self.needs),
             "seconds": seconds,
+            "memory": meter.memory(),
             "finished": provenance.now(),
             "environment": provenance.environment(),
         }
@@ -175,6 +187,10 @@ class Stage:
     def seconds(self) -> float:
         """How long the finished stage took, whenever that was."""
         return float(self.record()["seconds"])
+
+    def memory(self) -> int | None:
+        """Most bytes held while it was computed (`meter.memory`); None: its record is older."""
+        return max((self.record().get("memory") or {}).values(), default=None)
 
 
 def in_order(stages: Iterable[Stage]) -> list[Stage]:

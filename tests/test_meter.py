@@ -1,6 +1,7 @@
 """What is told of a training: right, of no consequence, and nothing of one that fails."""
 
 import json
+import sys
 import time
 
 import jax
@@ -134,6 +135,17 @@ def test_what_is_not_known_is_not_said(device):
     assert found["host_bytes"] > 10_000_000
     one = logbook.facts(meter.Pace("a", 1, (1.0, 1.0), 0, 0.0, 0, 10, 1))
     assert "tokens_per_second" not in one
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot forget")
+def test_memory_is_counted_from_where_one_begins():
+    held = np.ones(1 << 26)
+    most = meter.memory()["host_bytes"]
+    assert most > held.nbytes
+    del held
+    assert meter.memory()["host_bytes"] == most
+    meter.memory_from_here()
+    assert meter.memory()["host_bytes"] <= most - (1 << 28)
 
 
 def test_lines_are_added_and_long_trainings_are_said(tmp_path, tiny, capsys, monkeypatch):

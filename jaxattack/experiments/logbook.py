@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import pathlib
-import resource
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +56,7 @@ def facts(pace: Pace) -> dict[str, Any]:
         "device": device,
         "devices": pace.devices,
         "ended": provenance.now(),
-        **memory(),
+        **meter.memory(),
     }
     if pace.timed and pace.tokens:
         found |= speeds(pace.tokens / pace.seconds, pace.weights, pace.devices)
@@ -79,16 +78,6 @@ def speeds(speed: float, weights: int, devices: int) -> dict[str, float]:
     return found
 
 
-def memory() -> dict[str, int]:
-    """Most bytes that were held since the program began: on a device, else by this process."""
-    stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    peaks = [one["peak_bytes_in_use"] for one in stats if "peak_bytes_in_use" in one]
-    if peaks:
-        return {"device_bytes": max(peaks)}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-
-
 def words(found: dict[str, Any]) -> str:
     """The same as a line to read."""
     first, last = found["losses"]
@@ -100,7 +89,7 @@ def words(found: dict[str, Any]) -> str:
         parts.append(f"{found['tokens_per_second']:,.0f} tokens/s")
     if "mfu" in found:
         parts.append(f"{100 * found['mfu']:.0f} % of the peak")
-    for name, where in (("device_bytes", "a device"), ("host_bytes", "the host")):
+    for name, where in (("device_bytes", "a device so far"), ("host_bytes", "the host")):
         if name in found:
-            parts.append(f"at most {size(found[name])} on {where} so far")
+            parts.append(f"at most {size(found[name])} on {where}")
     return ", ".join(parts)

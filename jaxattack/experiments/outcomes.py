@@ -77,6 +77,17 @@ class Outcomes:
         at = [self.seeds.index(seed) for seed in seeds]
         return dataclasses.replace(self, seeds=tuple(seeds), values=self.values[:, at])
 
+    def clustered(self, groups: Sequence[Sequence[int]]) -> Outcomes:
+        """Means over groups of seeds, each of which is a seed from then on, numbered from 0.
+
+        What was not trained counts for the group that it was measured in, as if it had been.
+        """
+        rows = [[self.seeds.index(seed) for seed in group] for group in groups]
+        found = [_mean(self.values[:, own]) for own in rows]
+        return dataclasses.replace(
+            self, seeds=tuple(range(len(rows))), values=np.stack(found, 1), untrained=frozenset()
+        )
+
     @property
     def common(self) -> tuple[str, ...]:
         """The languages in which all cells were measured."""
@@ -129,6 +140,13 @@ def collect(
     shares = {cell: float(np.mean(found)) for cell, found in read.items()}
     untrained = frozenset(cell for cell in placed if cell.seed is None)
     return Outcomes(cells, tuple(seeds), tuple(languages), values, untrained, shares)
+
+
+def _mean(values: Floats) -> Floats:
+    """Over seeds, of what was measured: `[cells, seeds, ...]` -> `[cells, ...]`."""
+    there = ~np.isnan(values)
+    total, count = np.where(there, values, 0.0).sum(1), there.sum(1)
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
 def _placed(trials: Iterable[Trial], is_hit: Counts, parallel: bool):

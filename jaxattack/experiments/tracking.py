@@ -96,7 +96,7 @@ def numbers(stride: Stride) -> dict[str, float]:
     if stride.seconds and stride.tokens:
         speed = stride.tokens / stride.seconds
         values |= logbook.speeds(speed, stride.weights, stride.devices)
-    return {**values, **logbook.memory()}
+    return {**values, **meter.memory()}
 
 
 def found(results: Mapping[str, Any]) -> dict[str, float]:

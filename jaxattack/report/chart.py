@@ -223,7 +223,7 @@ def draw_bars(data: Table, rows: Sequence[str], value: str, look: Options) -> Fi
         axes.annotate(number(one, look.unit), (one, y), (5, 0), **where)
     axes.set_yticks(range(len(lines)), [short(words_of(rows, line, look.names)) for line in lines])
     axes.set_ylim(len(lines) - 0.4, -0.6)
-    axes.set_xlim(0, 1.18 * max(values))
+    axes.set_xlim(0, 1.18 * max(values) or 1)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(look.xlabel)
     axes.grid(axis="x", lw=0.6)

@@ -296,7 +296,7 @@ def text(column: str, value: Any, unit: str = "") -> str:
 
 
 def number(value: float, unit: str = "rate") -> str:
-    """A number of a unit: "rate" (per cent), "share", "count", "ratio", "seconds", else plain.
+    """A number of a unit: rate (per cent), share, count, ratio, seconds, bytes; else plain.
 
     A share is as exact as need be; a ratio says how many times.
     """
@@ -305,7 +305,9 @@ def number(value: float, unit: str = "rate") -> str:
     if unit == "share":
         return share(value)
     if unit == "seconds":
-        return f"{value:,.0f} s"
+        return f"{value:,.{int(value < 10)}f} s"
+    if unit == "bytes":
+        return f"{value / 1e9:.3g} GB"
     if unit == "count":
         return f"{value:.3g}"
     written = f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"

@@ -285,6 +285,7 @@ def render(
         facts=page.facts,
         tiles=claims.claim_tiles(found),
         claims=found,
+        claims_are=results.get("claims_are") or "The claims",
         cautions=claims.cautions(results),
         sections=page.sections,
         judge=results.get("judge") or {},

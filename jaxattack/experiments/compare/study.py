@@ -13,7 +13,7 @@ from jaxattack import workdir
 from jaxattack.errors import UserError
 from jaxattack.experiments import inputs, runs
 from jaxattack.experiments.cell import COLUMNS
-from jaxattack.experiments.compare import differences, effects
+from jaxattack.experiments.compare import across, differences, effects
 from jaxattack.experiments.runs import Run
 from jaxattack.report.page import render
 from jaxattack.report.table import parquet
@@ -62,6 +62,8 @@ def compare(found: Sequence[Run]) -> Compared:
         "runs": [_facts(run) for run in found],
         "columns": {differences.column(run): run.name for run in found},
         "verdicts": _verdicts(found),
+        "claims": across.claims(found),
+        "claims_are": "The claims over all checkpoints, a run each",
         "settings": differences.settings(found),
         "effects": rows,
         "rows": [{"run": run.name, **row} for run in found for row in run.results["rows"]],

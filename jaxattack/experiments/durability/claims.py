@@ -22,7 +22,7 @@ from jaxattack.experiments.durability.premises import (
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.sweeping import NONE
 from jaxattack.experiments.needs import Facts, Needs
-from jaxattack.experiments.outcomes import VIOLATION, Trials, collect
+from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
 from jaxattack.experiments.term import (
     Count,
     Term,
@@ -45,17 +45,23 @@ OURS = "contrast"
 ClaimOf = Callable[[Study, Seen], Claim]
 
 
-def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str, Any]:
+def judge(
+    trials: Trials,
+    results: Mapping[str, Any],
+    study: Study,
+    collected: Callable[..., Outcomes] = collect,
+) -> dict[str, Any]:
     """What results.json says beyond rates: claims, and what limits how figures may be read.
 
     Args:
         trials: of every cell.
         results: the finished part of results.json: `rows`, `choice`.
         study: what the claims are about.
+        collected: makes outcomes of trials, as `outcomes.collect` does.
     """
     tested = {cell: own for cell, own in trials.items() if cell.prompts is None}
     languages = tuple(dict.fromkeys(t.language for own in tested.values() for t in own))
-    seen = {metric: collect(tested, metric, study.seeds, languages) for metric in METRICS}
+    seen = {metric: collected(tested, metric, study.seeds, languages) for metric in METRICS}
     facts = Facts.of(results)
     return {
         "claims": [judged(claim(study, seen), seen, facts) for claim in CLAIMS],

@@ -25,7 +25,7 @@ from jaxattack.experiments import (
 from jaxattack.experiments.agenda import Agenda, Outcome, Share
 from jaxattack.experiments.attacking import RESTRICTED, Subject
 from jaxattack.experiments.bench import Bench
-from jaxattack.experiments.durability import claims
+from jaxattack.experiments.durability import claims, costs
 from jaxattack.experiments.durability.attacks import ATTACKS, course_of, task_pairs
 from jaxattack.experiments.durability.data import read_data
 from jaxattack.experiments.durability.ranking import ranking
@@ -181,7 +181,8 @@ def run(setup: Setup, share: Share | None = None) -> Outcome:
     found = everything(setup)
     panel.check_ready(setup.models, found.stages)
     times = agenda.run(found.stages, share)
-    return Outcome(results(setup, found), found.trial_rows(), times)
+    spent = costs.rows(setup, found)
+    return Outcome(results(setup, found), found.trial_rows(), times | {"costs": spent})
 
 
 def results(setup: Setup, found: Agenda) -> dict[str, Any]:

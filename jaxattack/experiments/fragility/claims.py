@@ -41,7 +41,12 @@ Rows = Sequence[Mapping[str, Any]]
 ClaimOf = Callable[[Study, Outcomes, Tables], Claim]
 
 
-def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str, Any]:
+def judge(
+    trials: Trials,
+    results: Mapping[str, Any],
+    study: Study,
+    collected: Callable[..., Outcomes] = collect,
+) -> dict[str, Any]:
     """What results.json says beyond rates: claims, cautions, tests, rates beside other findings.
 
     Args:
@@ -49,9 +54,10 @@ def judge(trials: Trials, results: Mapping[str, Any], study: Study) -> dict[str,
         results: the finished part of results.json: `rows`, `masks`, `overlap`, `freeze_proof`,
             `similarity`, `capacity`, `planted`, `planting`, `judge`.
         study: what the claims are about.
+        collected: makes outcomes of trials, as `outcomes.collect` does.
     """
     languages = tuple(dict.fromkeys(t.language for own in trials.values() for t in own))
-    seen = {metric: collect(trials, metric, study.seeds, languages) for metric in METRICS}
+    seen = {metric: collected(trials, metric, study.seeds, languages) for metric in METRICS}
     facts, answered = Facts.of(results), seen[VIOLATION]
     attacks = attacked(study.attacked)
     correlation = comparisons.against_transfer(

@@ -146,6 +146,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "study": settings.study,
         "languages": setup.languages,
         "attack_languages": list(data.attacked),
+        "localized": list(data.localized),
         "seeds": list(settings.seeds),
         "lost": data.lost | found.skipped,
         "judge": judge,
