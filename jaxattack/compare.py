@@ -4,8 +4,8 @@
 
 The first run is what the others are held against: where both were asked the same prompts the
 comparison is paired. What keeps runs from being compared, another judge, other prompts or settings,
-is said first. Runs that differ in their checkpoint alone have the study's claims over all checkpoints
-too. Beside the page lie compare.parquet, the rows of all runs, and
+is said first. Runs that differ in their checkpoint alone have the study's claims over all
+checkpoints too. Beside the page lie compare.parquet, the rows of all runs, and
 compare-differences.parquet.
 """
 

@@ -439,6 +439,28 @@ def test_another_model_beside_the_studys_own_is_said(two):
     assert "/models/other (before: a, after: b)" in cautions(two)["models"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "models", "told"),
+    [
+        ({"file": "mine.jinja"}, ("a", "b"), {"template"}),
+        ({}, ("a", "a"), {"template"}),
+        ({}, ("a", "b"), set()),  # each has its own
+    ],
+)
+def test_a_template_that_changed_under_its_name_is_said(two, settings, models, told):
+    for root, model, source in zip(two, models, "pq", strict=True):
+        facts = {"model": model, "template": {"source": source}}
+        write(root, ATTACK, CONFIG | {"template": settings}, manifest=facts)
+    assert cautions(two).keys() == told
+
+
+def test_a_template_that_was_chosen_otherwise_is_a_setting(two):
+    for root, name in zip(two, ("alpaca", "chat"), strict=True):
+        facts = {"model": "a", "template": {"source": name}}
+        write(root, ATTACK, CONFIG | {"template": {"wrapper": name}}, manifest=facts)
+    assert cautions(two).keys() == {"settings"}
+
+
 def test_languages_that_are_asked_beside_the_measured_ones_are_no_other_prompts(two):
     """A backdoor's untaught languages are in the manifest alone."""
     for root in two:

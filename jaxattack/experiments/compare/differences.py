@@ -100,6 +100,27 @@ def _fingerprints(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
             yield (name, role), found
 
 
+def _templates(runs: Sequence[Run]) -> str:
+    said = "; ".join(f"{run.name}: {_template(run)[1]}" for run in runs)
+    return (
+        "Under one name the runs' dialogues were written by templates that are not the same, so a "
+        f"difference may be theirs ({said})."
+    )
+
+
+def _template_changed(first: Run, other: Run) -> bool:
+    (ours, source), (theirs, there) = _template(first), _template(other)
+    return ours == theirs and None not in (source, there) and source != there
+
+
+def _template(run: Run) -> tuple[dict[str, str], str | None]:
+    """What names the template, a file or else the checkpoint, and a hash of it."""
+    named = {name: value for name, value in run.config.items() if name.startswith("template.")}
+    if not named.get("template.file"):
+        named["model"] = str(run.manifest.get("model"))
+    return named, (run.manifest.get("template") or {}).get("source")
+
+
 def _data(runs: Sequence[Run]) -> str:
     said = "; ".join(
         f"{run.name}: {', '.join(changed)}"
@@ -161,6 +182,7 @@ Check = tuple[str, Callable[[Run, Run], bool], Callable[[Sequence[Run]], str]]
 _CHECKS: tuple[Check, ...] = (
     ("judges", lambda a, b: a.judge != b.judge, _judges),
     ("models", lambda a, b: bool(_changed_models(a, b)), _models),
+    ("template", _template_changed, _templates),
     ("data", lambda a, b: bool(_changed_data(a, b)), _data),
     ("prompts", _others_asked, _prompts),
     ("languages", lambda a, b: a.results["languages"] != b.results["languages"], _languages),

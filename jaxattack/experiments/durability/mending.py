@@ -87,7 +87,7 @@ def rolled_back(setup: Setup, tried: Tried, tuned: Step) -> Step:
         "plan": rollback.Plan(tried.strength or 0.0, setup.settings.after.steps),
         "dtype": bench.dtype,
     }
-    return _mended(setup, tried, rolled, arguments, "rolled")
+    return _mended(setup, tried, tuned, rolled, arguments, "rolled")
 
 
 # --- Contrast -------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def by_contrast(setup: Setup, tried: Tried, tuned: Step) -> Step:
         "plan": contrast.Plan(tried.strength or 0.0, options.rounds, options.weight),
         "dtype": bench.dtype,
     }
-    return _mended(setup, tried, contrasted, arguments, "contrast")
+    return _mended(setup, tried, tuned, contrasted, arguments, "contrast")
 
 
 def said_to_benign(setup: Setup, tried: Tried, tuned: Step) -> Step:
@@ -154,7 +154,7 @@ def said_to_benign(setup: Setup, tried: Tried, tuned: Step) -> Step:
     bench, options = setup.bench, setup.settings
     asked = held(setup, BENIGN, tried.languages)
     decoding = asking.Decoding(options.measure.max_new_tokens, options.measure.batch_size)
-    label = f"benign-{named(setup, tried)}-s{tried.seed}"
+    label = f"benign-{named(setup, tried)}-{_label(tuned)}"
     keep = options.replies == "keep"
     return asking.replies(bench, tuned, bench.decoder, asked, decoding, label, keep)
 
@@ -226,12 +226,19 @@ def by_relearning(setup: Setup, tried: Tried, tuned: Step) -> Step:
         "lesson": lesson_of(setup, tried.seed),
         "dtype": bench.dtype,
     }
-    return _mended(setup, tried, relearned, arguments, "relearned")
+    return _mended(setup, tried, tuned, relearned, arguments, "relearned")
 
 
-def _mended(setup: Setup, tried: Tried, function: Any, arguments: Any, kind: str) -> Step:
+def _mended(
+    setup: Setup, tried: Tried, tuned: Step, function: Any, arguments: Any, kind: str
+) -> Step:
     bench = setup.bench
     strength = "" if tried.strength is None else f"@{tried.strength:g}"
-    label = f"{named(setup, tried)}{strength}-s{tried.seed}"
+    label = f"{named(setup, tried)}{strength}-{_label(tuned)}"
     shelf = bench.shelf(kind, label, tuning.save, Stored("params", bench.like, "float32"))
     return Step(function, arguments, bench.values, shelf, label=f"{kind} {label}")
+
+
+def _label(tuned: Step) -> str:
+    """Which tuning is mended, with its seed, for people."""
+    return tuned.shelf.label if tuned.shelf else tuned.id
