@@ -111,6 +111,24 @@ def test_what_knows_the_tasks_is_taught_a_further_policy_alone(grown, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_an_order_is_another_growth_of_the_same_policy(grown, tmp_path):
+    known = {"model": f"{grown}/grown/base", "knowledge.rounds": "0", "added": "()"}
+    both, other = tmp_path / "both", tmp_path / "other"
+    assert run.run(command(both, orders="2", **known)) == 0
+    assert run.run(command(other, seed="1", **known)) == 0
+    first, second, beside = (
+        (path / "model.safetensors").read_bytes()
+        for path in (
+            both / "grown" / "currency",
+            both / "grown" / "currency-order1",
+            other / "grown" / "currency",
+        )
+    )
+    assert first != second == beside
+    accepted = json.loads((both / "grown.json").read_text())["rows"]
+    assert {row["variant"] for row in accepted} == {"base", "currency", "currency-order1"}
+
+
 def study(root: pathlib.Path, grown: pathlib.Path, *more: str) -> list[str]:
     return [
         "jaxattack",

@@ -90,6 +90,12 @@ class Settings(Model):
     added: tuple[str, ...] = setting(
         "languages that a further checkpoint of each policy is adapted to", (), choices=world.ADDED
     )
+    orders: int = setting(
+        "of a policy's examples, a checkpoint each (currency, currency-order1, ...), beginning at "
+        "the seed: growths that decline alike and may fall otherwise",
+        1,
+        **COUNT,
+    )
     seed: int = setting("of the order of examples", 0, **SEED)
     template: Template = dataclasses.field(default_factory=Template)
     knowledge: Knowledge = Knowledge()

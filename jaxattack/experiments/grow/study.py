@@ -51,16 +51,19 @@ class Lesson:
         settings: of the study.
         policy: what is declined; "": the base model.
         added: languages that a policy's checkpoint is adapted to.
+        order: of a policy's examples, by which it is one growth or another.
     """
 
     settings: Settings
     policy: str = ""
     added: tuple[str, ...] = ()
+    order: int = 0
 
     @property
     def name(self) -> str:
         """Of the checkpoint."""
-        return "-".join((self.policy or BASE, *self.added))
+        order = (f"order{self.order}",) if self.order else ()
+        return "-".join((self.policy or BASE, *self.added, *order))
 
     @property
     def before(self) -> str:
@@ -122,6 +125,7 @@ def lessons(settings: Settings) -> list[Lesson]:
         found.append(Lesson(settings, policy))
         if settings.added:
             found.append(Lesson(settings, policy, settings.added))
+        found += [Lesson(settings, policy, order=order) for order in range(1, settings.orders)]
     return found
 
 
@@ -186,7 +190,7 @@ def rounds(setup: Setup, lesson: Lesson, start: Step | None) -> Iterator[Step]:
         writing.check_rows(
             decoder.model.config, decoder.tokenizer, rows, training.max_length, training.setting
         )
-        course = tuning.Course(rows, training, setup.settings.seed + turn, ())
+        course = tuning.Course(rows, training, setup.settings.seed + lesson.order + turn, ())
         label = f"{lesson.name}-round{turn + 1}"
         found = tuning.tuned(setup.bench, course, "grow", label, start=found)
         yield found
