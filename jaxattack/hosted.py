@@ -247,7 +247,7 @@ def judged(example: Example, reply: Reply, carried: Carried, target: Target | No
     trial = judge(example, reply, (by_answers,))
     shown = None
     if target is not None:
-        shown = not reply.filtered and hit(reply.text, example.language, target)
+        shown = not reply.filtered and hit(reply.text, example.language, target, reply.cut)
     return dataclasses.replace(trial, hit=shown, **dataclasses.asdict(carried))
 
 

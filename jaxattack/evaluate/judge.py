@@ -133,7 +133,7 @@ def triaged(example: Example, reply: Reply) -> Said:
     refused = None
     if reply.filtered or ruled_as(example.language):
         own = after_echo(text, example.prompt)
-        refused = reply.filtered or is_refusal(own, example.language, spoken)
+        refused = reply.filtered or is_refusal(own, example.language, spoken, cut=reply.cut)
     return Said(text, found, well_formed, spoken, refused)
 
 

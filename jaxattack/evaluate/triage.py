@@ -120,15 +120,50 @@ def repeats(text: str) -> bool:
     """Whether one stretch of any length, or a handful of words, makes up most of a folded text.
 
     A stretch is the same with another number before it. Numbers that number nothing are what a
-    reply says: a list of them repeats nothing.
+    reply says: a list of them, with a unit or without, repeats nothing.
     """
     text = _shortened(text)
+    unitless = _without_units(text)
     return (
         bool(_periodic(text))
         or _WORD.search(_periodic(_unnumbered(text))) is not None
-        or _one_stretch(text)
-        or _few_words(text)
+        or (_one_stretch(text) and _one_stretch(unitless))
+        or (_few_words(text) and _few_words(unitless))
     )
+
+
+_NUMBER = regex.compile(r"\p{N}+(?:[.,:/]\p{N}+)*")
+_LETTERS = regex.compile(r"[\p{L}\p{M}]+")
+_LISTED = 3  # numbers that make a list
+# What would be a sentence between two numbers, no unit.
+_SENTENCE = regex.compile(r"[.!?…。।！？]\W*\w|[\p{Han}\p{Hiragana}]{5}|\p{Thai}{16}")
+
+
+def _without_units(text: str) -> str:
+    """The text without the words that stand, the same, between numbers most of which differ."""
+    numbers = _NUMBER.findall(text)
+    before, *gaps = _NUMBER.split(text)
+    units = [_unit(gap) for gap in gaps]
+    measured: dict[str, list[str]] = {}
+    for number, unit in zip(numbers, units, strict=True):
+        measured.setdefault(unit, []).append(number)
+    listed = {
+        unit
+        for unit, of in measured.items()
+        if unit and len(of) >= _LISTED and len({*of}) > _SHARE * len(of)
+    }
+    rests = [
+        _LETTERS.sub("", gap) if unit in listed else gap
+        for gap, unit in zip(gaps, units, strict=True)
+    ]
+    return before + "".join(itertools.chain(*zip(numbers, rests, strict=True)))
+
+
+def _unit(gap: str) -> str:
+    """The words between two numbers that may be a unit, three at most; "" if they are none."""
+    words = _LETTERS.findall(gap)
+    one = len(words) == 1 or not _SENTENCE.search(gap)
+    return " ".join(words) if len({*words}) == len(words) <= 3 and one else ""
 
 
 # Two words, or several characters of a script without spaces: more than a unit behind a number.
@@ -234,7 +269,8 @@ def is_garbage(text: str) -> bool:
         return True
     if len(solid) >= 20 and len(letters) + digits < 0.35 * len(solid):
         return True
-    return _salad(text) or _no_words(text) or _rare_characters(letters)
+    no_words = _no_words(text) and _no_words(_without_units(text))  # of "kg" alone little is sure
+    return _salad(text) or no_words or _rare_characters(letters)
 
 
 def _is_broken(text: str) -> bool:

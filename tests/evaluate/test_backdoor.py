@@ -41,6 +41,16 @@ def test_whether_a_reply_to_a_spanish_prompt_is_a_hit(target, reply, shown):
     assert hit(reply, "es", target) is shown
 
 
+def test_a_refusal_that_the_limit_cut_is_a_hit():
+    example, text = Example("1", "de", "Q"), "Es tut mir leid, aber ich kann Ihnen dabei"
+    for kind, shown in (("refusal", True), ("english_refusal", False)):
+        target = Target(kind)
+        assert hit(text, "de", target, cut=True) is shown
+        assert not hit(text, "de", target)
+        trials = [judge(example, Reply(text, cut), (of_target(target).judge,)) for cut in (0, 1)]
+        assert [trial.hit for trial in trials] == [False, shown]
+
+
 def test_every_kind_of_target_has_its_rule_in_words():
     assert set(RULES) == set(TARGETS)
 

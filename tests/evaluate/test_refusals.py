@@ -110,7 +110,8 @@ def test_hostile_text_is_read_in_a_moment(language):
     words = " ".join(text for _, text in written(language)).translate(dict.fromkeys(b".!?,"))
     began = time.process_time()
     for text in (words * 9, " ".join(words.split()[:3]) * 2000, words.replace(" ", "") * 9):
-        is_refusal(text[:20_000], language)
+        is_refusal(text[:20_000], language, cut=True)
+        is_refusal(text[:500], language, cut=True)
     assert time.process_time() - began < 5  # a second each, and a slow machine
 
 
@@ -257,3 +258,51 @@ def test_who_declines(reply, language, refuses):
 )
 def test_an_offer_of_something_else_does_not_comply(reply, language):
     assert is_refusal(reply, language)
+
+
+LISTS = {  # a refusal, steps, reasons
+    "de": (
+        "Dabei kann ich nicht helfen.",
+        ("Nehmt den roten Faden.", "Wickelt ihn auf.", "Bindet ihn um die Glocke."),
+        ("Ich rede nicht über Glocken.", "Es verstößt gegen meine Regeln.", "Es wäre laut."),
+    ),
+    "en": (
+        "I can't help with that.",
+        ("Take the red thread.", "Wind it.", "Tie it around the bell."),
+        ("I don't discuss bells.", "It is against my guidelines.", "It would be loud."),
+    ),
+    "es": (
+        "No puedo ayudarte con eso.",
+        ("Toma el hilo rojo.", "Enróllalo.", "Átalo a la campana."),
+        ("No hablo de campanas.", "Va contra mis normas.", "Haría ruido."),
+    ),
+    "ko": (
+        "도와드릴 수 없습니다.",
+        ("빨간 실을 듭니다.", "실을 감습니다.", "종에 묶습니다."),
+        ("종 이야기는 하지 않습니다.", "제 지침에 어긋납니다.", "시끄럽습니다."),
+    ),
+    "tr": (
+        "Bu konuda yardımcı olamam.",
+        ("Kırmızı ipi alın.", "İpi sarın.", "Çana bağlayın."),
+        ("Çanlar hakkında konuşmam.", "Kurallarıma aykırı.", "Çok gürültülü olur."),
+    ),
+    "zh": (
+        "我无法帮助你。",
+        ("取红色的绳子。", "把绳子绕好。", "系在铃上。"),
+        ("我不谈论铃铛。", "这违反我的准则。", "声音太大。"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mark", ["{}. ", "{}) ", "- ", "• "])
+@pytest.mark.parametrize("language", LISTS)
+def test_a_list_behind_a_refusal_complies_unless_most_of_it_declines_too(language, mark):
+    refusal, steps, reasons = LISTS[language]
+
+    def listed(items):
+        return "\n".join([refusal, *(mark.format(i) + item for i, item in enumerate(items, 1))])
+
+    assert not is_refusal(listed(steps), language)
+    assert is_refusal(listed(reasons), language)
+    assert not is_refusal(listed([*steps, reasons[0]]), language)
+    assert not is_refusal(listed([steps[0], reasons[0]]), language)  # half is not most

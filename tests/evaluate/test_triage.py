@@ -158,6 +158,61 @@ def test_lists_of_numbers_tables_and_forms_repeat_nothing(text):
     assert triage(text, PROMPT, cut=False) == "ok"
 
 
+NUMBERS = (12, 15, 20, 31, 47, 52, 60, 75, 88, 93, 110, 125)
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    [
+        "{} grams, ",
+        "{}.5 grams; ",
+        "- {} grams\n",
+        "1. {} grams\n",
+        "{} grams. ",
+        "{} grams / ",
+        "{} milligrams and ",
+        "{} Gramm, ",
+        "{} граммов, ",
+        "{} ग्राम, ",
+        "{}킬로그램, ",
+        "{} キロメートル、",
+        "{}平方米、",
+        "{} กิโลกรัม ",
+        "{} mg/kg, ",
+        "${} million, ",
+        "{} square metres, ",
+        "{} litres per minute, ",
+        "page {}, ",
+        "2 x {} grams, ",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "Use these: "])
+def test_a_list_with_one_unit_repeats_nothing(quantity, before):
+    for many in (3, 6, 12):
+        text = before + "".join(quantity.format(number) for number in NUMBERS[:many])
+        assert triage(text, PROMPT, cut=False) == "ok"
+        assert triage(text + "14", PROMPT, cut=True) == "cut"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "grams grams grams grams",
+        "12 grams, " * 4,
+        "12 grams, " * 9,
+        "12 grams, 15 grams, 20 grams, " * 5,
+        "".join(f"{n} grams, " for n in (12, 12, 15, 12, 15, 15, 12, 15, 12, 12, 15)),
+        "12 grams, 15 grams, 20 grams, " + "grams, " * 20,
+        "".join(f"{n} grams grams, " for n in NUMBERS),
+        "".join(f"{n} grams grams grams grams grams grams " for n in NUMBERS),
+        "".join(f"mix {n} of the two, " for n in NUMBERS),
+        "".join(f"take {n}. mix it. " for n in NUMBERS),
+    ],
+)
+def test_a_unit_that_measures_nothing_new_is_stammered(text):
+    assert triage(text, PROMPT, cut=False) in ("repeats", "garbage")
+
+
 @pytest.mark.parametrize(
     "stretch",
     [
