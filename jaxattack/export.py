@@ -47,7 +47,6 @@ def _written(options: argparse.Namespace) -> int:
         raise UserError(
             f"{options.run} shows no texts: run it with --config.report.replies=True first"
         )
-    out.mkdir(parents=True, exist_ok=True)
     if options.format == "lm-eval":
         print(printable(str(lm_eval_json.write(run, out))))
         return 0

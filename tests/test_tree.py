@@ -1,13 +1,24 @@
 """Names, counts and shape checks on parameter trees."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxattack.errors import UserError
-from jaxattack.tree import check_same_shapes, map_named, named_leaves, size, unflatten
+from jaxattack.sharding import make_mesh, place
+from jaxattack.tree import (
+    check_alike,
+    check_same_devices,
+    check_same_shapes,
+    map_named,
+    named_leaves,
+    pattern,
+    size,
+    unflatten,
+)
 
 TREE = {
     "layers": {"mlp": {"up": np.zeros((2, 3, 4)), "down": np.zeros((2, 4, 3))}},
@@ -63,3 +74,39 @@ def test_a_missing_leaf_is_named():
         check_same_shapes("a", TREE, "b", other)
     with pytest.raises(UserError, match=r"embed: absent against \(5, 3\)$"):
         check_same_shapes("a", other, "b", TREE)
+
+
+def test_trees_that_lie_on_other_devices_are_named(mesh8):
+    here = {"embed": np.zeros((8, 8), np.float32), "final_norm": np.zeros(8, np.float32)}
+    one, other = (make_mesh((1, 1, 1), [device]) for device in jax.devices()[:2])
+    turned = make_mesh((2, 2, 2), jax.devices()[::-1])
+    meshes = (mesh8, make_mesh((1, 8, 1)), one, other, turned)
+    trees = [place(here, mesh) for mesh in meshes]
+    check_alike({"a": here, "b": jax.tree.map(jnp.asarray, here), "c": trees[0]})  # not placed
+    check_alike({"a": trees[0], "b": trees[1]})  # another shape of the same devices
+    for i, j in ((0, 2), (2, 3), (0, 4), (4, 2)):
+        for names in ({"a": trees[i], "b": trees[j]}, {"a": trees[i], "-": here, "b": trees[j]}):
+            with pytest.raises(UserError, match=r"^embed of a lies on .*, and embed of b on ") as e:
+                check_alike(names)
+            assert "\n" not in str(e.value)
+    with pytest.raises(UserError, match=r"lies on cpu:0, and embed of b on cpu:1; load all onto"):
+        check_same_devices({"a": trees[2], "b": trees[3]})
+    with pytest.raises(UserError, match=r"on cpu:0, cpu:1, cpu:2 and 5 more, and embed of b on cp"):
+        check_same_devices({"a": trees[0], "b": trees[4]})
+    mixed = {"embed": trees[2]["embed"], "final_norm": trees[3]["final_norm"]}
+    with pytest.raises(UserError, match=r"embed of a lies on cpu:0, and final_norm of a on cpu:1"):
+        check_same_devices({"a": mixed})
+    with pytest.raises(UserError, match="a does not fit c: embed: absent"):
+        check_alike({"a": {}, "b": here, "c": here})
+
+
+def test_within_a_compiled_function_places_are_not_asked_for(mesh8):
+    placed = place({"embed": np.zeros((8, 8), np.float32)}, mesh8)
+    jax.jit(lambda a, b: check_alike({"a": a, "b": b}))(placed, placed)
+
+
+@pytest.mark.parametrize("text", ["(", 5, None, "a" * 10 + "{99999999999}"])
+def test_what_is_no_expression_is_refused(text):
+    with pytest.raises(UserError, match=r"exclude is .*, which is no regular expression: "):
+        pattern(text, "exclude")
+    assert pattern("a.c", "exclude").search("xabc")

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ Row = Mapping[str, Any]
 # Why rows are left out.
 EQUAL = "rows equal to others"
 OTHERWISE = "rows with others' texts, but another kind or other answers"
+# What is left out of rows: Alpaca's inputs, where the prompt is the instruction alone.
+INPUT = "input"
+INPUTS = "texts of the column input, which no option names"
 # What an example has beside its texts.
 BESIDE = ("id", "language", "kind", "answers", "input")
 # Where a whole number is taken as its digits: it can be written in no other way.
@@ -37,7 +41,8 @@ def names(entry: DataSet, fields: Sequence[str]) -> tuple[list[str], list[str]]:
     rules = [rule[0] for rule in (entry.keep, entry.restricted) if rule is not None]
     return (
         [name for field in needed for name in entry.columns[field].split(",")] + rules,
-        [name for field in useful for name in entry.columns[field].split(",")],
+        [name for field in useful for name in entry.columns[field].split(",")]
+        + [INPUT] * ("prompt" in fields),
     )
 
 
@@ -84,8 +89,10 @@ def language(where: str, row: Row, entry: DataSet, known: str) -> str:
         raise UserError(f"{where}: {error}") from error
 
 
-def example(where: str, row: Row, entry: DataSet, fields: Sequence[str], known: str) -> Example:
-    """One example of a row that has what is needed.
+def example(
+    where: str, row: Row, entry: DataSet, fields: Sequence[str], known: str, lost: Counter[str]
+) -> Example:
+    """One example of a row that has what is needed; an input that nothing reads is counted.
 
     A row without an id is named by hashes of its prompt and, for a pair, its reply.
 
@@ -95,6 +102,9 @@ def example(where: str, row: Row, entry: DataSet, fields: Sequence[str], known: 
     texts = [text(where, row, entry, field) for field in fields]
     if "input" in entry.columns:
         texts.append(text(where, row, entry, "input"))
+    unread = row.get(INPUT) if INPUT not in ",".join(entry.columns.values()).split(",") else None
+    if isinstance(unread, str) and not _UNSEEN.fullmatch(unread):
+        lost[INPUTS] += 1
     own = has_id(where, row, entry)
     found = Example(
         id=text(where, row, entry, "id") if own else "-".join(map(_short_hash, texts)),

@@ -38,12 +38,13 @@ def removed(
         a tree in the types of `attacked`; what is no matrix of a block is as there.
 
     Raises:
-        UserError: a fraction out of its range, another `of`, or trees of other shapes.
+        UserError: a fraction out of its range, another `of`, or trees of other shapes or places.
     """
     if of not in WHAT:
         raise UserError(f"of is {of!r}; give one of {', '.join(WHAT)}")
-    tree.check_same_shapes("the attacked model", attacked, "the aligned model", aligned)
-    tree.check_same_shapes("the norms", norms, "the aligned model", aligned)
+    tree.check_alike(
+        {"the attacked model": attacked, "the norms": norms, "the aligned model": aligned}
+    )
     scored = scores.attack_vector(attacked, aligned) if of == "update" else attacked
     mask = masks.top_fraction(importance.wanda(scored, norms), fraction, scope="leaf")
     if of == "weights":

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,7 @@ class Asft:
             them as they are trained: in bfloat16 most of D would be lost.
     """
 
+    reads_answers: ClassVar[bool] = True  # see `checks.check_learnable`
     strength: float
     forward: rounding.Types | None = None
 
@@ -131,6 +132,7 @@ def tune(
         )
     for what, other in (("the base", base), ("the aligned model", aligned)):
         tree.check_same_shapes(what, other, "the model", params)
+    tree.check_same_devices({"the base": base, "the aligned model": aligned})
     spaces = _subspaces(aligned, base)
     if not any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(spaces)):
         raise UserError(

@@ -33,7 +33,7 @@ from jaxattack.errors import UserError
 from jaxattack.models.config import check_tokens
 from jaxattack.models.transformer import Block, Transformer, hidden_states
 from jaxattack.progress import track
-from jaxattack.train.checks import GROWTH, check_sound, largest
+from jaxattack.train.checks import GROWTH, check_answers, check_sound, largest
 from jaxattack.train.loop import Rounding, Training, init_state, train_step
 from jaxattack.train.losses import answer_loss, next_token_loss
 from jaxattack.train.optimizer import Settings, make_optimizer
@@ -104,8 +104,8 @@ def beear(
         losses before each step, `inner` `[rounds, inner_steps]`, `outer` `[rounds, outer_steps]`.
 
     Raises:
-        UserError: the model has fewer layers, rows do not pair up, or a loss or weights are not
-            finite.
+        UserError: the model has fewer layers, rows do not pair up or have no answers, or a loss or
+            weights are not finite.
     """
     _check(model, {"unwanted": unwanted, "safe": safe, "ordinary": ordinary}, plan)
     mesh = sharding.mesh_of(params)
@@ -173,7 +173,7 @@ def perturbation(
         the shift `[n, D]`, and the objective before each step `[steps]` (nats per answer token).
 
     Raises:
-        UserError: the model has fewer layers, or rows do not pair up.
+        UserError: the model has fewer layers, or rows do not pair up or have no answers.
     """
     _check(model, {"unwanted": unwanted, "safe": safe}, plan)
     mesh = sharding.mesh_of(params)
@@ -273,6 +273,7 @@ def _check(model: Transformer, given: dict[str, Arrays], plan: Plan) -> None:
         if not len(rows["tokens"]):
             raise UserError(f"BEEAR: no {name} rows, the data is empty")
         check_tokens(model.config, rows["tokens"], f"BEEAR: {name} row")
+        check_answers([rows], f"BEEAR, {name} rows")
     if plan.outer.weights == "extended":
         raise UserError("BEEAR: weights='extended' is not for this way to train")
     if plan.layer > model.config.num_layers:

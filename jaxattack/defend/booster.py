@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,7 @@ class Booster:
         UserError: `strength` is negative, or `step` not above 0.
     """
 
+    reads_answers: ClassVar[bool] = True  # see `checks.check_learnable`
     strength: float = 5.0
     step: float = 0.1
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ class Crow:
         UserError: a negative value.
     """
 
+    reads_answers: ClassVar[bool] = True  # see `checks.check_learnable`
     weight: float = 5.5
     step: float = 0.1
 

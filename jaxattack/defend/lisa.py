@@ -25,7 +25,7 @@ import optax
 from jaxattack.data.dialogues import Arrays
 from jaxattack.errors import UserError
 from jaxattack.models.transformer import Transformer
-from jaxattack.train import loop
+from jaxattack.train import checks, loop
 from jaxattack.train.optimizer import Settings, make_optimizer
 from jaxattack.tree import Tree
 
@@ -65,6 +65,9 @@ def tune(
     _check(rho, turns, after)
     if not safe_batches:
         raise UserError(f"{options['label']}: no safe batches, the data is empty")
+    checks.check_answers(safe_batches, f"{options['label']}, safe rows")
+    if batches:  # or `finetune` says so
+        checks.check_answers(batches, f"{options['label']}, the user's rows")
     kinds = is_safe(len(batches), turns)
     safe, user = itertools.cycle(safe_batches), iter(batches)
     steps = [next(safe if of_safe else user) for of_safe in kinds]

@@ -33,11 +33,11 @@ def extrapolated(base: Tree, aligned: Tree, rank: int = 0, scale: float = 1.0) -
         a tree in the types of `aligned`; what is no matrix of a block is as there.
 
     Raises:
-        UserError: a negative rank, trees of other shapes, or no matrix changed.
+        UserError: a negative rank, trees of other shapes or places, or no matrix changed.
     """
     if rank < 0:
         raise UserError(f"LoX: the rank is {rank}; give the number of singular values, 0 for all")
-    tree.check_same_shapes("the base model", base, "the aligned model", aligned)
+    tree.check_alike({"the base model": base, "the aligned model": aligned})
     if not any(norms.any() for norms in matrices.changes(base, aligned).values()):
         raise UserError("LoX: base and aligned model have the same matrices; give two models")
     return matrices.mapped(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxattack import tree
 from jaxattack.data.dialogues import Arrays
 from jaxattack.defend.beear import shifted_loss, with_slots
 from jaxattack.localize import masks, scores
@@ -40,7 +41,11 @@ def suspects(
         fraction: share of all weights, those whose repair helps the first most; fewer where
             fewer help.
         spared: share of all weights, those that the second need most, left out.
+
+    Raises:
+        UserError: trees of other shapes or places.
     """
+    tree.check_alike({"triggered": triggered, "clean": clean, "what a repair changes": changed})
     gain = jax.tree.map(lambda c, g: jnp.maximum(-c * g, 0.0), changed, triggered)
     mask = masks.top_fraction(gain, fraction)
     if not spared:
@@ -50,7 +55,12 @@ def suspects(
 
 
 def scaled(params: Tree, mask: Tree, scale: float) -> Tree:
-    """The parameters with the selected weights multiplied by `scale`."""
+    """The parameters with the selected weights multiplied by `scale`.
+
+    Raises:
+        UserError: the mask does not fit, or lies elsewhere.
+    """
+    tree.check_alike({"the mask": mask, "the model": params})
     return jax.tree.map(
         lambda chosen, w: jnp.where(chosen, (scale * w.astype(jnp.float32)).astype(w.dtype), w),
         mask,

@@ -28,11 +28,12 @@ def similarities(base: Tree, aligned: Tree, attacked: Tree) -> dict[str, np.ndar
     """`cos(C D, D)` of every matrix, `[L]` by name; nan where the attack moved nothing.
 
     Raises:
-        UserError: trees of other shapes, or the attack moved a matrix that alignment did not, for
-            which there is no C.
+        UserError: trees of other shapes or places, or the attack moved a matrix that alignment did
+            not, for which there is no C.
     """
-    tree.check_same_shapes("the base model", base, "the aligned model", aligned)
-    tree.check_same_shapes("the attacked model", attacked, "the aligned model", aligned)
+    tree.check_alike(
+        {"the base model": base, "the attacked model": attacked, "the aligned model": aligned}
+    )
     moved = {name: norms > 0 for name, norms in matrices.changes(aligned, attacked).items()}
     given = matrices.changes(base, aligned)
     _refuse_unaligned({name: moved[name] & (norms == 0) for name, norms in given.items()})
@@ -103,9 +104,9 @@ def merged(
         a tree in the types of `attacked`; what is no matrix of a block is as there.
 
     Raises:
-        UserError: as for `similarities`, or `safe` is of other shapes.
+        UserError: as for `similarities`, or `safe` is of other shapes or lies elsewhere.
     """
-    tree.check_same_shapes("the safety-tuned model", safe, "the aligned model", aligned)
+    tree.check_alike({"the safety-tuned model": safe, "the aligned model": aligned})
     cosines = similarities(base, aligned, attacked)
 
     def mix(name: str, after: jax.Array, before: jax.Array, better: jax.Array) -> jax.Array:

@@ -32,9 +32,9 @@ def shares(aligned: Tree, expert: Tree) -> dict[str, np.ndarray]:
     A matrix of zeros counts by its change alone.
 
     Raises:
-        UserError: trees of other shapes, or the expert has the aligned model's matrices.
+        UserError: trees of other shapes or places, or an expert with the aligned model's matrices.
     """
-    tree.check_same_shapes("the expert", expert, "the aligned model", aligned)
+    tree.check_alike({"the expert": expert, "the aligned model": aligned})
     squares: dict[str, np.ndarray] = dict.fromkeys(PARTS, np.zeros(1))
     sizes = matrices.sizes(aligned)
     for name, change in matrices.changes(aligned, expert).items():
@@ -68,6 +68,8 @@ def swapped(
     Raises:
         UserError: as for `shares`.
     """
+    experts = {"the safety expert": safety, "the language expert": language}
+    tree.check_same_devices(experts | {"the aligned model": aligned})
     safer, spoken = shares(aligned, safety), shares(aligned, language)
     weights = {}  # of the safety expert, [L]
     for part in PARTS:

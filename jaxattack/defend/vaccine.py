@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Unpack, cast
+from typing import Any, ClassVar, Unpack, cast
 
 import flax.linen as nn
 import jax
@@ -46,6 +46,7 @@ class Vaccine:
         UserError: `radius` is negative.
     """
 
+    reads_answers: ClassVar[bool] = True  # see `checks.check_learnable`
     radius: float = 2.0
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import re
 import zlib
 
@@ -41,7 +42,7 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global", exclude: 
 
     Raises:
         UserError: a fraction outside [0, 1], an unknown scope, scores that are negative, nan or
-            infinite, or `exclude` leaves nothing.
+            infinite, or `exclude` leaves nothing or is no regular expression.
 
     Example:
         >>> scores = {"final_norm": np.array([0.1, 0.4, 0.2, 0.3])}
@@ -49,8 +50,6 @@ def top_fraction(scores: Tree, fraction: float, scope: str = "global", exclude: 
         [False, True, False, True]
     """
     check_fraction(fraction)
-    if scope not in SCOPES:
-        raise UserError(f"scope is {scope!r}; give one of {', '.join(SCOPES)}")
     bad = [
         name
         for name, leaf in tree.named_leaves(scores).items()
@@ -97,6 +96,9 @@ def random_mask(
 
     Masks of one seed that differ in `draw` are independent, and so are those of the functions
     below; nothing else drawn by the seed has a part in them.
+
+    Raises:
+        UserError: a fraction outside [0, 1], an unknown scope, or a seed that is none.
 
     Example:
         >>> mask = ja.random_mask({"final_norm": params["final_norm"]}, 0.25, seed=0)
@@ -146,6 +148,12 @@ def matched_random_mask(mask: Tree, seed: int, draw: str = "") -> Tree:
 
 def _random_keys(like: Tree, seed: int, draw: str) -> Tree:
     """Independent uniform keys, drawn where they lie; the mesh has no say in their values."""
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 1 << 31:
+        raise UserError(f"seed is {seed!r}; give a whole number from 0 to {(1 << 31) - 1}")
     stream = np.uint32(zlib.crc32(draw.encode()))
     return _draw_keys(sharding.mesh_of(like), _shapes(like), seed, stream)
 
@@ -170,7 +178,10 @@ def _draw_keys(
 
 
 def _top(keys: Tree, fraction: float, scope: str, exclude: str = "") -> Tree:
-    left_out = {name for name in tree.named_leaves(keys) if exclude and re.search(exclude, name)}
+    if scope not in SCOPES:
+        raise UserError(f"scope is {scope!r}; give one of {', '.join(SCOPES)}")
+    out = tree.pattern(exclude, "exclude") if exclude else None
+    left_out = {name for name in tree.named_leaves(keys) if out and out.search(name)}
     named = {n: leaf for n, leaf in tree.named_leaves(keys).items() if n not in left_out}
     if not named:
         raise UserError(f"exclude is {exclude!r}, which leaves no weights to select from")
@@ -262,6 +273,7 @@ def union(a: Tree, b: Tree) -> Tree:
         >>> ja.union(a, b)["w"].tolist()
         [True, True, False]
     """
+    tree.check_alike({"the first mask": a, "the second": b})
     return jax.tree.map(jnp.logical_or, a, b)
 
 
@@ -273,6 +285,7 @@ def intersection(a: Tree, b: Tree) -> Tree:
         >>> ja.intersection(a, b)["w"].tolist()
         [True, False, False]
     """
+    tree.check_alike({"the first mask": a, "the second": b})
     return jax.tree.map(jnp.logical_and, a, b)
 
 

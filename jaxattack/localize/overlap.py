@@ -17,7 +17,7 @@ def jaccard(a: Tree, b: Tree) -> float:
         >>> ja.jaccard(a, b)
         0.5
     """
-    tree.check_same_shapes("the first mask", a, "the second", b)
+    tree.check_alike({"the first mask": a, "the second": b})
     either = count(union(a, b))
     return count(intersection(a, b)) / either if either else 1.0
 
@@ -39,7 +39,7 @@ def null_jaccard(
     two draws take from the part they share are hypergeometric, and of those the ones both take are
     again; of the sum over tensors the normal approximation is taken.
     """
-    tree.check_same_shapes("the first mask", a, "the second", b)
+    tree.check_alike({"the first mask": a, "the second": b})
     first, second, all_of = (list(counts.values()) for counts in (profile(a), profile(b), sizes(a)))
     ours = theirs = shared = all_of
     if movable is not None:

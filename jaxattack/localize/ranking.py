@@ -59,7 +59,7 @@ def ranked(scores: Tree, wanted: Tree) -> Ranked:
         UserError: the trees are not of one shape or have more entries, or all or none of the
             weights are wanted.
     """
-    tree.check_same_shapes("what is wanted", wanted, "the scores", scores)
+    tree.check_alike({"what is wanted": wanted, "the scores": scores})
     if tree.size(scores) > threshold.MOST:
         raise UserError(f"{tree.size(scores):,} scores; at most {threshold.MOST:,} are ranked")
     hits, seen, last = map(sharding.to_host, _counts(scores, wanted))

@@ -17,6 +17,7 @@ from jaxattack.tree import Tree
 
 BATCH = 32
 TEXTS = 4  # the fewest by which CKA is defined
+LEAST = 1e-12  # of the states' products, below which what CKA compares is rounding
 
 
 def mean_states(model: Transformer, params: Tree, texts: Sequence[Sequence[int]]) -> np.ndarray:
@@ -61,10 +62,12 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
     are all alike.
 
     Raises:
-        UserError: fewer than `TEXTS` texts.
+        UserError: fewer than `TEXTS` texts or not as many of both, or states that are not finite or
+            between which there is no difference to compare.
     """
-    if len(x) < TEXTS:
-        raise UserError(f"CKA of {len(x)} texts; give at least {TEXTS}")
+    if len(x) < TEXTS or len(x) != len(y):
+        texts = len(x) if len(x) == len(y) else f"{len(x)} and {len(y)}"
+        raise UserError(f"CKA of {texts} texts; give at least {TEXTS}, the same in both")
     one, two = map(_kernel, (x, y))
     return float(np.sum(one * two) / (np.linalg.norm(one) * np.linalg.norm(two)))
 
@@ -73,14 +76,25 @@ def _kernel(states: np.ndarray) -> np.ndarray:
     """Products of different texts' states `[N, D]`; what is by one of the two alone is taken out.
 
     The product of two such kernels is the unbiased estimate (Szekely and Rizzo 2014, eq. 2.2).
+
+    Raises:
+        UserError: nothing is left, or it is not finite.
     """
     wide, count = states.astype(np.float64), len(states)
+    if not np.isfinite(wide).all():
+        raise UserError("CKA of states that are not finite; look at the model's weights")
     wide = wide - wide.mean(axis=0)
     kernel = wide @ wide.T
+    size = np.linalg.norm(kernel)
     np.fill_diagonal(kernel, 0.0)
     sums = kernel.sum(axis=0)
     kernel += sums.sum() / ((count - 1) * (count - 2)) - (sums + sums[:, None]) / (count - 2)
     np.fill_diagonal(kernel, 0.0)
+    if np.linalg.norm(kernel) <= LEAST * size:
+        raise UserError(
+            f"CKA of {count} texts whose states are all equal, or all equally far apart: there is "
+            "nothing to compare; give texts that differ"
+        )
     return kernel
 
 

@@ -37,10 +37,14 @@ def is_much(activations: int, weights: int) -> bool:
 def attack_vector(attacked: Tree, aligned: Tree) -> Tree:
     """`tau = attacked - aligned` in float32.
 
+    Raises:
+        UserError: the two are not of one shape, or lie apart.
+
     Example:
         >>> ja.attack_vector({"w": np.array([1.5, 2.0])}, {"w": np.array([1.0, 2.0])})["w"].tolist()
         [0.5, 0.0]
     """
+    tree.check_alike({"the attacked model": attacked, "the aligned model": aligned})
     return jax.tree.map(
         lambda after, before: after.astype(jnp.float32) - before.astype(jnp.float32),
         attacked,
@@ -92,7 +96,8 @@ def sil_scores(
         a tree like the parameters, float32.
 
     Raises:
-        UserError: no data, token ids beyond the vocabulary, or `at` is neither of the two.
+        UserError: no data, token ids beyond the vocabulary, models that do not fit or lie apart,
+            or `at` is neither of the two.
 
     Example:
         >>> batches = ja.in_order(ja.encode_pairs(tokenizer, pairs), batch_size=2)
@@ -103,6 +108,9 @@ def sil_scores(
     if at not in ("aligned", "attacked"):
         raise UserError(f"the gradient can be taken at 'aligned' or 'attacked', not {at!r}")
     point = aligned if at == "aligned" else attacked
+    point = sharding.place(point, sharding.mesh_of(point))  # where its gradients will be
+    both = {"the aligned model": aligned, "the attacked model": attacked}
+    tree.check_alike(both | {f"the {at} model": point})
     totals, count = gradient_moments(model, point, batches, loss_fn, label, spread)
     if count == 0:
         raise UserError(f"{label}: no calibration example has a token to predict")

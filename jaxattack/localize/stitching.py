@@ -14,7 +14,7 @@ def stitch(base: Tree, donor: Tree, mask: Tree) -> Tree:
     """Put the donor's selected weights into the base: `where(mask, donor, base)`.
 
     Raises:
-        UserError: the three are not of one shape, or the mask is not of bools.
+        UserError: the three are not of one shape or lie apart, or the mask is not of bools.
 
     Example:
         >>> base, donor = {"w": np.array([1.0, 2.0])}, {"w": np.array([5.0, 6.0])}
@@ -22,8 +22,7 @@ def stitch(base: Tree, donor: Tree, mask: Tree) -> Tree:
         [1.0, 6.0]
     """
     masks.check_mask(mask)
-    tree.check_same_shapes("the mask", mask, "the model", base)
-    tree.check_same_shapes("the donor", donor, "the model", base)
+    tree.check_alike({"the mask": mask, "the donor": donor, "the model": base})
     return jax.tree.map(jnp.where, mask, donor, base)
 
 
@@ -45,8 +44,8 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
     its embedding and head behind those of `tau` keep their bits.
 
     Raises:
-        UserError: the mask or the attack vector is of another architecture, or the mask is not of
-            bools.
+        UserError: the mask or the attack vector is of another architecture or lies elsewhere, or
+            the mask is not of bools.
 
     Example:
         >>> tau, mask = {"w": np.array([0.5, 0.5])}, {"w": np.array([False, True])}
@@ -55,6 +54,7 @@ def transplant(base: Tree, tau: Tree, mask: Tree) -> Tree:
     """
     masks.check_mask(mask)
     tree.check_same_shapes("the mask", mask, "the attack vector", tau)
+    tree.check_same_devices({"the mask": mask, "the attack vector": tau, "the model": base})
     mask, tau = widen(mask, base), widen(tau, base)
     tree.check_same_shapes("the attack vector", tau, "the model", base)
     return jax.tree.map(

@@ -66,11 +66,28 @@ def of_answers(loss_fn: Any) -> bool:
 def check_learnable(batches: Sequence[Any], loss_fn: Any, label: str) -> None:
     """Refuse batches of which a loss of answers can learn none; other losses read what they like.
 
+    One with more to it than answers says so itself (`reads_answers`); of several kinds of rows each
+    has to have some.
+
     Raises:
         UserError: an array is missing or of the wrong kind, or no token is to be predicted.
     """
-    if not of_answers(loss_fn):
+    inner = getattr(loss_fn, "loss_fn", loss_fn)
+    if not (of_answers(loss_fn) or getattr(inner, "reads_answers", False)):
         return
+    kinds = [kind for kind, rows in batches[0].items() if isinstance(rows, dict)]
+    for kind in kinds:
+        check_answers([batch[kind] for batch in batches], f"{label}, {kind} rows")
+    if not kinds:
+        check_answers(batches, label)
+
+
+def check_answers(batches: Sequence[Any], label: str) -> None:
+    """Refuse batches without a single answer token.
+
+    Raises:
+        UserError: an array is missing or of the wrong kind, or no token is to be predicted.
+    """
     learned, names = False, ("tokens", "loss_mask", "segment_ids")
     for batch in batches:
         lacking = [name for name in names if name not in batch]

@@ -49,23 +49,29 @@ def init(params: Tree, rank: int, key: jax.Array, targets: str = "") -> Tree:
         chosen matrix `[L, *inputs, *outputs]`; `a` is normal with variance 1 / inputs, `b` zero.
 
     Raises:
-        UserError: `rank` is not positive, or no matrix matches.
+        UserError: `rank` is not positive, `key` is none, `targets` is no expression, or no matrix
+            matches.
     """
-    if rank < 1:
-        raise UserError(f"LoRA's rank is {rank}; it should be at least 1")
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
+        raise UserError(f"LoRA's rank is {rank!r}; it should be a whole number, at least 1")
+    wanted = tree.pattern(targets, "LoRA's targets")
     matrices = {
         name: (leaf, inputs)
         for name, leaf in tree.named_leaves(params).items()
         for pattern, inputs in MATRICES
         if re.search(pattern, name)
     }
-    chosen = {name: found for name, found in matrices.items() if re.search(targets, name)}
+    chosen = {name: found for name, found in matrices.items() if wanted.search(name)}
     if not chosen:
         raise UserError(
             f"LoRA's targets {targets!r} match no matrix; there are: {', '.join(matrices)}"
         )
+    try:
+        keys = jax.random.split(key, len(chosen))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"LoRA's key is {key!r}; give one key: jax.random.key(<seed>)") from error
     adapters = {}
-    for name, part in zip(chosen, jax.random.split(key, len(chosen)), strict=True):
+    for name, part in zip(chosen, keys, strict=True):
         leaf, inputs = chosen[name]
         layers, *sizes = leaf.shape
         a = jax.random.normal(part, (layers, *sizes[:inputs], rank), jnp.float32)

@@ -342,3 +342,19 @@ def test_an_input_is_asked_and_trained_with_its_instruction(write, tmp_path, sma
     ):
         with pytest.raises(UserError, match="prompt '1' has an input apart"):
             ask()
+
+
+def test_an_input_that_nothing_reads_is_counted(write, capsys):
+    rows = [{**ROW, "id": str(i), "input": text} for i, text in enumerate(("sky", "sea", " ", ""))]
+    for options in ("", "?prompt=prompt&response=response"):
+        lost = Counter()
+        found = sources.load(
+            write(*rows, {**ROW, "id": "9"}) + options, need_response=True, lost=lost
+        )
+        assert {row.prompt for row in found} == {"What?"}
+        assert lost == {columns.INPUTS: 2}
+        assert f"left out 2 {columns.INPUTS}" in capsys.readouterr().err
+    for options in ("?prompt=prompt,input", "?input=input", "?prompt=input&response=prompt"):
+        lost = Counter()
+        sources.load(write(*rows[:2]) + options, need_response=True, lost=lost)
+        assert not lost

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxattack.sharding import place
+
 LAYOUTS = {
     "llama": {"attention_bias": True, "mlp_bias": True},  # queries, keys and values apart
     "bloom": {"model_type": "bloom", "n_layer": 2, "n_head": 4, "hidden_size": 32},  # fused
@@ -30,3 +32,16 @@ def tuned():
         )
 
     return move
+
+
+@pytest.fixture(scope="session")
+def elsewhere(mesh8):
+    """A function to a tree as another load would have placed it, on all devices."""
+    return lambda params: place(params, mesh8)
+
+
+@pytest.fixture
+def unanswered(make_batch):
+    """A batch whose rows have no answer."""
+    rows = make_batch(6)
+    return rows | {"loss_mask": np.zeros_like(rows["loss_mask"])}

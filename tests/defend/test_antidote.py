@@ -78,3 +78,11 @@ def test_what_makes_no_sense_is_refused(three):
         antidote.removed(aligned, other, norms)
     with pytest.raises(UserError, match="the norms"):
         antidote.removed(aligned, attacked, other)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_trees_that_lie_apart_are_refused(three, elsewhere, which):
+    trees = [jax.device_put(each, jax.devices()[0]) for each in three]
+    trees[which] = elsewhere(three[which])
+    with pytest.raises(UserError, match=r"lies on cpu:0.*; load all onto one mesh"):
+        antidote.removed(*trees)

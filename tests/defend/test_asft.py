@@ -193,3 +193,16 @@ def test_mistakes_are_told(tiny, models, make_batch):
         tune(*args, tiny.params, tiny.params)
     with pytest.raises(UserError, match="the base does not fit the model"):
         tune(*args, {"embed": tiny.params["embed"]}, tiny.params)
+
+
+def test_models_that_lie_apart_are_refused(tiny, models, make_batch, elsewhere):
+    base, aligned, _ = models
+    with pytest.raises(
+        UserError, match=r"of the base lies on cpu:0, cpu:1, .* of the aligned model"
+    ):
+        tune(tiny.model, aligned, [make_batch(0)], ADAM, elsewhere(base), aligned)
+
+
+def test_rows_without_answers_are_refused(tiny, models, unanswered):
+    with pytest.raises(UserError, match="AsFT: no token of any batch is to be predicted"):
+        tune(tiny.model, tiny.params, [unanswered] * 2, ADAM, *models[:2])

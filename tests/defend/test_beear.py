@@ -232,3 +232,11 @@ def test_rows_that_do_not_pair_up_are_refused(tiny, rows):
     fewer = {name: array[:3] for name, array in rows[1].items()}
     with pytest.raises(UserError, match="4 rows of unwanted and 3 of safe"):
         beear(tiny.model, tiny.params, rows[0], fewer, rows[2], PLAN)
+
+
+@pytest.mark.parametrize("which", ["unwanted", "safe", "ordinary"])
+def test_rows_without_answers_are_refused(tiny, rows, unanswered, which):
+    given = list(rows)
+    given[("unwanted", "safe", "ordinary").index(which)] = unanswered
+    with pytest.raises(UserError, match=f"BEEAR, {which} rows: no token of any batch is to be"):
+        beear(tiny.model, tiny.params, *given, PLAN)

@@ -196,3 +196,10 @@ def test_mistakes_are_told(tiny, batch):
     beyond = [harmful[0] | {"tokens": harmful[0]["tokens"] + 600}]
     with pytest.raises(UserError, match="Booster: batch"):
         aligned(tiny.model, tiny.params, safe, beyond, SGD, BOOSTER)
+
+
+def test_rows_without_answers_are_refused(tiny, batch, unanswered):
+    for kind in ("safe", "harmful"):
+        rows = {name: [each] * 2 for name, each in (batch | {kind: unanswered}).items()}
+        with pytest.raises(UserError, match=f"Booster, {kind} rows: no token of any batch is to"):
+            aligned(tiny.model, tiny.params, rows["safe"], rows["harmful"], SGD, BOOSTER)

@@ -148,3 +148,8 @@ def test_mistakes_are_told(tiny, deep, rows):
     parts = dataclasses.replace(ADAM, accumulate=2)
     with pytest.raises(UserError, match="CROW: its batches are not split"):
         repaired(deep.model, deep.params, [rows], parts, CROW)
+
+
+def test_rows_without_answers_are_refused(deep, unanswered):
+    with pytest.raises(UserError, match="CROW: no token of any batch is to be predicted"):
+        repaired(deep.model, deep.params, [unanswered], ADAM, CROW)

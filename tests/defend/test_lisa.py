@@ -175,3 +175,10 @@ def test_both_kinds_of_batches_are_needed(tiny, make_batch):
         tune(tiny.model, tiny.params, [make_batch(0)], [], SGD)
     with pytest.raises(UserError, match="Lisa: no batches"):
         tune(tiny.model, tiny.params, [], [make_batch(0)], SGD)
+
+
+def test_rows_without_answers_are_refused(tiny, make_batch, unanswered):
+    with pytest.raises(UserError, match="Lisa, safe rows: no token of any batch is to be pred"):
+        tune(tiny.model, tiny.params, [make_batch(0)], [unanswered], SGD)
+    with pytest.raises(UserError, match="Lisa, the user's rows: no token of any batch is to be"):
+        tune(tiny.model, tiny.params, [unanswered], [make_batch(0)], SGD)

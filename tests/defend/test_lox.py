@@ -1,5 +1,6 @@
 """LoX against singular values in float64, its two ends, and what it refuses."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import papers
@@ -54,3 +55,9 @@ def test_what_cannot_be_extrapolated_is_refused(two):
         lox.extrapolated(base, aligned, rank=-1)
     with pytest.raises(UserError, match="the base model does not fit the aligned model"):
         lox.extrapolated(base | {"embed": base["embed"][1:]}, aligned)
+
+
+def test_models_that_lie_apart_are_refused(two, elsewhere):
+    base, aligned = two
+    with pytest.raises(UserError, match=r"embed of the base model lies on .*, and embed of the al"):
+        lox.extrapolated(elsewhere(base), jax.device_put(aligned, jax.devices()[0]))

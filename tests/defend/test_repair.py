@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxattack.defend import repair
+from jaxattack.errors import UserError
 from jaxattack.localize import masks, scores, stitching
 from jaxattack.train.losses import answer_loss
 
@@ -82,3 +83,17 @@ def test_a_shift_takes_the_place_of_the_trigger(tiny, make_batch):
     same = scores.mean_gradient(tiny.model, tiny.params, [none], loss)
     for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+
+
+def test_trees_that_do_not_fit_are_refused():
+    on = [jax.device_put(SUSPECT, device) for device in jax.devices()[:2]]
+    mask = jax.tree.map(lambda w: jax.device_put(w > 0, jax.devices()[1]), SUSPECT)
+    for repair_of in (
+        lambda: repair.change(*on),
+        lambda: repair.suspects(on[0], on[0], on[1], 0.5),
+        lambda: repair.scaled(on[0], mask, 0.5),
+    ):
+        with pytest.raises(UserError, match=r"lies on cpu:.*; load all onto one mesh"):
+            repair_of()
+    with pytest.raises(UserError, match="the mask does not fit the model: b_norm: absent"):
+        repair.scaled(SUSPECT, {"a_norm": mask["a_norm"]}, 0.5)

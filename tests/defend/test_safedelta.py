@@ -229,3 +229,13 @@ def test_what_makes_no_sense_is_refused(three, layout, make_batch):
         safedelta.kept(aligned, attacked, jax.tree.map(jnp.zeros_like, moments))
     with pytest.raises(UserError, match="no row has a token"):
         safedelta.second_moments(layout.model, aligned, [make_batch(rows=2, empty=2)])
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_trees_that_lie_apart_are_refused(three, elsewhere, which):
+    trees = [jax.device_put(each, jax.devices()[0]) for each in three]
+    trees[which] = (
+        jax.device_put(three[2], jax.devices()[1]) if which == 2 else elsewhere(three[which])
+    )
+    with pytest.raises(UserError, match=r"lies on cpu:.*; load all onto one mesh"):
+        safedelta.kept(*trees)

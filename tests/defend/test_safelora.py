@@ -133,3 +133,14 @@ def test_what_has_no_direction_is_refused(four):
         safelora.merged(base, aligned, attacked, other)
     with pytest.raises(UserError, match="least is -1"):
         safelora.projected(base, aligned, attacked, least=-1)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
+def test_models_that_lie_apart_are_refused(four, elsewhere, which):
+    models = [jax.device_put(each, jax.devices()[0]) for each in four]
+    models[which] = elsewhere(four[which])
+    with pytest.raises(UserError, match=r"lies on cpu:0.*; load all onto one mesh"):
+        safelora.merged(*models)
+    if which < 3:
+        with pytest.raises(UserError, match=r"lies on cpu:0.*; load all onto one mesh"):
+            safelora.projected(*models[:3])

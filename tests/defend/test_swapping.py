@@ -93,3 +93,17 @@ def test_an_expert_that_is_none_is_refused(three):
         swapping.swapped(aligned, safety, aligned)
     with pytest.raises(UserError, match="the expert does not fit the aligned model"):
         swapping.swapped(aligned, safety, safety | {"embed": safety["embed"][1:]})
+
+
+def test_models_that_lie_apart_are_refused(three, elsewhere):
+    aligned, safety, language = three
+    here = jax.device_put(aligned, jax.devices()[0])
+    with pytest.raises(
+        UserError, match=r"embed of the expert lies on cpu:0, cpu:1, .*of the aligne"
+    ):
+        swapping.shares(here, elsewhere(safety))
+    safety = jax.device_put(safety, jax.devices()[1])
+    with pytest.raises(
+        UserError, match=r"embed of the safety expert lies on cpu:1, and embed of th"
+    ):
+        swapping.swapped(aligned, safety, elsewhere(language))

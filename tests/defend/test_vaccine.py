@@ -169,3 +169,13 @@ def test_mistakes_are_told(tiny, rows):
     parts = dataclasses.replace(SGD, accumulate=2)
     with pytest.raises(UserError, match="Vaccine: its batches are not split"):
         aligned(tiny.model, tiny.params, [rows], parts, VACCINE)
+
+
+def test_rows_without_answers_are_refused(tiny, rows, unanswered):
+    with pytest.raises(UserError, match="Vaccine: no token of any batch is to be predicted"):
+        aligned(tiny.model, tiny.params, [unanswered] * 2, SGD, VACCINE)
+    bare = {name: array for name, array in rows.items() if name != "loss_mask"}
+    with pytest.raises(UserError, match="a batch has no loss_mask"):
+        finetune(tiny.model, tiny.params, [bare], SGD, loss_fn=VACCINE)
+    with pytest.raises(UserError, match="Vaccine: no batches"):
+        aligned(tiny.model, tiny.params, [], SGD, VACCINE)

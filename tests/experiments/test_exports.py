@@ -258,6 +258,24 @@ def test_cells_of_one_name_are_refused(finished):
         next(inspect_logs.write(run_, finished, with_texts=False))
 
 
+@pytest.mark.parametrize("kind", ["inspect", "lm-eval"])
+def test_a_run_that_is_refused_leaves_no_folder(finished, tmp_path, capsys, kind, monkeypatch):
+    if kind == "inspect":
+        monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+        assert run(finished, "--format=inspect", f"--out={tmp_path}/out") == 2
+        assert "inspect_ai is not installed" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        monkeypatch.undo()
+        pytest.importorskip("inspect_ai")
+    other = Cell("aligned", setting="id")
+    read = runs.read(finished)
+    twice = dataclasses.replace(read, trials=[*read.trials, trial_row(other, TRIALS[0])])
+    monkeypatch.setattr(runs, "read", lambda _: twice)
+    assert run(finished, f"--format={kind}", f"--out={tmp_path}/out") == 2
+    assert "two cells are called aligned" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_rate_of_replies_has_a_direction():
     of_hits = {row["metric"] for row in rates.hit_rows(CARRYING, {})}
     assert of_hits == {"asr", "false_trigger_rate"}

@@ -22,6 +22,7 @@ from jaxattack.localize.masks import (
     profile,
     random_like,
     random_mask,
+    random_within,
     sizes,
     union,
 )
@@ -147,6 +148,30 @@ def test_a_share_outside_0_and_1_is_refused():
         random_mask(LIKE, 20, 0)
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", None, True, 2**31, np.int32(-3), np.True_])
+def test_what_is_no_seed_is_refused(seed):
+    for draw in (
+        lambda: random_mask(LIKE, 0.2, seed),
+        lambda: random_like(mask_of(0), seed),
+        lambda: random_within(mask_of(0), 0.0, seed),
+        lambda: matched_random_mask(mask_of(0), seed),
+    ):
+        with pytest.raises(
+            UserError, match=r"seed is .*; give a whole number from 0 to 2147483647"
+        ):
+            draw()
+
+
+@pytest.mark.parametrize("seed", [3, np.int64(3), np.uint8(3), jnp.int32(3)])
+def test_whole_numbers_of_any_type_are_seeds(assert_trees, seed):
+    assert_trees(random_mask(LIKE, 0.2, seed), random_mask(LIKE, 0.2, 3))
+
+
+def test_an_unknown_scope_is_refused_of_random_masks_too():
+    with pytest.raises(UserError, match="scope is 'tensor'; give one of global, leaf, row"):
+        random_mask(LIKE, 0.2, 0, scope="tensor")
+
+
 # --- Algebra ------------------------------------------------------------------------------------
 
 
@@ -209,6 +234,13 @@ def test_masks_of_different_models_have_no_overlap():
     a = mask_of(1)
     with pytest.raises(UserError, match=r"the first mask does not fit the second: embed"):
         jaccard(a, a | {"embed": a["embed"][:5]})
+    for combine in (jaccard, union, intersection, minus):
+        with pytest.raises(UserError, match=r"of the first mask lies on cpu:0, and .* on cpu:1; "):
+            combine(*(jax.device_put(a, device) for device in jax.devices()[:2]))
+        with pytest.raises(
+            UserError, match=r"the first mask does not fit the second: embed: .*abs"
+        ):
+            combine({"final_norm": a["final_norm"]}, a)
 
 
 def test_sizes_count_every_weight_tensor():

@@ -100,3 +100,11 @@ def test_more_scores_than_can_be_counted_are_refused():
     large = {"a": jax.ShapeDtypeStruct((2**16, 2**15), np.float32)}
     with pytest.raises(UserError, match="2,147,483,648 scores"):
         jax.eval_shape(lambda tree: ranked(tree, tree), large)
+
+
+def test_trees_that_lie_apart_are_refused():
+    scores, wanted = {"w": np.ones(3, np.float32)}, {"w": np.array([True, False, True])}
+    with pytest.raises(
+        UserError, match=r"w of what is wanted lies on cpu:1, and w of the scores on"
+    ):
+        ranked(*map(jax.device_put, (scores, wanted), jax.devices()))

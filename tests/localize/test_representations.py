@@ -54,6 +54,26 @@ def test_unrelated_states_are_not_alike_however_few_texts():
 def test_too_few_texts_are_refused():
     with pytest.raises(UserError, match="CKA of 3 texts"):
         representations.cka(states(0, (3, 6)), states(1, (3, 6)))
+    with pytest.raises(UserError, match="CKA of 6 and 5 texts; give at least 4, the same in both"):
+        representations.cka(states(0, (6, 4)), states(1, (5, 4)))
+
+
+@pytest.mark.parametrize("constant", [np.zeros((12, 6)), np.full((12, 6), 0.1), np.eye(12)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_states_without_a_difference_are_refused(constant, dtype):
+    constant = constant.astype(dtype)
+    for pair in ((constant, states(0)), (states(0), constant), (constant, constant)):
+        with pytest.raises(UserError, match="CKA of 12 texts whose states are all equal, or all"):
+            representations.cka(*pair)
+    broken = states(1)
+    broken[3, 2] = np.inf
+    with pytest.raises(UserError, match="CKA of states that are not finite"):
+        representations.cka(states(0), broken)
+    # A difference in float32's last place is one.
+    near = np.ones((12, 6), np.float32)
+    near[:5] += np.finfo(np.float32).eps
+    near[7, 2] += np.finfo(np.float32).eps
+    assert representations.cka(near, near) == pytest.approx(1)
 
 
 def test_cosine_by_hand():

@@ -223,6 +223,19 @@ def test_bad_questions_are_refused(tiny, attacked, batches):
             sil_scores(tiny.model, tiny.params, attacked, nothing)
 
 
+@pytest.mark.parametrize("at", ["aligned", "attacked"])
+def test_models_that_do_not_fit_are_refused_before_a_gradient(tiny, attacked, mesh8, at):
+    apart = place(attacked, mesh8)
+    on_host = jax.tree.map(np.asarray, tiny.params)
+    for aligned in (tiny.params, on_host) if at == "aligned" else (tiny.params,):
+        with pytest.raises(UserError, match=r"lies on cpu:0.*; load all onto one mesh"):
+            sil_scores(tiny.model, aligned, apart, [], at=at)
+    with pytest.raises(UserError, match=r"does not fit the \w+ model: embed: "):
+        sil_scores(tiny.model, tiny.params, {"final_norm": attacked["final_norm"]}, [], at=at)
+    with pytest.raises(UserError, match="embed of the attacked model lies on cpu:0, cpu:1"):
+        attack_vector(apart, tiny.params)
+
+
 def test_an_example_whose_only_mark_is_its_first_token_predicts_nothing(
     tiny, attacked, batches, scores, assert_trees
 ):

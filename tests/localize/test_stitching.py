@@ -157,3 +157,12 @@ def test_only_the_vocabulary_may_be_larger():
             transplant(base, random_tree(2), MASK)
     with pytest.raises(UserError, match="head: absent against"):
         transplant(BASE | {"head": BASE["embed"]}, random_tree(2), MASK)
+
+
+@pytest.mark.parametrize("combine", [stitch, rewind, transplant])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_trees_that_lie_apart_are_refused(mesh8, combine, which):
+    trees = [jax.device_put(tree, jax.devices()[0]) for tree in (BASE, DONOR, MASK)]
+    trees[which] = place(trees[which], mesh8)
+    with pytest.raises(UserError, match=r"lies on cpu:0.*; load all onto one mesh"):
+        combine(*trees)

@@ -302,3 +302,8 @@ def test_excluding_leaves_the_others_as_they_were(scope):
 def test_excluding_everything_is_refused():
     with pytest.raises(UserError, match="leaves no weights"):
         top_fraction(unflatten(random_scores(0, 1000)), 0.2, exclude=".")
+
+
+def test_what_is_no_expression_is_refused():
+    with pytest.raises(UserError, match=r"exclude is '\(', which is no regular expression"):
+        top_fraction(unflatten(random_scores(0, 1000)), 0.2, exclude="(")

@@ -114,8 +114,14 @@ def test_targets_choose_matrices_by_name(tiny, targets, expected):
 def test_mistakes_are_named(tiny, adapters):
     with pytest.raises(UserError, match=r"'embed' match no matrix; there are: layers/attention/k"):
         lora.init(tiny.params, RANK, jax.random.key(0), "embed")
-    with pytest.raises(UserError, match="rank is 0"):
-        lora.init(tiny.params, 0, jax.random.key(0))
+    for rank in (0, 2.0, "2", None, True):
+        with pytest.raises(UserError, match=f"rank is {rank!r}; it should be a whole number"):
+            lora.init(tiny.params, rank, jax.random.key(0))
+    with pytest.raises(UserError, match=r"LoRA's targets is '\(', which is no regular expression"):
+        lora.init(tiny.params, RANK, jax.random.key(0), "(")
+    for key in (0, None, "a", jnp.ones(3), jax.random.split(jax.random.key(0), 3)):
+        with pytest.raises(UserError, match=r"LoRA's key is .*; give one key: jax.random.key"):
+            lora.init(tiny.params, RANK, key)
     short = jax.tree.map(lambda leaf: leaf[:1], adapters)
     with pytest.raises(UserError, match=r"layers/attention/k is \(2, 32, 2, 8\) there"):
         lora.merge(tiny.params, short, SCALE)

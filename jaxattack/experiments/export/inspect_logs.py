@@ -18,11 +18,11 @@ Texts = Mapping[tuple[Any, ...], tuple[str, str]]
 
 
 def write(run: Run, folder: pathlib.Path, with_texts: bool) -> Iterator[pathlib.Path]:
-    """Write a log for every cell of a run.
+    """Write a log for every cell of a run; a run that is refused leaves no folder.
 
     Args:
         run: a finished one.
-        folder: where the logs go.
+        folder: where the logs go; it is made.
         with_texts: whether prompts and replies are in them, if the run shows them.
 
     Raises:
@@ -34,7 +34,9 @@ def write(run: Run, folder: pathlib.Path, with_texts: bool) -> Iterator[pathlib.
     except ImportError as error:
         raise UserError("inspect_ai is not installed: pip install 'jaxattack[inspect]'") from error
     shown = texts(run) if with_texts else {}
-    for measured in cells(run):
+    found = cells(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    for measured in found:
         path = folder / f"{measured.stem}.eval"
         write_eval_log(log(run, measured, shown), str(path))
         yield path

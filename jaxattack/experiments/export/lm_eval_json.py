@@ -21,9 +21,14 @@ HIGHER = {
 
 
 def write(run: Run, folder: pathlib.Path) -> pathlib.Path:
-    """Write `results.json` in the harness's layout."""
-    path = folder / "results.json"
-    workdir.write_json(path, results(run))
+    """Write `results.json` in the harness's layout; there is no folder before there are results.
+
+    Raises:
+        UserError: two cells have one name.
+    """
+    path, found = folder / "results.json", results(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    workdir.write_json(path, found)
     return path
 
 
