@@ -75,7 +75,7 @@ def grown(config: config_dict.ConfigDict, short: bool) -> config_dict.ConfigDict
     config.attack.languages = config.localize.languages
     config.transfer.benign, config.transfer.doses = False, ()
     config.localize.fractions = (0.2,)
-    config.localize.controls = ("matched_random", "magnitude")
+    config.localize.controls = ("random", "matched_random", "magnitude")
     config.localize.ways, config.localize.rewind = (), False
     config.shared.pairs = config.shared.models = ()
     config.shared.similarity = False
