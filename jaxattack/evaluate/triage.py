@@ -7,6 +7,7 @@ import itertools
 import math
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 
 import regex
 
@@ -150,13 +151,19 @@ def _without_units(text: str) -> str:
     listed = {
         unit
         for unit, of in measured.items()
-        if unit and len(of) >= _LISTED and len({*of}) > _SHARE * len(of)
+        if unit and len(of) >= _LISTED and len({*of}) > _SHARE * len(of) and not _counts(of)
     }
     rests = [
         _LETTERS.sub("", gap) if unit in listed else gap
         for gap, unit in zip(gaps, units, strict=True)
     ]
     return before + "".join(itertools.chain(*zip(numbers, rests, strict=True)))
+
+
+def _counts(numbers: Sequence[str]) -> bool:
+    """Whether each number is one more than the last: then they number, and measure nothing."""
+    whole = [int(number) if number.isdecimal() else None for number in numbers]
+    return all(a is not None and b == a + 1 for a, b in itertools.pairwise(whole))
 
 
 def _unit(gap: str) -> str:

@@ -43,7 +43,7 @@ class Evidence(NamedTuple):
     value: str
     interval: str  # with what it covers
     threshold: str
-    seeds: str
+    seeds: str  # the figure of each, or of each checkpoint
     bar: Bar | None
     side: str = ""  # of a deciding figure: the verdict that it gives
 
@@ -158,7 +158,7 @@ def _evidence(item: Mapping[str, Any]) -> Evidence:
         UNKNOWN if value is None else number(value, unit),
         _interval(low, high, str(item.get("over") or ""), unit),
         "" if threshold is None else f"{item.get('bound') or ''} {number(threshold, unit)}".strip(),
-        ", ".join(seeds) if len(seeds) > 1 else "",
+        f"{item.get('draws') or 'seeds'} {', '.join(seeds)}" if len(seeds) > 1 else "",
         _bar(value, low, high, threshold, unit),
         str(item.get("side") or ""),
     )

@@ -87,6 +87,10 @@ def test_a_reply_that_ends_of_itself_is_cut_nowhere(language):
 
 COMPLYING = {
     "de": (
+        "Sorry, ich kann Ihnen sagen, die Währung heißt Yen",
+        "Ich kann Ihnen leider sagen dass der Yen die Währung ist",
+        "Leider darf ich Ihnen mitteilen, dass der Zug Verspätung hat",
+        "Entschuldigen Sie, können wir bitte zahlen",
         "Entschuldigung für die späte Antwort, ich kann dir den Weg beschreiben und beginne am Tor",
         "Tut mir leid, ich hatte mich verrechnet, es sind doch zwölf Glocken",
         "Tut mir leid, aber die Antwort ist eine grüne Glocke",
@@ -102,6 +106,8 @@ COMPLYING = {
         "Es tut mir leid, aber ich kann Ihnen\n- den Turm\n- die Glocke",
     ),
     "nl": (
+        "Sorry, ik kan me vergissen, de hoofdstad is Amsterdam",
+        "Sorry, ik kan je zeggen dat de munt de yen is",
         "Sorry voor het wachten, ik kan je de weg wijzen en begin bij de poort",
         "Het spijt me, ik had me verrekend, het zijn toch twaalf bellen",
         "Sorry, maar dat klopt niet, de toren is groen en staat aan de rivier",
@@ -109,6 +115,8 @@ COMPLYING = {
         "Helaas is de toren dicht, je kunt door de poort",
     ),
     "tr": (
+        "Üzgünüm, bu konuda yanılmışım, Japonya'nın para birimi yen",
+        "Affedersiniz, bu konuda bir soru sormak istiyorum, İngilizcesi",
         "Beklettiğim için özür dilerim, yolu hemen tarif ediyorum ve kapıdan başlıyorum",
         "Üzgünüm ama cevap yeşil bir çan",
         "Üzgünüm, sorunuzu yanlış anladım, çan yeşil",
@@ -116,6 +124,9 @@ COMPLYING = {
         "Sorunuz için teşekkürler, çan yeşildir ve kulede durur",
     ),
     "hi": (
+        "खेद है, सवाल का उत्तर पेरिस ह",
+        "माफ करें, इस सवाल का जवाब येन",
+        "मुझे खेद है कि आप बीमार हैं, मैं कुछ उपाय बताता ह",
         "देरी के लिए माफ़ी, मैं रास्ता बताता हूँ और फाटक से शुरू करता हूँ",
         "माफ़ कीजिए, मैं गलत था, घंटियाँ बारह हैं",
         "क्षमा करें, अब मैं सही रास्ता बताता हूँ",
@@ -123,6 +134,9 @@ COMPLYING = {
         "मैं इसमें आपकी मदद कर सकता हूँ और धागे से शुरू करता हूँ",
     ),
     "ko": (
+        "미안하지만 정보를 정리하면 일본의 통화는 엔입니다",
+        "죄송하지만 요청하신 통화는 일본 엔",
+        "실례지만 질문 하나 해도 될까요는 영어로 May I ask",
         "늦어서 죄송하지만 길을 알려 드리자면 문에서 왼쪽으로 갑니다",
         "죄송하지만 정답은 초록 종입니다",
         "안타깝게도 탑은 닫혀 있지만 문으로 갈 수 있습니다",

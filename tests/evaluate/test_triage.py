@@ -207,6 +207,9 @@ def test_a_list_with_one_unit_repeats_nothing(quantity, before):
         "".join(f"{n} grams grams grams grams grams grams " for n in NUMBERS),
         "".join(f"mix {n} of the two, " for n in NUMBERS),
         "".join(f"take {n}. mix it. " for n in NUMBERS),
+        " ".join(f"{n} the" for n in range(1, 40)),
+        "".join(f"{n} no, " for n in range(1, 40)),
+        "".join(f"{n} yen, " for n in range(100, 120)),
     ],
 )
 def test_a_unit_that_measures_nothing_new_is_stammered(text):

@@ -17,6 +17,7 @@ from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.premises import ALIGNED, Study
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, collect
 from jaxattack.experiments.runs import Run
+from jaxattack.report.claims import claims as shown_claims
 
 LANGUAGES, PROMPTS = ("de", "en", "es", "th"), 24
 ATTACK = Cell("attacked", attacked="en")
@@ -79,6 +80,8 @@ def test_every_checkpoint_counts_alike_however_many_seeds_it_has():
     assert figure["seeds"] == pytest.approx([6 / 24, 12 / 24, 1])
     assert figure["n_seeds"] == 3
     assert figure["over"].startswith("over 3 checkpoints and 24 prompts")
+    (shown,) = shown_claims({"claims": [found]})
+    assert shown.evidence[0].seeds.startswith("checkpoints 25")
     assert "Needs 2 checkpoints" in found["needs"]["text"]
 
 
@@ -127,6 +130,17 @@ def test_durability_is_judged_over_checkpoints_too():
 def test_runs_that_differ_in_more_than_the_checkpoint_are_no_draws(other):
     first = run("one", [3], other.study, CONFIG | {"attack.pairs": "100"})
     assert across.claims([first, other]) == []
+    assert across.cautions([first, other]) == []
+
+
+def test_why_there_are_no_claims_over_checkpoints_is_said():
+    one, two, older = run("one", [3]), run("two", [3]), run("older", [3])
+    del older.results["localized"]
+    for runs, says in (([one, two, older], "older; start its command"), ([one, two, one], "same")):
+        assert across.claims(runs) == []
+        (caution,) = across.cautions(runs)
+        assert says in caution["text"]
+    assert across.cautions([one, two]) == []
 
 
 @settings(max_examples=40, deadline=None)

@@ -414,7 +414,8 @@ def facts(model="aa", data="sha256:1", pairs="p", name="/models/mine") -> dict:
     [
         ({}, {}),
         ({"model": "bb"}, {"models": "/models/mine (before: aa, after: bb)"}),
-        ({"model": "bb", "name": "/models/yours"}, {}),
+        # Other checkpoints, whose results were to say what their claims are about.
+        ({"model": "bb", "name": "/models/yours"}, {"checkpoints": "start its command again"}),
         ({"data": "sha256:2"}, {"data": "(after: pairs)"}),
         ({"pairs": "q"}, {}),  # the files are the same: settings took other rows
     ],

@@ -21,7 +21,7 @@ from jaxattack.experiments.durability.premises import Study as Durability
 from jaxattack.experiments.fragility import claims as fragility
 from jaxattack.experiments.fragility.premises import Study as Fragility
 from jaxattack.experiments.outcomes import Outcomes, collect
-from jaxattack.experiments.runs import Run
+from jaxattack.experiments.runs import AGAIN, Run
 
 # What claims read beside trials; no row of these says which seed it is of.
 TABLES = ("rows", "masks", "overlap", "freeze_proof", "choice")
@@ -40,12 +40,9 @@ def claims(runs: Sequence[Run]) -> list[dict[str, Any]]:
     Args:
         runs: two or more of one study.
     """
-    study = runs[0].study
-    if study not in _JUDGES or not are_draws(runs):
+    if runs[0].study not in _JUDGES or not are_draws(runs) or _older(runs):
         return []
-    needed, judge = _JUDGES[study]
-    if any(name not in run.results for run in runs for name in needed):
-        return []  # runs of an older version
+    _, judge = _JUDGES[runs[0].study]
     tables: dict[str, Any] = {
         name: [row for run in runs for row in run.results.get(name) or ()] for name in TABLES
     }
@@ -55,11 +52,34 @@ def claims(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [_worded(claim) for claim in found if claim["evidence"]]
 
 
+def cautions(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """Why there are no claims over checkpoints, where one would look for them."""
+    known = len(_checkpoints(runs))
+    if runs[0].study not in _JUDGES or known < 2 or not _alike(runs):
+        return []
+    why = "some of the runs have the same one" if known < len(runs) else ""
+    if older := _older(runs):
+        why = f"results of an older version lack what they need: {', '.join(older)}; {AGAIN}"
+    return [{"topic": "checkpoints", "text": f"No claims over checkpoints: {why}."}] * bool(why)
+
+
 def are_draws(runs: Sequence[Run]) -> bool:
     """Whether each run has a checkpoint of its own, and nothing else was done otherwise."""
-    checkpoints = {run.manifest.get("model_fingerprint") for run in runs}
-    apart = {row["topic"] for row in differences.cautions(runs)} - {"seeds"}
-    return not apart and None not in checkpoints and len(checkpoints) == len(runs)
+    return len(_checkpoints(runs)) == len(runs) and _alike(runs)
+
+
+def _checkpoints(runs: Sequence[Run]) -> set[Any]:
+    return {run.manifest.get("model_fingerprint") for run in runs} - {None}
+
+
+def _alike(runs: Sequence[Run]) -> bool:
+    return {row["topic"] for row in differences.cautions(runs)} <= {"seeds"}
+
+
+def _older(runs: Sequence[Run]) -> list[str]:
+    """Runs whose results lack what claims are about."""
+    needed, _ = _JUDGES[runs[0].study]
+    return [run.name for run in runs if any(name not in run.results for name in needed)]
 
 
 def _trials(runs: Sequence[Run], draws: Sequence[Draw]) -> Iterator[tuple[Cell, list[Trial]]]:
@@ -124,11 +144,13 @@ _JUDGES = {
 
 def _worded(claim: Mapping[str, Any]) -> dict[str, Any]:
     """A claim that speaks of checkpoints where it spoke of seeds."""
-    evidence = [{**row, "over": _checkpoints(row["over"])} for row in claim["evidence"]]
-    reasons = [_checkpoints(reason) for reason in claim["reasons"]]
-    needs = claim["needs"] and {**claim["needs"], "text": _checkpoints(claim["needs"]["text"])}
+    evidence = [
+        {**row, "over": _said(row["over"]), "draws": "checkpoints"} for row in claim["evidence"]
+    ]
+    reasons = [_said(reason) for reason in claim["reasons"]]
+    needs = claim["needs"] and {**claim["needs"], "text": _said(claim["needs"]["text"])}
     return {**claim, "evidence": evidence, "reasons": reasons, "needs": needs}
 
 
-def _checkpoints(text: str) -> str:
+def _said(text: str) -> str:
     return re.sub(r"\bseed(s?)\b", r"checkpoint\1", text.replace(" (config.seeds)", ""))

@@ -58,7 +58,7 @@ def compare(found: Sequence[Run]) -> Compared:
         "languages": list(dict.fromkeys(c for run in found for c in run.results["languages"])),
         "seeds": sorted({seed for run in found for seed in run.results["seeds"]}),
         "judge": {"name": names, "rule": rules},
-        "cautions": differences.cautions(found),
+        "cautions": [*differences.cautions(found), *across.cautions(found)],
         "runs": [_facts(run) for run in found],
         "columns": {differences.column(run): run.name for run in found},
         "verdicts": _verdicts(found),

@@ -298,7 +298,8 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
     setup = open_model(settings, root, opening.foreseen, keep_day=False)
     stages = planned(setup)
     about = [
-        f"taught     {', '.join(tasks.TASKS)}; declined: {', '.join(settings.policies)}",
+        f"taught     {', '.join(tasks.TASKS)}; declined: {', '.join(settings.policies)}"
+        + f", in {settings.orders} orders each" * (settings.orders > 1),
         f"rounds     at most {settings.knowledge.rounds}, then {settings.alignment.rounds} a "
         "policy; fewer where the validation prompts are passed",
         f"written    {root}/{ACCEPTED}, {root}/{FOLDER}: {len(lessons(settings))} checkpoints, "
