@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,10 +88,15 @@ def language(where: str, row: Row, entry: DataSet, known: str) -> str:
         raise UserError(f"{where}: {error}") from error
 
 
-def example(
-    where: str, row: Row, entry: DataSet, fields: Sequence[str], known: str, lost: Counter[str]
-) -> Example:
-    """One example of a row that has what is needed; an input that nothing reads is counted.
+def leaves_input(row: Row, entry: DataSet) -> bool:
+    """Whether a row has a text in Alpaca's column that is not among those that are read."""
+    read = {name for column in entry.columns.values() for name in column.split(",")}
+    found = row.get(INPUT)
+    return INPUT not in read and isinstance(found, str) and not _UNSEEN.fullmatch(found)
+
+
+def example(where: str, row: Row, entry: DataSet, fields: Sequence[str], known: str) -> Example:
+    """One example of a row that has what is needed.
 
     A row without an id is named by hashes of its prompt and, for a pair, its reply.
 
@@ -102,9 +106,6 @@ def example(
     texts = [text(where, row, entry, field) for field in fields]
     if "input" in entry.columns:
         texts.append(text(where, row, entry, "input"))
-    unread = row.get(INPUT) if INPUT not in ",".join(entry.columns.values()).split(",") else None
-    if isinstance(unread, str) and not _UNSEEN.fullmatch(unread):
-        lost[INPUTS] += 1
     own = has_id(where, row, entry)
     found = Example(
         id=text(where, row, entry, "id") if own else "-".join(map(_short_hash, texts)),

@@ -152,7 +152,8 @@ def load(
             continue
         if blank:
             raise readers.missing(where, (filled.columns[field] for field in blank), row)
-        example = columns.example(where, row, filled, fields, known, lost)
+        example = columns.example(where, row, filled, fields, known)
+        lost.update([columns.INPUTS] * columns.leaves_input(row, filled))
         first = found.setdefault((example.language, example.id), example)
         twice = first is not example
         if twice and columns.has_id(where, row, filled):
