@@ -23,7 +23,7 @@ from jaxattack.experiments.fragility.premises import Study as Fragility
 from jaxattack.experiments.outcomes import Outcomes, collect
 from jaxattack.experiments.runs import AGAIN, Run
 
-# What claims read beside trials; no row of these says which seed it is of.
+# What claims read beside trials; of whichever seed its rows are is all one to them.
 TABLES = ("rows", "masks", "overlap", "freeze_proof", "choice")
 
 
