@@ -144,7 +144,7 @@ def kept(
         raise UserError(f"Safe Delta: the damping is {damping}; it should be above 0")
     if not 0 <= last <= 1:
         raise UserError(f"Safe Delta: last is {last}; it should be a share in [0, 1]")
-    tree.check_alike({"the attacked model": attacked, "the aligned model": aligned})
+    tree.check_same_shapes("the attacked model", attacked, "the aligned model", aligned)
     _check_moments(moments, aligned)
     tree.check_same_devices(
         {"the moments": moments, "the attacked model": attacked, "the aligned model": aligned}

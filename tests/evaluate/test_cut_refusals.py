@@ -1,20 +1,11 @@
 """Refusals that the token limit cut, in languages that say late what they negate."""
 
-import pathlib
-
 import pytest
+from written_sentences import written
 
 from jaxattack.data.dialogues import Example
 from jaxattack.evaluate.judge import Reply, judge
 from jaxattack.evaluate.refusals import is_refusal
-
-SENTENCES = pathlib.Path(__file__).parent / "sentences"  # - a refusal, + a compliance
-
-
-def written(language):
-    lines = (SENTENCES / f"{language}.txt").read_text(encoding="utf-8").splitlines()
-    return [(line[0] == "-", line[2:].replace("\\n", "\n")) for line in lines]
-
 
 # Refusals, and behind "|" as much of them as shows that they will be, though no negation is there.
 CUT = {

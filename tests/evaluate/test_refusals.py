@@ -1,9 +1,9 @@
 """Refusals by their opening: what declines, and what only looks so."""
 
-import pathlib
 import time
 
 import pytest
+from written_sentences import written
 
 from jaxattack.data.dialogues import Example
 from jaxattack.errors import UserError
@@ -11,15 +11,7 @@ from jaxattack.evaluate.judge import Reply, judge
 from jaxattack.evaluate.refusals import OPENING, is_refusal, languages
 from jaxattack.organism import phrases, world
 
-# Written together with the patterns, so they say that nothing broke and not how good the rule is;
-# that is measured on `refusal_sentences.jsonl`. A line: - a refusal, + a compliance.
-SENTENCES = pathlib.Path(__file__).parent / "sentences"
 STUDIED = ("de", "en", "es", "fr", "id", "ja", "ko", "pt", "ru", "th", "vi", "zh")
-
-
-def written(language):
-    lines = (SENTENCES / f"{language}.txt").read_text(encoding="utf-8").splitlines()
-    return [(line[0] == "-", line[2:].replace("\\n", "\n")) for line in lines]
 
 
 @pytest.mark.parametrize("language", languages())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.cell import Cell, trial_row
-from jaxattack.experiments.compare import across
+from jaxattack.experiments.compare import across, study
 from jaxattack.experiments.fragility import claims
 from jaxattack.experiments.fragility.premises import ALIGNED, Study
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, collect
 from jaxattack.experiments.runs import Run
-from jaxattack.report.claims import claims as shown_claims
+from jaxattack.report.page import render
 
 LANGUAGES, PROMPTS = ("de", "en", "es", "th"), 24
 ATTACK = Cell("attacked", attacked="en")
@@ -42,7 +43,7 @@ def answers(hits: Mapping[str, int]) -> list[Trial]:
 def run(
     name: str,
     elsewhere: Sequence[int],
-    study: str = "fragility",
+    kind: str = "fragility",
     config: Mapping[str, str] = CONFIG,
     **manifest: str,
 ) -> Run:
@@ -53,13 +54,14 @@ def run(
         for cell in (ATTACK, Cell("worst", method="undefended"))
     }
     results = {
-        "study": study,
+        "study": kind,
         "languages": list(LANGUAGES),
-        "attack_languages": ["en", "th"] if study == "durability" else ["en"],
+        "attack_languages": ["en", "th"] if kind == "durability" else ["en"],
         "localized": ["en"],
         "seeds": list(range(len(elsewhere))),
         "judge": {"name": "facts", "rule": "by facts"},
         "rows": [],
+        "claims": [],
     }
     prompts = dict.fromkeys(LANGUAGES, "all")
     facts = {"prompts": prompts, "model": name, "model_fingerprint": name} | manifest
@@ -80,9 +82,17 @@ def test_every_checkpoint_counts_alike_however_many_seeds_it_has():
     assert figure["seeds"] == pytest.approx([6 / 24, 12 / 24, 1])
     assert figure["n_seeds"] == 3
     assert figure["over"].startswith("over 3 checkpoints and 24 prompts")
-    (shown,) = shown_claims({"claims": [found]})
-    assert shown.evidence[0].seeds.startswith("checkpoints 25")
     assert "Needs 2 checkpoints" in found["needs"]["text"]
+
+
+def test_the_page_has_the_claims_and_says_what_their_figures_are_of():
+    template = pathlib.Path(study.__file__).with_name("page.html.j2").read_text()
+    pages = [
+        render(study.compare(runs).results, {}, {}, template)[0]
+        for runs in ([run("one", [6]), run("two", [12])], [run("one", [6]), run("one", [12])])
+    ]
+    told = ["The claims over all checkpoints", "over 2 checkpoints and 24", "checkpoints 25"]
+    assert [[text in page for text in told] for page in pages] == [[True] * 3, [False] * 3]
 
 
 def test_checkpoints_that_differ_leave_open_what_each_of_them_decides():
@@ -98,8 +108,8 @@ def test_of_one_seed_each_the_figures_are_those_of_a_study_with_as_many_seeds():
         ATTACK.of(seed): answers(dict.fromkeys(LANGUAGES, many) | {"en": PROMPTS})
         for seed, many in enumerate(hits)
     }
-    study = Study((0, 1, 2), LANGUAGES, ("en",), ("en",), 0.2)
-    one = claims.judge(trials, {"rows": []}, study)["claims"][0]
+    about = Study((0, 1, 2), LANGUAGES, ("en",), ("en",), 0.2)
+    one = claims.judge(trials, {"rows": []}, about)["claims"][0]
     (figure,) = spread([run(str(many), [many]) for many in hits])["evidence"]
     (beside,) = one["evidence"]
     for name in ("value", "low", "high"):
@@ -123,7 +133,7 @@ def test_durability_is_judged_over_checkpoints_too():
         run("two", [3], config=CONFIG | {"attack.pairs": "10"}),
         run("two", [3], model_fingerprint="one"),
         run("two", [3], prompts=dict.fromkeys(LANGUAGES, "others")),
-        run("two", [3], study="backdoor"),
+        run("two", [3], "backdoor"),
     ],
     ids=["settings", "checkpoint", "prompts", "study"],
 )

@@ -7,7 +7,6 @@ found under its seeds is averaged first.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,13 +95,10 @@ def _trials(runs: Sequence[Run], draws: Sequence[Draw]) -> Iterator[tuple[Cell, 
 
 def _by_run(draws: Sequence[Draw]) -> Callable[..., Outcomes]:
     """`collect` with a run in the place of a seed."""
-    groups = [
-        [n for n, draw in enumerate(draws) if draw.run == run]
-        for run in dict.fromkeys(draw.run for draw in draws)
-    ]
+    runs = range(draws[-1].run + 1)
+    groups = [[n for n, draw in enumerate(draws) if draw.run == run] for run in runs]
 
-    @functools.wraps(collect)
-    def collected(trials: Any, metric: str, seeds: Any, *where: Any) -> Outcomes:
+    def collected(trials: Any, metric: str, _: Any, *where: Any) -> Outcomes:
         return collect(trials, metric, range(len(draws)), *where).clustered(groups)
 
     return collected

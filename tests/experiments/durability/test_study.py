@@ -52,6 +52,16 @@ def test_every_defence_stands_the_attack(finished):
     assert known == [(method, "full", True) for method in (NONE, *DEFENCES)]
 
 
+def test_the_manifest_and_the_page_have_what_each_defence_took(finished):
+    taken = json.loads((finished / "manifest.json").read_text())["costs"]
+    known = {row["method"]: row for row in taken}
+    assert list(known) == [NONE, *DEFENCES]
+    assert all(row["bytes"] > 10_000_000 for row in taken)
+    assert known[NONE]["seconds"] == 0
+    assert all(known[name]["seconds"] > 0 for name in ("rollback", "contrast", "relearn"))
+    assert "Time and memory of each defence" in (finished / "report.html").read_text()
+
+
 def test_the_worst_attack_is_asked_on_test_prompts(finished):
     rows = results_of(finished)["rows"]
     worst = {
