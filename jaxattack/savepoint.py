@@ -182,6 +182,7 @@ class _Saver:
     failed: bool = False
     before: Any = None  # who was told of SIGTERM
     stopped: bool = False
+    newest: int = 0  # steps that were taken before the last saving point that was begun
     over: bool = False  # nothing is waited for any more
 
     def resumed(self) -> list[float]:
@@ -285,6 +286,7 @@ class _Saver:
 
         On a CPU, where a copy would take the memory of another state, it is written at once.
         """
+        self.newest = len(losses)  # first, for a copy of an older one ends then
         self.settle()
         losses[:] = [float(loss) for loss in losses]
         if self.failed or not all(map(math.isfinite, losses)):
@@ -297,9 +299,7 @@ class _Saver:
         except Exception as error:
             self._give_up(error)
             return
-        self.pending = self.pool.submit(
-            self._seal, response, partial, name, losses.copy(), self.stopped
-        )
+        self.pending = self.pool.submit(self._seal, response, partial, name, losses.copy())
         if self.mesh.devices.flat[0].platform == "cpu":
             # What is written lies where the steps' arrays do: a step would make all of it anew.
             with contextlib.suppress(Exception):  # `_seal` meets it too
@@ -310,9 +310,7 @@ class _Saver:
         self.folder.mkdir(exist_ok=True)
         return tempfile.mkdtemp(prefix=f".{name}{owner.mark()}", dir=self.folder)
 
-    def _seal(
-        self, response: Any, partial: pathlib.Path, name: str, losses: list[float], ends: bool
-    ) -> None:
+    def _seal(self, response: Any, partial: pathlib.Path, name: str, losses: list[float]) -> None:
         try:
             response.result()
             if not distributed.is_first():
@@ -322,14 +320,14 @@ class _Saver:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             partial.rename(self.folder / name)
             self.remove_but(self.folder / name)
-            self._copy(name, ends)
+            self._copy(name)
         finally:
             if distributed.is_first():
                 shutil.rmtree(partial, ignore_errors=True)
 
-    def _copy(self, name: str, ends: bool) -> None:
+    def _copy(self, name: str) -> None:
         def unless() -> bool:  # what time SIGTERM leaves is for the last one
-            return self.over or (self.stopped and not ends)
+            return self.over or (self.stopped and _step(name) < self.newest)
 
         self.copied(lambda copies: copies.keep(self.folder / name, unless))
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import threading
 import time
 
 import fsspec
@@ -285,12 +286,13 @@ def test_what_a_killed_run_left_of_a_finished_stage_goes(url, disk, patient, mon
 def test_sigterm_does_not_wait_for_a_copy_and_leaves_the_last_one(
     url, disk, wanted, taken, monkeypatch
 ):
-    """The first point is long in coming when SIGTERM does."""
-    whole, begun = store.Store.put, []
+    """The first point is long in coming when SIGTERM does, within the second step."""
+    whole, begun, second = store.Store.put, [], threading.Event()
 
     def put(self, name, path):
         if ".0.1/" in name and not begun:
             begun.append(name)
+            assert second.wait(60)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.5)
         return whole(self, name, path)
@@ -300,6 +302,8 @@ def test_sigterm_does_not_wait_for_a_copy_and_leaves_the_last_one(
     step = loop.train_step
 
     def slow(*arguments, **options):
+        if begun:
+            second.set()
         time.sleep(0.1)
         return step(*arguments, **options)
 
@@ -312,3 +316,29 @@ def test_sigterm_does_not_wait_for_a_copy_and_leaves_the_last_one(
     seen = taken()
     assert run(disk(), url) == wanted
     assert len(seen) == STEPS - last
+
+
+def test_sigterm_while_a_point_is_saved_leaves_its_copy(url, disk, wanted, taken, monkeypatch):
+    """No step comes after it that would save a later one."""
+    put, save, begun = store.Store.put, savepoint._Saver._save, []
+
+    def killing(self, name, path):
+        if not begun:
+            begun.append(name)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return put(self, name, path)
+
+    def until_it_came(self, losses):
+        save(self, losses)
+        while not self.stopped:
+            time.sleep(0.01)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Store, "put", killing)
+        patch.setattr(savepoint._Saver, "_save", until_it_came)
+        with signals.stopped_by_sigterm(lambda: False), pytest.raises(signals.Terminated):
+            run(disk(), url)
+    assert points(url) == [1]
+    seen = taken()
+    assert run(disk(), url) == wanted
+    assert len(seen) == STEPS - 1
