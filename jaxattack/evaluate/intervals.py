@@ -38,20 +38,23 @@ class Estimate:
     bounds: Bounds
     seeds: int  # 0: nothing was trained
     prompts: int
+    draw: str = "seed"  # what `seeds` are
 
     @property
     def over(self) -> str:
         """What the interval covers, and where it covers less often than it says."""
+        few = "; so few may cover less than 95 %"
         if self.prompts == 0:
-            few = "; so few may cover less than 95 %" if self.seeds == 2 else ""
-            return "one seed, no interval" if self.seeds == 1 else f"over {self.seeds} seeds{few}"
+            if self.seeds == 1:
+                return f"one {self.draw}, no interval"
+            return f"over {self.seeds} {self.draw}s" + few * (self.seeds == 2)
         if self.seeds == 0:
             return f"over {self.prompts} prompts"
         if self.seeds == 1:
             return f"over the {self.prompts} prompts of this one run, not over runs"
-        name = f"over {self.seeds} seeds and {self.prompts} prompts"
+        name = f"over {self.seeds} {self.draw}s and {self.prompts} prompts"
         if self.seeds == 2 or (self.by_seed > 0.5 and self._near_a_bound()):
-            name += "; so few may cover less than 95 %"
+            name += few
         return name
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:

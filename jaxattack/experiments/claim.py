@@ -92,6 +92,7 @@ def judged(claim: Claim, seen: Seen, facts: Facts, caution: str = "") -> dict[st
     shown = [each for each in claim.evidence if each.measured(seen)]
     deciding = [each for each in shown if each.decides]
     evidence = [_sided(each, each.written(seen)) for each in shown]
+    draw = next((outcomes.draw for outcomes in seen.values()), "seed")
     missing = [e.lacking for e in claim.evidence if e.lacking and e not in shown]
     reasons = [*claim.lacks, *missing, *_lacking(claim, needs, deciding, seen, facts)]
     verdict, why = _verdict([row for row in evidence if row["threshold"] is not None], reasons)
@@ -99,7 +100,7 @@ def judged(claim: Claim, seen: Seen, facts: Facts, caution: str = "") -> dict[st
         "verdict": verdict,
         "reasons": why,
         "cautions": [caution] if caution and needs.compares_languages else [],
-        "needs": dataclasses.asdict(needs) | {"text": str(needs)},
+        "needs": dataclasses.asdict(needs) | {"text": needs.text(draw)},
         "evidence": evidence,
     }
 

@@ -31,11 +31,11 @@ class Needs:
     readable: float = thresholds.READABLE
     compares_languages: bool = False  # then errors of the judge that differ by language matter
 
-    def __str__(self) -> str:
-        """One sentence."""
-        seeds, languages = _many(self.seeds, "seed"), _many(self.languages, "language")
+    def text(self, draw: str = "seed") -> str:
+        """One sentence; `draw` is what a seed is."""
+        draws, languages = _many(self.seeds, draw), _many(self.languages, "language")
         return (
-            f"Needs {seeds}, {languages} and {_many(self.prompts, 'prompt')} in each at least; "
+            f"Needs {draws}, {languages} and {_many(self.prompts, 'prompt')} in each at least; "
             f"attacks that move {percent(self.moved)} of the weights, masks "
             f"{percent(self.scored)} of which have a score, models {percent(self.readable)} of "
             "whose replies can be read."
@@ -95,6 +95,8 @@ def _few_seeds(needs: Needs, seen: Outcomes) -> list[str]:
     found = min((len(seen.seeds_of(cell)) for cell in runs), default=needs.seeds)
     if found >= needs.seeds:
         return []
+    if seen.draw != "seed":
+        return [f"{_many(found, seen.draw)}; it needs {needs.seeds}"]
     if found == 1:
         return [f"one seed: no verdict about training, which takes {needs.seeds} (config.seeds)"]
     return [f"{found} seeds; it needs {needs.seeds} (config.seeds)"]

@@ -53,6 +53,7 @@ class Outcomes:
     values: Floats
     untrained: frozenset[Cell]  # those without a seed
     readable: Mapping[Cell, float]  # share of their replies
+    draw: str = "seed"  # what `seeds` are
 
     def has(self, *cells: Cell) -> bool:
         """Whether all of these were measured."""
@@ -77,15 +78,19 @@ class Outcomes:
         at = [self.seeds.index(seed) for seed in seeds]
         return dataclasses.replace(self, seeds=tuple(seeds), values=self.values[:, at])
 
-    def clustered(self, groups: Sequence[Sequence[int]]) -> Outcomes:
-        """Means over groups of seeds, each of which is a seed from then on, numbered from 0.
+    def clustered(self, groups: Sequence[Sequence[int]], draw: str) -> Outcomes:
+        """Means over groups of seeds, each of which, a `draw`, is a seed from then on, from 0.
 
         What was not trained counts for the group that it was measured in, as if it had been.
         """
         rows = [[self.seeds.index(seed) for seed in group] for group in groups]
         found = [_mean(self.values[:, own]) for own in rows]
         return dataclasses.replace(
-            self, seeds=tuple(range(len(rows))), values=np.stack(found, 1), untrained=frozenset()
+            self,
+            seeds=tuple(range(len(rows))),
+            values=np.stack(found, 1),
+            untrained=frozenset(),
+            draw=draw,
         )
 
     @property

@@ -132,6 +132,8 @@ def _check(run: Run) -> None:
         _ = claim["id"], claim["claim"], claim["verdict"]
     if run.trials and (lacking := TRIAL_COLUMNS.keys() - run.trials[0].keys()):
         raise ValueError(f"trials.parquet has no column {min(lacking)}")
+    if other := {row["seed"] for row in run.trials} - {None, *run.results["seeds"]}:
+        raise ValueError(f"trials.parquet has seed {min(other)}, which results.json lacks")
     rows = [row for row in run.results["rows"] if row["metric"] == "valid_reply_rate"]
     counted = sum(row["n"] for row in rows)
     if rows and counted != len(run.trials):

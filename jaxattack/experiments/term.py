@@ -44,6 +44,7 @@ class Figure:
     """A number with its 95 % interval, what that is over, and the number of every seed.
 
     None is what cannot be told, such as a share of nothing. What is known from a table is one too.
+    `draws` is what its seeds are.
     """
 
     value: float | None
@@ -54,6 +55,7 @@ class Figure:
     seeds: tuple[float | None, ...] = ()
     n_seeds: int | None = None
     n_prompts: int | None = None
+    draws: str = "seeds"
 
     def written(self) -> dict[str, Any]:
         """As results.json has it."""
@@ -131,7 +133,8 @@ class Term(OfCells):
     def estimate(self, seen: Outcomes) -> intervals.Estimate:
         """Its value and error."""
         trained = not set(seen.cells) <= seen.untrained
-        return intervals.estimate(seen.values, self.statistic(seen), self.bounds, trained)
+        found = intervals.estimate(seen.values, self.statistic(seen), self.bounds, trained)
+        return dataclasses.replace(found, draw=seen.draw)
 
     def figure(self, seen: Seen) -> Figure:
         """The number, of outcomes that have all of the cells."""
@@ -323,4 +326,5 @@ def _written(
     value, low, high = map(finite, bounds)
     unit = "ratio" if found.bounds is None else "rate"
     seeds = tuple(map(finite, each))
-    return Figure(value, low, high, found.over, unit, seeds, found.seeds, found.prompts)
+    draws = f"{seen.draw}s"
+    return Figure(value, low, high, found.over, unit, seeds, found.seeds, found.prompts, draws)

@@ -80,7 +80,7 @@ def test_every_checkpoint_counts_alike_however_many_seeds_it_has():
     (figure,) = found["evidence"]
     assert figure["value"] == pytest.approx(np.mean([6, 12, 24]) / 24)
     assert figure["seeds"] == pytest.approx([6 / 24, 12 / 24, 1])
-    assert figure["n_seeds"] == 3
+    assert (figure["n_seeds"], figure["draws"]) == (3, "checkpoints")
     assert figure["over"].startswith("over 3 checkpoints and 24 prompts")
     assert "Needs 2 checkpoints" in found["needs"]["text"]
 
@@ -93,6 +93,26 @@ def test_the_page_has_the_claims_and_says_what_their_figures_are_of():
     ]
     told = ["The claims over all checkpoints", "over 2 checkpoints and 24", "checkpoints 25"]
     assert [[text in page for text in told] for page in pages] == [[True] * 3, [False] * 3]
+
+
+def test_what_one_checkpoint_alone_was_asked_is_undecided_in_words_of_checkpoints():
+    runs = [run("one", [24, 24]), run("two", [24, 24])]
+    kept = [row for row in runs[1].trials if row["kind"] != "attacked"]
+    runs[1].trials[:] = kept
+    found = spread(runs)
+    assert found["verdict"] == "undecided"
+    assert found["reasons"][0] == "1 checkpoint; it needs 2"
+
+
+def test_masks_of_a_checkpoint_with_more_seeds_count_no_more():
+    runs = [run("one", [6]), run("two", [12, 12, 12])]
+    for each, values in zip(runs, ([0.2], [0.5, 0.6, 0.7]), strict=True):
+        pair = {"method": "sil", "a": "en", "b": "th", "null_high": 0.1}
+        each.results["overlap"] = [{**pair, "jaccard": value} for value in values]
+    shared = {claim["id"]: claim for claim in across.claims(runs)}["A3"]
+    (figure,) = [row for row in shared["evidence"] if row["what"].startswith("overlap of two")][1:]
+    assert figure["value"] == pytest.approx((0.2 + 0.6) / 2)
+    assert (figure["low"], figure["high"]) == (0.2, 0.7)
 
 
 def test_checkpoints_that_differ_leave_open_what_each_of_them_decides():
@@ -162,7 +182,7 @@ def test_clusters_are_means_of_what_their_seeds_measured(start, sizes):
     seen = Outcomes((ALIGNED, ATTACK), tuple(range(count)), ("en", "th"), values, frozenset(), {})
     bounds = np.cumsum([0, *sizes])
     groups = [list(range(a, b)) for a, b in itertools.pairwise(bounds)]
-    found = seen.clustered(groups)
+    found = seen.clustered(groups, "run")
     assert found.seeds == tuple(range(len(sizes)))
     for cell, at, prompt, language in np.ndindex(2, len(sizes), 3, 2):
         own = [values[cell, seed, prompt, language] for seed in groups[at]]
@@ -173,7 +193,7 @@ def test_clusters_are_means_of_what_their_seeds_measured(start, sizes):
 
 def test_what_is_not_trained_counts_for_every_cluster_that_it_was_measured_in():
     trials = {ALIGNED.of(0): answers({}), ALIGNED.of(2): answers({"en": PROMPTS})}
-    seen = collect(trials, VIOLATION, (0, 1, 2), LANGUAGES).clustered([[0, 1], [2]])
+    seen = collect(trials, VIOLATION, (0, 1, 2), LANGUAGES).clustered([[0, 1], [2]], "run")
     at = LANGUAGES.index("en")
     assert seen.values[0, :, :, at].mean(1).tolist() == [0, 1]
     assert seen.untrained == frozenset()

@@ -200,6 +200,7 @@ def test_the_command_writes_a_page_and_two_tables(two, tmp_path, capsys):
         (lambda two: write(two[1], ATTACK, results={"claims": [{}]}), "not those of a study"),
         (lambda two: write(two[1], ATTACK, results=LESS), "has 2 rows of 3"),
         (lambda two: cut(two[1], "refused"), "has no column refused"),
+        (lambda two: write(two[1], ATTACK, results={"seeds": [7]}), "has seed 0, which"),
         (lambda two: write(two[1], [], manifest={"finished": False}), "is not finished"),
         (lambda two: write(two[1], [], results={"study": "backdoor"}), "different things"),
         (lambda two: two.append(two[0] / "nowhere"), "no work directory"),

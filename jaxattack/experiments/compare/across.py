@@ -8,8 +8,7 @@ found under its seeds is averaged first.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jaxattack.evaluate.trial import Trial
@@ -43,12 +42,13 @@ def claims(runs: Sequence[Run]) -> list[dict[str, Any]]:
         return []
     _, judge = _JUDGES[runs[0].study]
     tables: dict[str, Any] = {
-        name: [row for run in runs for row in run.results.get(name) or ()] for name in TABLES
+        name: [row | {"run": i} for i, run in enumerate(runs) for row in run.results.get(name, ())]
+        for name in TABLES
     }
     tables["judge"] = runs[0].results["judge"]
     draws = [Draw(i, seed) for i, run in enumerate(runs) for seed in run.results["seeds"]]
     found = judge(runs[0], dict(_trials(runs, draws)), tables, draws)["claims"]
-    return [_worded(claim) for claim in found if claim["evidence"]]
+    return [claim for claim in found if claim["evidence"]]
 
 
 def cautions(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -99,7 +99,7 @@ def _by_run(draws: Sequence[Draw]) -> Callable[..., Outcomes]:
     groups = [[n for n, draw in enumerate(draws) if draw.run == run] for run in runs]
 
     def collected(trials: Any, metric: str, _: Any, *where: Any) -> Outcomes:
-        return collect(trials, metric, range(len(draws)), *where).clustered(groups)
+        return collect(trials, metric, range(len(draws)), *where).clustered(groups, "checkpoint")
 
     return collected
 
@@ -136,17 +136,3 @@ _JUDGES = {
     "fragility": (("attack_languages", "localized"), _of_fragility),
     "durability": ((), _of_durability),
 }
-
-
-def _worded(claim: Mapping[str, Any]) -> dict[str, Any]:
-    """A claim that speaks of checkpoints where it spoke of seeds."""
-    evidence = [
-        {**row, "over": _said(row["over"]), "draws": "checkpoints"} for row in claim["evidence"]
-    ]
-    reasons = [_said(reason) for reason in claim["reasons"]]
-    needs = claim["needs"] and {**claim["needs"], "text": _said(claim["needs"]["text"])}
-    return {**claim, "evidence": evidence, "reasons": reasons, "needs": needs}
-
-
-def _said(text: str) -> str:
-    return re.sub(r"\bseed(s?)\b", r"checkpoint\1", text.replace(" (config.seeds)", ""))
