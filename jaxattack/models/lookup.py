@@ -6,6 +6,7 @@ B batch, T tokens, D hidden, V vocabulary.
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxattack import sharding
@@ -32,7 +33,23 @@ def _by_columns(rows: jax.Array) -> jax.Array:
 
 def add_rows(table: jax.Array, tokens: jax.Array, rows: jax.Array) -> jax.Array:
     """The table `[V, D]` with rows `[B, T, D]` added to those of the tokens, as `rows_of` reads."""
-    return table.at[_of_all_columns(tokens)].add(_by_columns(rows))
+    tokens, rows = _of_all_columns(tokens), _by_columns(rows)
+    if table.dtype == jnp.float32:
+        return table.at[tokens].add(rows)
+    each, sums = _summed(tokens, rows, len(table))
+    return table.at[each].add(sums.astype(table.dtype), mode="drop")
+
+
+def _summed(tokens: jax.Array, rows: jax.Array, vocabulary: int) -> tuple[jax.Array, jax.Array]:
+    """Every token once `[B T]`, then `vocabulary` up to their number; float32 sums `[B T, D]`.
+
+    Added one after the other to bfloat16, in which 256 and 1 are 256, most rows of a token that
+    comes often would be lost.
+    """
+    count = tokens.size
+    each, place = jnp.unique(tokens, return_inverse=True, size=count, fill_value=vocabulary)
+    sums = jnp.zeros((count, rows.shape[-1]), jnp.float32)
+    return each, sums.at[place].add(rows.astype(jnp.float32))
 
 
 @jax.custom_vjp

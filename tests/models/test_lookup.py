@@ -1,6 +1,9 @@
 """Rows of an embedding on a mesh against those of one device."""
 
+import contextlib
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,14 +39,34 @@ def test_rows_and_their_gradient_are_those_of_one_device(shape, rows):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_no_device_gathers_the_table():
+@pytest.mark.parametrize("shape", [None, (2, 2, 2)], ids=str)
+def test_rows_of_a_frequent_token_are_not_lost_to_rounding(shape):
+    mesh = shape and make_mesh(shape)
+    tokens = np.zeros((8, 500), np.int32)
+    tokens[:, 400:] = np.random.default_rng(0).integers(1, 24, (8, 100))
+    back = jnp.ones((*tokens.shape, 16), jnp.bfloat16)
+    table = jnp.zeros((24, 16), jnp.bfloat16)
+
+    @jax.jit
+    def gradient(table, tokens, back):
+        with within(mesh) if mesh else contextlib.nullcontext():
+            (rows, _), pull = jax.vjp(lambda table: look_up(table, tokens), table)
+            return pull((back.astype(rows.dtype), table))[0]
+
+    found = np.asarray(gradient(table, tokens, back), np.float64)
+    exact = np.bincount(tokens.ravel(), minlength=24)[:, None]
+    np.testing.assert_allclose(found, np.broadcast_to(exact, found.shape), rtol=2**-8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_device_gathers_the_table(dtype):
     mesh = make_mesh((1, 8, 1))
 
     def loss(table, tokens):
         with within(mesh):
             return (look_up(table, tokens)[0] ** 2).sum()
 
-    placed = place({"embed": np.zeros((4096, 64), np.float32)}, mesh)["embed"]
+    placed = place({"embed": np.zeros((4096, 64), dtype)}, mesh)["embed"]
     tokens = place_batch(np.zeros((8, 4), np.int32), mesh)
     compiled = jax.jit(jax.grad(loss)).lower(placed, tokens).compile()
     assert "[4096,8]" in compiled.as_text()
