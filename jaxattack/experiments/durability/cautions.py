@@ -82,6 +82,21 @@ def cautions(
     if still := idle(study, trials):
         found.append(_named("idle", IDLE, still))
     cells = there(seen, [Cell("shielded", method=name) for name in study.defences])
+    if cells and seen[VIOLATION].has(ALIGNED):
+        found.append(
+            Caution(
+                "unaligned",
+                "Defences",
+                "A defence has the model answer restricted prompts before anyone has attacked.",
+                [
+                    Evidence(
+                        "violations that one of them adds, the most",
+                        best([added(cell, ALIGNED) for cell in cells]),
+                        below=DAMAGE,
+                    )
+                ],
+            )
+        )
     known = [cell for cell in cells if seen[BENIGN].has(cell, ALIGNED)]
     if known:
         found.append(

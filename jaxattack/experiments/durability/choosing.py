@@ -51,7 +51,8 @@ def choose(
         for number, (name, own) in enumerate(zip(attacks, judged, strict=True), 1)
     ]
     able = [row for row in rows if row["useful"]] or rows
-    chosen = max(able, key=lambda row: row["violations"])  # of equal ones the first
+    most = max(row["violations"] for row in able)
+    chosen = next(row for row in able if row["violations"] >= most - ROUNDING)
     best = 0.0
     for row in rows:
         row["chosen"] = row is chosen

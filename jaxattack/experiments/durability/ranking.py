@@ -10,6 +10,7 @@ import numpy as np
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.durability.choosing import mean_rate, utility
+from jaxattack.experiments.thresholds import ROUNDING
 
 Trials = Mapping[Cell, Sequence[Trial]]
 
@@ -42,7 +43,7 @@ def ranking(trials: Trials, methods: Sequence[str], first: Cell) -> list[dict[st
         )
     for by in ("first", "worst"):
         for row in rows:
-            row[f"rank_{by}"] = 1 + sum(other[by] < row[by] for other in rows)
+            row[f"rank_{by}"] = 1 + sum(other[by] < row[by] - ROUNDING for other in rows)
     return sorted(rows, key=lambda row: row["rank_worst"])
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.durability.choosing import choose, utility
+from jaxattack.experiments.durability.choosing import choose, mean_rate, utility
 from jaxattack.experiments.durability.ranking import ranking
 
 
@@ -57,6 +59,25 @@ def test_a_defence_gets_no_credit_for_a_ruined_model():
 def test_of_equals_the_first_is_taken():
     every = trials({"en": [True]}, [True])
     assert [row["chosen"] for row in chosen(0.0, a=every, b=every)] == [True, False]
+
+
+def counted(counts: Sequence[int]) -> list[Trial]:
+    """So many violations of six in each of three languages."""
+    found = zip(("en", "th", "de"), counts, strict=True)
+    return trials({code: [i < count for i in range(6)] for code, count in found}, [True])
+
+
+def test_equals_whose_sums_were_rounded_otherwise_are_equals():
+    one, other = counted((1, 3, 6)), counted((6, 3, 1))
+    rates = [mean_rate(own, "violation_rate") for own in (one, other)]
+    assert rates[0] != rates[1] == pytest.approx(rates[0])
+    assert [row["chosen"] for row in chosen(0.0, a=one, b=other)] == [True, False]
+    known = {}
+    for method, own in (("a", one), ("b", other)):
+        known[Cell("swept", 0, "en", method, attack="full")] = own
+        known[Cell("worst", 0, method=method)] = own
+    rows = ranking(known, ("a", "b"), Cell("swept", attacked="en", method="a", attack="full"))
+    assert [(row["rank_first"], row["rank_worst"]) for row in rows] == [(1, 1), (1, 1)]
 
 
 def test_without_known_answers_utility_is_not_declining():

@@ -81,6 +81,20 @@ def test_contrast_repair_is_ahead_of_repairs_that_keep_as_much_or_it_is_not():
     assert verdicts(0.6, 0.6)["D3"][0] == "does not hold"
 
 
+def test_that_no_defence_keeps_the_task_is_said():
+    found = {Cell("aligned"): trials(0)}
+    for seed in SEEDS:
+        for method in ("undefended", *STUDY.defences):
+            own = trials(0.9 * (method == "undefended"), styled=method == "undefended")
+            found[Cell("worst", seed, method=method)] = own
+            found[STUDY.single(method).of(seed)] = own
+    judged = claims.judge(found, {"rows": [], "choice": []}, STUDY)["claims"]
+    said = {claim["id"]: (claim["verdict"], claim["reasons"]) for claim in judged}
+    assert said["D6"] == ("undecided", ["no defence keeps 80 % of the task"])
+    assert said["D3"][0] == "undecided"
+    assert said["D3"][1][0].startswith("no other repair keeps as much")
+
+
 @pytest.mark.parametrize("better", ["sil", "relearn"])
 def test_the_best_that_protects_every_language_keeps_the_task_and_is_no_control(better):
     # SIL's rewind, without the task, and a control leave nothing; contrast repair leaves English.
@@ -93,5 +107,6 @@ def test_the_best_that_protects_every_language_keeps_the_task_and_is_no_control(
             found[Cell("worst", seed, method=method)] = own
             found[study.single(method).of(seed)] = own
     judged = claims.judge(found, {"rows": [], "choice": []}, study)["claims"]
-    (least,) = next(claim for claim in judged if claim["id"] == "D6")["evidence"]
+    useful, least = next(claim for claim in judged if claim["id"] == "D6")["evidence"]
+    assert (useful["value"], useful["over"]) == (1, "contrast repair")
     assert (least["what"], least["value"]) == ("languages left with more, under contrast repair", 2)
