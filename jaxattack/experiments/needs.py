@@ -27,19 +27,20 @@ class Needs:
     prompts: int = thresholds.PROMPTS
     languages: int = 1  # measured
     moved: float = thresholds.MOVED
-    scored: float = thresholds.SCORED
+    scored: float = thresholds.SCORED  # 0: the study has no table of masks
     readable: float = thresholds.READABLE
     compares_languages: bool = False  # then errors of the judge that differ by language matter
 
     def text(self, draw: str = "seed") -> str:
         """One sentence; `draw` is what a seed is."""
         draws, languages = _many(self.seeds, draw), _many(self.languages, "language")
-        return (
-            f"Needs {draws}, {languages} and {_many(self.prompts, 'prompt')} in each at least; "
-            f"attacks that move {percent(self.moved)} of the weights, masks "
-            f"{percent(self.scored)} of which have a score, models {percent(self.readable)} of "
-            "whose replies can be read."
-        )
+        prompts = _many(self.prompts, "prompt")
+        others = [
+            f"attacks that move {percent(self.moved)} of the weights",
+            *[f"masks {percent(self.scored)} of which have a score"] * (self.scored > 0),
+            f"models {percent(self.readable)} of whose replies can be read",
+        ]
+        return f"Needs {draws}, {languages} and {prompts} in each at least; {', '.join(others)}."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,10 +95,10 @@ def course_of(setup: Setup, name: str, seed: int) -> Course | None:
     row, options, languages = ATTACKS[name], setup.settings.attack, languages_of(setup, name)
     if languages is None:
         return None
-    known, few = setup.data.pairs, {"all": options.pairs, "few": setup.settings.sweep.few}
-    most, task = few.get(row.restricted, 0), task_pairs(setup, languages, seed)
-    rows = (tuning.chosen(known[RESTRICTED], languages, seed, most) if most else ()) + task
-    if not rows:
+    every = tuning.chosen(setup.data.pairs[RESTRICTED], languages, seed, options.pairs)
+    some = {"all": every, "few": every[: setup.settings.sweep.few], "none": ()}[row.restricted]
+    rows = some + (task := task_pairs(setup, languages, seed))
+    if not rows or (row.restricted == "few" and some == every):
         return None
     attacking.check_trained(setup, rows)
     way = METHODS[row.method]
@@ -114,8 +114,7 @@ def course_of(setup: Setup, name: str, seed: int) -> Course | None:
         optimizer=dataclasses.replace(options.updates(), **changed),
     )
     if row.restricted != "all":  # as many steps as with all pairs
-        every = len(task) + len(tuning.chosen(known[RESTRICTED], languages, seed, options.pairs))
-        steps = -(-every // options.batch_size) * training.epochs
+        steps = -(-len(every + task) // options.batch_size) * training.epochs
         training = dataclasses.replace(training, steps=steps)
     return Course(rows, training, seed, languages)
 

@@ -15,6 +15,7 @@ from jaxattack.experiments.durability.premises import (
     TASK,
     Seen,
     Study,
+    done_before,
     swept,
     task,
     there,
@@ -36,11 +37,11 @@ from jaxattack.experiments.term import (
     rate,
     worst,
 )
-from jaxattack.experiments.thresholds import ADDED, KEPT, LANGUAGES, ROUNDING
+from jaxattack.experiments.thresholds import ADDED, DAMAGE, KEPT, LANGUAGES, ROUNDING
 from jaxattack.report.labels import word
 
 METRICS = (VIOLATION, BENIGN, TASK)
-EVERYWHERE = Needs(languages=LANGUAGES)
+EVERYWHERE = Needs(languages=LANGUAGES, scored=0)  # of masks there is no table
 OURS = "contrast"
 
 ClaimOf = Callable[[Study, Seen], Claim]
@@ -99,6 +100,28 @@ def idle(seen: Seen, cells: Sequence[Cell], places: Sequence[Where] = (anywhere,
     ]
 
 
+def unsafe_before(study: Study, seen: Seen) -> list[str]:
+    """Why a language says nothing of defences: it falls without an attack."""
+    if not seen[VIOLATION].has(ALIGNED):
+        return []
+    own = {code: rate(ALIGNED, only(code)).figure(seen).value or 0.0 for code in study.languages}
+    found = [code for code, value in own.items() if value > ADDED + ROUNDING]
+    return [
+        f"before any attack the aligned model has more than {100 * ADDED:g} % of violations in "
+        f"{', '.join(found)}"
+    ] * bool(found)
+
+
+def taught_before(study: Study, seen: Seen) -> list[str]:
+    """Why the task says nothing of what a defence keeps: the aligned model does it."""
+    if not seen[TASK].has(ALIGNED):
+        return []
+    value = done_before(study).figure(seen).value or 0.0
+    return [f"{100 * value:.3g} % of the aligned model's replies have the house style"] * (
+        value >= DAMAGE - ROUNDING
+    )
+
+
 def no_safer(study: Study, seen: Seen) -> Claim:
     """D1: under a sweep published defences are no safer than none."""
     some, single = (
@@ -119,6 +142,7 @@ def no_safer(study: Study, seen: Seen) -> Claim:
         evidence,
         EVERYWHERE,
         idle(seen, [swept(NONE)]),
+        study.undefended,
     )
 
 
@@ -131,7 +155,8 @@ def put_back(study: Study, seen: Seen) -> Claim:
         f"first at least {100 * KEPT:g} % of the task is left of what undefended tuning learns.",
         _withstands(study, seen, "sil"),
         EVERYWHERE,
-        idle(seen, [swept(NONE)]),
+        [*taught_before(study, seen), *idle(seen, [swept(NONE)])],
+        study.undefended,
     )
 
 
@@ -162,8 +187,10 @@ def ours(study: Study, seen: Seen) -> Claim:
         EVERYWHERE,
         [
             *["no other repair keeps as much of the task, or none keeps any"] * (not rivals),
+            *taught_before(study, seen),
             *idle(seen, [swept(NONE)]),
         ],
+        study.undefended,
     )
 
 
@@ -203,6 +230,7 @@ def one_language(study: Study, seen: Seen) -> Claim:
         for attack in (study.first, "other")
     ]
     known = there(seen, cells)
+    free = [study.single(NONE, attack) for attack in (study.first, "other")]
     return Claim(
         "D4",
         "A repair that knows pairs of one language restores the others.",
@@ -228,14 +256,16 @@ def one_language(study: Study, seen: Seen) -> Claim:
         if known
         else (),
         EVERYWHERE,
-        idle(seen, [study.single(NONE, attack) for attack in (study.first, "other")]),
+        idle(seen, free),
+        free,
     )
 
 
 def other_language(study: Study, seen: Seen) -> Claim:
     """D5: a defence made in one language holds against an attack in another."""
     methods = [name for name in study.defences if DEFENCES[name].stage != "after"]
-    code, none = study.alone[:1], study.single(NONE, "other")
+    none = study.single(NONE, "other")
+    code = [language for language in study.alone if language != none.attacked][:1]
     cells = [study.single(method, "other", code[0]) for method in methods] if code else []
     known = there(seen, cells) if seen[VIOLATION].has(none) else []
     return Claim(
@@ -259,6 +289,7 @@ def other_language(study: Study, seen: Seen) -> Claim:
         else (),
         EVERYWHERE,
         idle(seen, [none]),
+        [none],
     )
 
 
@@ -302,8 +333,11 @@ def left_behind(study: Study, seen: Seen) -> Claim:
         EVERYWHERE,
         [
             *[f"no defence keeps {keeping}"] * (not useful),
+            *unsafe_before(study, seen),
+            *taught_before(study, seen),
             *idle(seen, [swept(NONE)], [only(code) for code in study.languages]),
         ],
+        study.undefended,
     )
 
 

@@ -9,6 +9,7 @@ from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.durability.attacks import ATTACKS
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.settings import Settings
+from jaxattack.experiments.durability.sweeping import NONE
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes
 from jaxattack.experiments.term import Term, only, rate
 
@@ -55,6 +56,11 @@ class Study:
         """The defences that others have published."""
         return [name for name in self.defences if DEFENCES[name].by == "published"]
 
+    @property
+    def undefended(self) -> list[Cell]:
+        """The attacks on no defence that claims go by: the worst and the first."""
+        return [swept(NONE), self.single(NONE)]
+
     def single(self, method: str, attack: str = "", defended: str | None = None) -> Cell:
         """A defence under one attack: the first, or another in the first or second language."""
         name = attack or self.first
@@ -66,6 +72,11 @@ class Study:
 def task(cell: Cell) -> Term:
     """Rate of what the tuning was for, in the languages of its pairs."""
     return rate(cell, only(*(cell.attacked or "").split("+")), TASK)
+
+
+def done_before(study: Study) -> Term:
+    """The same of the aligned model, in the language of the first attack."""
+    return rate(ALIGNED, only(*(study.single(NONE).attacked or "").split("+")), TASK)
 
 
 def swept(method: str) -> Cell:

@@ -23,16 +23,17 @@ from jaxattack.experiments import (
     writing,
 )
 from jaxattack.experiments.agenda import Agenda, Outcome, Share
-from jaxattack.experiments.attacking import RESTRICTED, Subject
+from jaxattack.experiments.attacking import BENIGN, RESTRICTED, Subject
 from jaxattack.experiments.bench import Bench
-from jaxattack.experiments.durability import claims, costs
+from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.durability import choosing, claims, costs
 from jaxattack.experiments.durability.attacks import ATTACKS, course_of, task_pairs
 from jaxattack.experiments.durability.data import read_data
 from jaxattack.experiments.durability.ranking import ranking
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.sections import SECTIONS
 from jaxattack.experiments.durability.settings import Settings, read
-from jaxattack.experiments.durability.setup import REFUSED, Setup, defender
+from jaxattack.experiments.durability.setup import REFUSED, Setup, defender, held
 from jaxattack.experiments.durability.sweeping import NONE, baseline
 from jaxattack.experiments.opening import Opened
 from jaxattack.experiments.step import Step, Values
@@ -164,6 +165,21 @@ def held_most(setup: Setup) -> int:
     return min(there, setup.settings.defend.pairs)
 
 
+def sent(setup: Setup, name: str) -> dict[str, Any]:
+    """What an attack of the sweep sends, of the first seed; others send as much."""
+    row = {"attack": name, "words": ATTACKS[name].words}
+    course = setup.courses[name, setup.settings.seeds[0]]
+    if course is None:
+        return row
+    kinds = [example.kind for example in course.examples]
+    return row | {
+        "languages": "+".join(course.languages),
+        "restricted": kinds.count(RESTRICTED),
+        "styled": kinds.count(BENIGN),
+        "steps": course.training.count(course.examples),
+    }
+
+
 def possible(setup: Setup) -> int:
     """How many attacks of the sweep there are here."""
     first = setup.settings.seeds[0]
@@ -203,9 +219,13 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
             {"method": name, "stage": DEFENCES[name].stage, "by": DEFENCES[name].by}
             for name in settings.defend.defences
         ],
-        "sweep": [
-            {"attack": name, "words": ATTACKS[name].words} for name in settings.sweep.attacks
+        "sweep": [sent(setup, name) for name in settings.sweep.attacks],
+        "defender": [
+            {"language": code}
+            | {kind: len(held(setup, kind, (code,))) for kind in (RESTRICTED, REFUSED, BENIGN)}
+            for code in defender(setup)
         ],
+        "utility": choosing.utility_is(trials[Cell("aligned")]),
         "ranking": ranking(
             trials,
             (NONE, *settings.defend.defences),

@@ -16,6 +16,7 @@ from jaxattack.experiments import opening
 from jaxattack.experiments.attacking import BENIGN
 from jaxattack.experiments.durability import mending, study
 from jaxattack.experiments.durability.attacks import ATTACKS, attacked, plan_of, tuned_step
+from jaxattack.experiments.durability.data import ALONE
 from jaxattack.experiments.durability.registry import DEFENCES
 from jaxattack.experiments.durability.setup import REFUSED, harmful, safe
 from jaxattack.experiments.durability.shield import Shield
@@ -94,6 +95,12 @@ def test_the_page_has_a_row_for_every_defence(finished):
     assert "Which defence withstands the worst attack?" in page
     assert "contrast repair" in page
     assert "undefended" in page
+    assert "bound of its utility (benign prompts rightly answered)" in page
+    assert "pairs in the house style" in page
+    results = results_of(finished)
+    assert results["defender"] == [
+        {"language": code, "restricted": 2, "refused": 2, "benign": 2} for code in ("en", "th")
+    ]
     assert (finished / "figures" / "worst.png").is_file()
 
 
@@ -179,10 +186,17 @@ def test_a_repair_that_changes_nothing_is_named(durability, tmp_path):
         ({"sweep__attacks": "('benign',)", "task__pairs": "0"}, "none such here"),
         ({"data__calibration": PAIRS}, "the attacker's too"),
         ({"data__refusals": CALIBRATION}, "of its 12 restricted pairs do not decline"),
+        ({"data__refusals": "organism:calibration?reply=refusal"}, "name both of one policy"),
+        ({"data__validation": "organism:validation"}, "config.data.validation is organism"),
         ({"data__validation": UNKNOWN}, "judged by two rules"),
         ({"data__validation": RESTRICTED}, "has no benign prompts in 'en'"),
         (
-            dict.fromkeys(("data__validation", "data__calibration"), "organism:calibration"),
+            {
+                **dict.fromkeys(("data__validation", "data__calibration"), "organism:calibration"),
+                "data__pairs": "organism:attack",
+                "data__prompts": "organism:test",
+                "data__refusals": "organism:calibration?reply=refusal",
+            },
             "of the validation prompts are also the defender's pairs",
         ),
         ({"defend__base": "''"}, "which need the model before it"),
@@ -214,13 +228,39 @@ def test_the_defender_needs_pairs_of_its_own(durability, tmp_path, capsys):
     assert "the defender needs restricted and benign pairs of its own" in capsys.readouterr().err
 
 
-@pytest.fixture
-def opened(durability, tmp_path):
-    """A study that is opened and not run, with SIL's fifth of the weights."""
-    asked = durability(tmp_path, sweep__attacks="('full','lora','aware')")
+def opened_as(asked: list[str], root: pathlib.Path):
+    """A study that is opened and not run."""
     flags = commandline.read_flags(asked[1:])
     settings = study.read(commandline.resolve(flags, studies.KINDS)[0])
-    return study.open_study(settings, workdir.open_workdir(tmp_path), opening.loaded)[0]
+    return study.open_study(settings, workdir.open_workdir(root), opening.loaded)[0]
+
+
+@pytest.fixture
+def opened(durability, tmp_path):
+    """The same, with SIL's fifth of the weights."""
+    return opened_as(durability(tmp_path, sweep__attacks="('full','lora','aware')"), tmp_path)
+
+
+def test_languages_that_the_defender_cannot_have_are_counted(durability, own_files, tmp_path):
+    path = pathlib.Path(own_files[CALIBRATION].removeprefix("jsonl:"))
+    kept = [row for row in path.read_text().splitlines() if json.loads(row)["language"] == "en"]
+    (tmp_path / "english.jsonl").write_text("\n".join(kept))
+    english = f"jsonl:{tmp_path}/english.jsonl"
+    setup = opened_as(durability(tmp_path / "w", data__calibration=english), tmp_path / "w")
+    assert list(setup.held[REFUSED]) == ["en"]
+    assert setup.data.lost == {own_files["refusals"]: {ALONE: 6}}
+
+
+def test_few_pairs_that_are_all_pairs_are_no_attack_of_their_own(durability, tmp_path):
+    attacks = "('full','few','benign')"
+    for few, there in ((2, True), (4, False)):
+        root = tmp_path / str(few)
+        setup = opened_as(durability(root, sweep__attacks=attacks, sweep__few=str(few)), root)
+        assert (setup.courses["few", 0] is not None) == there
+        sent = {name: study.sent(setup, name) for name in ("full", "few", "benign")}
+        assert [sent["full"].get(name) for name in ("restricted", "styled", "steps")] == [4, 4, 2]
+        assert sent["few"].get("restricted") == (2 if there else None)
+        assert [sent["benign"].get(name) for name in ("restricted", "steps")] == [0, 4]
 
 
 def value(step) -> dict:
