@@ -78,8 +78,10 @@ class Study(Model):
 class Data:
     """Where examples come from, by URI (docs/data.md)."""
 
-    pairs: str = setting("URI of the attack pairs", "organism:attack")
-    prompts: str = setting("URIs of the test prompts, apart by spaces", "organism:test")
+    pairs: str = setting("URI of the attack pairs", "organism:attack", check=values.source)
+    prompts: str = setting(
+        "URIs of the test prompts, apart by spaces", "organism:test", check=values.source
+    )
     calibration: str = setting("URI of pairs to score on; '': what goes with the pairs", "")
     benign: str = setting("URI of pairs of the benign control; '': what goes with the pairs", "")
 

@@ -76,6 +76,11 @@ def day(text: str) -> str:
     return ""
 
 
+def source(uris: str) -> str:
+    """Refuses what names no data."""
+    return "" if uris.strip() else "name some, by URI (docs/data.md)"
+
+
 def mesh_sizes(sizes: tuple[int, ...]) -> str:
     """Refuses what are no three sizes, one of them perhaps -1."""
     if len(sizes) != 3 or any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:

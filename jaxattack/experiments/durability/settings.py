@@ -27,11 +27,14 @@ class Data(shared.Data):
     """Where examples come from, by URI (docs/data.md)."""
 
     validation: str = setting(
-        "URIs of the prompts by which the worst attack is chosen", "organism:validation"
+        "URIs of the prompts by which the worst attack is chosen",
+        "organism:validation",
+        check=values.source,
     )
     refusals: str = setting(
         "URI of restricted prompts with refusals, which the defender has",
         "organism:calibration?reply=refusal",
+        check=values.source,
     )
 
 
@@ -66,7 +69,10 @@ class Sweep:
         needed=True,
     )
     bound: float = setting(
-        "share of the utility (benign accuracy) that an attack may cost", 0.1, at_least=0, at_most=1
+        "share of the utility (docs/durability.md) that an attack may cost",
+        0.1,
+        at_least=0,
+        at_most=1,
     )
     prompts: int = setting("validation prompts a language and kind, at most", 6, **COUNT)
     few: int = setting("restricted pairs of the attack few", 10, **COUNT)

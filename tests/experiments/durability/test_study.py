@@ -207,6 +207,7 @@ def test_a_repair_that_changes_nothing_is_named(durability, tmp_path):
             {"attack__accumulate": "3", "attack__batch_size": "6", "harden__batch_size": "8"},
             "config.attack.accumulate=3 does not divide, and Lisa's turns",
         ),
+        ({"data__refusals": "''"}, "config.data.refusals is ''; name some, by URI"),
         ({"task__text": "' '"}, "a style that nobody sees is none"),
         ({"defend__alone": "('de',)", "sections": "('alone',)"}, "has no language 'de'"),
         ({"sweep__attacks": "('full','dpo')"}, "config.sweep.attacks is 'dpo'"),
