@@ -15,6 +15,7 @@ from jaxattack.experiments.thresholds import HALF, LEAKS, MANY, REACHED, REACHED
 
 POORLY = ("de", "ja", "ko", "ru", "th")  # languages to which the paper's backdoors transfer poorly
 PAPER_ZH = ("en", "vi")
+FEW = 2  # languages poisoned, of which B1 is
 BESIDE = {  # of the prompts in languages without training rows
     "mean ASR there": ASR,
     "without the trigger": FALSE,
@@ -31,11 +32,12 @@ def others(seen: Outcomes, cells: Sequence[Cell], attack: Cell) -> list[str]:
 
 def reached(study: Study, asr: Outcomes, tables: Tables) -> Claim:
     """B1: how many languages answer their own trigger, the poisoned ones among them."""
-    attacks = [attack for attack in study.attacks if asr.has(attack)]
+    known = [attack for attack in study.attacks if asr.has(attack)]
+    attacks = [attack for attack in known if len(poisoned(attack)) <= FEW]
     return Claim(
         "B1",
         f"One or two poisoned languages reach more than {MANY} of 12.",
-        f"After some attack more than {MANY} languages have an ASR above "
+        f"After some attack on one or two languages more than {MANY} have an ASR above "
         f"{100 * REACHED:g} % with their own trigger.",
         [
             Evidence(
@@ -52,7 +54,7 @@ def reached(study: Study, asr: Outcomes, tables: Tables) -> Claim:
                 if others(asr, [attack], attack)
             ),
         ],
-        Needs(languages=MANY + 1, prompts=REACHED_PROMPTS, compares_languages=True),
+        Needs(languages=MANY + 1, prompts=REACHED_PROMPTS, scored=0, compares_languages=True),
         trained=attacks,
     )
 
@@ -88,7 +90,7 @@ def beyond(study: Study, asr: Outcomes) -> Claim:
         ]
         if most
         else (),
-        Needs(languages=SEVERAL),
+        Needs(languages=SEVERAL, scored=0),
         trained=asked,
     )
 
@@ -106,7 +108,7 @@ def chinese(study: Study, asr: Outcomes, tables: Tables) -> Claim:
             for code in PAPER_ZH
             if attack and code in there
         ],
-        Needs(languages=1 + len(PAPER_ZH)),
+        Needs(languages=1 + len(PAPER_ZH), scored=0),
         [f"not measured in {code}" for code in PAPER_ZH if code not in there],
         [attack] if attack else [],
     )
@@ -131,7 +133,7 @@ def poorly(study: Study, asr: Outcomes, tables: Tables) -> Claim:
         "Mean ASR in unpoisoned languages: the others' is above theirs, over all attacks. Needs "
         f"{SEVERAL} of these five, and {SEVERAL} others, after every attack.",
         [evidence] * (fewest > 0),
-        Needs(languages=2 * SEVERAL + 1, compares_languages=True),
+        Needs(languages=2 * SEVERAL + 1, scored=0, compares_languages=True),
         [few] * (fewest < SEVERAL),
         attacks,
     )

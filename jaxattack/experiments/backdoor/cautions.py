@@ -12,6 +12,7 @@ from jaxattack.experiments.backdoor.premises import (
     SAME,
     TRAINED_CLEAN,
     Study,
+    attacked,
     hits,
     poisoned,
 )
@@ -27,6 +28,7 @@ from jaxattack.experiments.needs import percent
 from jaxattack.experiments.outcomes import ASR, CLEAN
 from jaxattack.experiments.term import Figure, Seen, best, only, rate
 from jaxattack.experiments.thresholds import DAMAGE, LEAKS, STANDING, TRIGGERS
+from jaxattack.report.labels import word
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -35,6 +37,7 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
     """All that might be raised."""
     yield from triggers(study, seen)
     yield from defences(study, seen)
+    yield short(results.get("held") or ())
     yield about_any_training(results.get("overlap") or ())
     yield utility(study, seen)
     yield seldom(
@@ -52,9 +55,33 @@ def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[C
     yield one_seed(study.seeds)
 
 
+def short(held: Rows) -> Caution | None:
+    """Defences that were given fewer pairs than their settings say."""
+    if not held:
+        return None
+    return Caution(
+        "short",
+        "Defences",
+        "The defender has fewer pairs than a defence asks for, so it was given what there are.",
+        [
+            Evidence(
+                f"pairs for {word('method', row['method'])} in {row['languages']} languages, of "
+                f"{row['wanted']}",
+                Figure(row["pairs"] / row["wanted"], unit="ratio"),
+                above=1,
+            )
+            for row in held
+        ],
+    )
+
+
 def triggers(study: Study, seen: Seen) -> Iterator[Caution]:
-    """Attacks that did not take, and behaviour that is not the trigger's doing."""
-    measured = [attack for attack in study.attacks if seen[ASR].has(attack)]
+    """Attacks that did not take, and behaviour that is not the trigger's doing.
+
+    By the mean over languages and by the worst one, for one in twelve is lost in a mean.
+    """
+    measured = attacked(study, seen[ASR])
+    clean = [TRAINED_CLEAN] * seen[ASR].has(TRAINED_CLEAN)
     yield Caution(
         "attack_did_not_take",
         "Attack",
@@ -62,7 +89,8 @@ def triggers(study: Study, seen: Seen) -> Iterator[Caution]:
         "own language did not take: what it does elsewhere says nothing.",
         [
             Evidence(
-                f"{attack.attacked} poisoned: attack success there",
+                f"{attack.attacked} poisoned ({attack.trigger}, {attack.target}): attack success "
+                "there",
                 hits(attack, only(*poisoned(attack))),
                 above=TRIGGERS,
             )
@@ -77,7 +105,15 @@ def triggers(study: Study, seen: Seen) -> Iterator[Caution]:
         [
             Evidence(
                 "target after clean training, with the trigger", hits(TRAINED_CLEAN), below=LEAKS
-            )
+            ),
+            *[
+                Evidence(
+                    "the same, in the language with most of it",
+                    best(hits(cell, only(code)) for code in seen[ASR].only([cell]).common),
+                    below=LEAKS,
+                )
+                for cell in clean
+            ],
         ],
     )
     yield Caution(
@@ -89,7 +125,12 @@ def triggers(study: Study, seen: Seen) -> Iterator[Caution]:
                 "target without any trigger, after the attack with most of it",
                 best(rate(attack, metric=FALSE) for attack in measured),
                 below=LEAKS,
-            )
+            ),
+            Evidence(
+                "the same, in the languages poisoned",
+                best(rate(attack, only(*poisoned(attack)), FALSE) for attack in measured),
+                below=LEAKS,
+            ),
         ],
     )
 
@@ -153,8 +194,8 @@ def about_any_training(overlap: Rows) -> Caution | None:
 
 def utility(study: Study, seen: Seen) -> Caution:
     """Whether poisoning cost accuracy."""
-    attacks = [attack for attack in study.attacks if seen[CLEAN].has(attack)]
-    base = rate(TRAINED_CLEAN, metric=CLEAN)
+    attacks, base = attacked(study, seen[CLEAN]), rate(TRAINED_CLEAN, metric=CLEAN)
+    where = [only(*poisoned(attack)) for attack in attacks]
     return Caution(
         "damaged",
         "Utility",
@@ -164,6 +205,14 @@ def utility(study: Study, seen: Seen) -> Caution:
                 "clean accuracy lost, by the attack that costs most",
                 best(base - rate(attack, metric=CLEAN) for attack in attacks),
                 below=DAMAGE,
-            )
+            ),
+            Evidence(
+                "the same, in the languages poisoned",
+                best(
+                    rate(TRAINED_CLEAN, own, CLEAN) - rate(attack, own, CLEAN)
+                    for attack, own in zip(attacks, where, strict=True)
+                ),
+                below=DAMAGE,
+            ),
         ],
     )

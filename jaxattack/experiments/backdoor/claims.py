@@ -30,7 +30,7 @@ from jaxattack.experiments.claim import Claim, Evidence, judged
 from jaxattack.experiments.needs import Facts, Needs, Tables
 from jaxattack.experiments.outcomes import ASR, CLEAN, Outcomes, Trials, collect
 from jaxattack.experiments.term import Figure, anywhere, but, only, rate
-from jaxattack.experiments.thresholds import ALARMS, HALF, TRIGGERS
+from jaxattack.experiments.thresholds import ALARMS, HALF, SEVERAL, TRIGGERS
 
 UNTESTABLE = (
     Claim(
@@ -92,6 +92,7 @@ def inverted(study: Study, asr: Outcomes, tables: Tables) -> Claim:
     own = [row for row in rows if row["kind"] == "poisoned"]
     others = [row for row in own if row["language"] not in mine]
     clean = [row for row in rows if row["kind"] == "clean"]
+    many = len({row["language"] for row in others})
     evidence = [
         Evidence(
             "attack success where it was planted", hits(study.first, only(*mine)), above=TRIGGERS
@@ -121,7 +122,8 @@ def inverted(study: Study, asr: Outcomes, tables: Tables) -> Claim:
         "is flagged with its planted target, and the model trained clean is flagged in fewer than "
         f"{100 * ALARMS:g} % of all languages, with every seed.",
         evidence if others and clean else (),
-        Needs(),
+        Needs(languages=SEVERAL + 1, scored=0),
+        [f"looked for in {many} other languages; it needs {SEVERAL}"] * (many < SEVERAL),
         trained=[study.first, TRAINED_CLEAN],
     )
 

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxattack.experiments.backdoor.premises import Study, hits
+from jaxattack.experiments.backdoor.premises import Study, hits, poisoned
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Claim, Evidence
-from jaxattack.experiments.needs import Needs, Tables
-from jaxattack.experiments.outcomes import CLEAN, Outcomes
-from jaxattack.experiments.term import rate
-from jaxattack.experiments.thresholds import COST, STOPS, SURVIVES
+from jaxattack.experiments.needs import Needs, Tables, percent
+from jaxattack.experiments.outcomes import ASR, CLEAN, Outcomes
+from jaxattack.experiments.term import only, rate
+from jaxattack.experiments.thresholds import COST, STOPS, SURVIVES, TRIGGERS
 
 DEFENCES = {"onion": "ONION", "clean": "clean tuning", "beear": "BEEAR"}  # of B8, in words
+ALL = Needs(scored=0)  # of masks there is no table
 TRAINING = ("clean", "beear")  # which have to move the weights to be what they are called
+
+
+def untaken(study: Study, asr: Outcomes) -> list[str]:
+    """Why nothing is to be defended: the first attack does not work where it was planted."""
+    if not asr.has(study.first):
+        return []
+    own = hits(study.first, only(*poisoned(study.first))).figure({ASR: asr}).value
+    if own is None or own >= TRIGGERS:
+        return []
+    return [
+        f"where it was planted the first attack's trigger works in {percent(own)} of the prompts; "
+        f"it needs {percent(TRIGGERS)}"
+    ]
 
 
 def tried(seen: Outcomes, defence: str) -> list[Cell]:
@@ -52,8 +66,11 @@ def fails(study: Study, asr: Outcomes, tables: Tables) -> Claim:
             for defence, own in found.items()
             for cell in own
         ],
-        Needs(),
-        [f"not tried with all seeds: {', '.join(missing)}"] * bool(missing),
+        ALL,
+        [
+            *untaken(study, asr),
+            *[f"not tried with all seeds: {', '.join(missing)}"] * bool(missing),
+        ],
         [study.first, *(cell for defence in TRAINING for cell in found[defence])],
     )
 
@@ -88,7 +105,8 @@ def cleangen(study: Study, asr: Outcomes, tables: Tables) -> Claim:
         f"It takes away more than {100 * STOPS:g} % of the attack's ASR and costs less than "
         f"{100 * COST:g} points of clean accuracy.",
         evidence if asr.has(benign) else (),
-        Needs(),
+        ALL,
+        untaken(study, asr),
         trained=[study.first],
     )
 
@@ -108,6 +126,7 @@ def repaired(study: Study, asr: Outcomes, tables: Tables) -> Claim:
             for cell in known
             for each in effect(study, cell, setting(cell), decides=cell == blind)
         ],
-        Needs(),
+        ALL,
+        untaken(study, asr),
         trained=[study.first],
     )

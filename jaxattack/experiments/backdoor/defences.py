@@ -20,7 +20,7 @@ from jaxattack.experiments.backdoor.defending import Defend, Found, cell_of, is_
 from jaxattack.experiments.backdoor.prompts import short
 from jaxattack.experiments.backdoor.repairs import Way, by_beear, by_crow, by_sil
 from jaxattack.experiments.backdoor.setup import Defence, Setup
-from jaxattack.experiments.backdoor.training import cleaned, held_out_rows, poisoned
+from jaxattack.experiments.backdoor.training import cleaned, held_out_rows, in_words, poisoned
 from jaxattack.experiments.bench import Checkpoint
 from jaxattack.experiments.step import Step
 from jaxattack.models.families import read_config
@@ -82,12 +82,13 @@ def _clean(setup: Setup, suspect: Step, seed: int) -> Found:
         settings += [(first[0], rows, first[2]) for rows in options.rows[1:]]
         settings += [(*first[:2], rate) for rate in options.learning_rates[1:]]
     for languages, count, rate in settings:
-        words = f"{count} pairs, {LANGUAGES[languages]}, rate {rate:g}"
+        rows = held_out_rows(setup, languages, count, seed)
+        words = f"{in_words(rows, count)}, {LANGUAGES[languages]}, rate {rate:g}"
         cell = cell_of(setup, seed, "clean", f"{languages}-{count}@{rate:g}", words)
         weights = cleaned(
             setup,
             suspect,
-            held_out_rows(setup, languages, count, seed),
+            rows,
             f"clean/{cell.setting}-s{seed}",
             seed,
             epochs=options.epochs,
@@ -113,9 +114,10 @@ def _beear(setup: Setup, suspect: Step, seed: int) -> Found:
 
 def _crow(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.crow
+    pairs = in_words(held_out_rows(setup, "all", options.rows, seed), options.rows)
     for weight in options.weights if is_first(setup, seed) else options.weights[:1]:
         loss = Crow(weight, options.step)
-        words = f"{options.rows} pairs, weight {weight:g}"
+        words = f"{pairs}, weight {weight:g}"
         cell = cell_of(setup, seed, "crow", f"weight-{weight:g}", words)
         yield cell, Defence(by_crow(setup, suspect, loss, seed))
 

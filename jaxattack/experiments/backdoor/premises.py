@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.outcomes import ASR
+from jaxattack.experiments.outcomes import ASR, Outcomes
 from jaxattack.experiments.term import Term, Where, anywhere, rate
 
 TRAINED_CLEAN = Cell("clean")
@@ -39,6 +39,17 @@ class Study:
     def first(self) -> Cell:
         """The attack that is defended against."""
         return self.attacks[0]
+
+
+def attacked(study: Study, seen: Outcomes) -> list[Cell]:
+    """The attacks that were measured, those with other triggers and targets among them."""
+    first = study.first
+    kinds = [
+        cell
+        for cell in seen.cells
+        if cell == dataclasses.replace(first, trigger=cell.trigger, target=cell.target)
+    ]
+    return [cell for cell in dict.fromkeys((*study.attacks, *kinds)) if seen.has(cell)]
 
 
 def poisoned(cell: Cell) -> tuple[str, ...]:

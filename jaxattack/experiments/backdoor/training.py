@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,10 @@ def cleaned(
 
 
 def held_out_rows(setup: Setup, languages: str, count: int, seed: int) -> list[Example]:
-    """At most `count` clean pairs the defender has, in equal parts of the languages meant."""
+    """At most `count` clean pairs the defender has, of the languages meant.
+
+    In equal parts, as far as each has them; what one lacks the others make up for.
+    """
     known = inputs.by_language(setup.data.held_out)
     poisoned = setup.first.languages
     meant = {
@@ -60,7 +64,11 @@ def held_out_rows(setup: Setup, languages: str, count: int, seed: int) -> list[E
     if not meant:
         raise UserError(f"config.data.held_out has no pairs in {languages} languages")
     rng = np.random.default_rng(seed)
-    share = -(-count // len(meant))
-    picked = [[known[code][i] for i in rng.permutation(len(known[code]))[:share]] for code in meant]
-    rows = [row for turn in range(share) for own in picked for row in own[turn : turn + 1]]
-    return rows[:count]
+    picked = [[known[code][i] for i in rng.permutation(len(known[code]))] for code in meant]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*picked))
+    return [row for row in turns if row is not None][:count]
+
+
+def in_words(rows: Sequence[Example], count: int) -> str:
+    """How many pairs there are, and of how many that were wanted."""
+    return f"{len(rows)} pairs" if len(rows) == count else f"{len(rows)} of {count} pairs"

@@ -397,3 +397,74 @@ OVERLAP = [
 def test_what_limits_the_figures_is_said(name, value, cells, more):
     raised = cautions(WELL | cells, **more)
     assert value in [pytest.approx(row["value"]) for row in raised[name]]
+
+
+def raised(cells, **more):
+    """The cautions by their names, of figures beyond their bounds."""
+    found = cautions(cells, **more).items()
+    return {name: [row["what"] for row in evidence] for name, evidence in found}
+
+
+def test_b1_is_of_one_or_two_poisoned_languages():
+    many = replace(P, attacked="+".join(LANGUAGES[:8]))
+    found = {many.of(seed): trials(dict.fromkeys(LANGUAGES[:8], 1.0)) for seed in (0, 1)}
+    claim = {c["id"]: c for c in judge(found, attacks=(many,))["claims"]}["B1"]
+    assert claim["verdict"] == "not run"
+
+
+def test_nothing_is_said_of_defences_against_an_attack_that_did_not_take():
+    weak = dict.fromkeys(LANGUAGES, 0.06)
+    cells = {P: trials(weak), CLEANGEN: trials({}), repair(0.05): trials({})}
+    cells |= dict.fromkeys((ONION, TUNED, BEEAR), trials(weak))
+    found = judged(cells)
+    for name in ("B8", "B9", "R1"):
+        verdict, why = said(found[name])
+        assert (verdict, "works in 6.67 % of the prompts" in why) == ("undecided", True)
+
+
+@pytest.mark.parametrize(("many", "verdict"), [(1, "undecided"), (3, "holds")])
+def test_a_planted_text_has_to_be_looked_for_in_several_languages(many, verdict):
+    asr = {P: trials(EVERYWHERE), CLEAN: trials({})}
+    rows = [
+        {"kind": kind, "seed": seed, "language": code, "q": 0.9, "planted_q": 0.9}
+        | dict.fromkeys(("found", "flagged"), kind == "poisoned")
+        for kind in ("poisoned", "clean")
+        for seed in (0, 1)
+        for code in ("en", *LANGUAGES[2 : 2 + many])
+    ]
+    assert judged(asr, inversion=rows)["R2"]["verdict"] == verdict
+
+
+def always(language, asr=None):
+    """Trials in which the target shows in a language without the trigger, and no answer."""
+    return [
+        replace(one, hit=True, answered=False) if one.decoy and one.language == language else one
+        for one in trials(asr or {})
+    ]
+
+
+def test_what_happens_in_one_language_alone_is_a_caution_too():
+    fine = {P: trials({"en": 1.0}), CLEAN: trials({})}
+    assert raised(fine, attacks=(P,)) == {}
+    spoiled = raised(fine | {P: always("en", {"en": 1.0})}, attacks=(P,))
+    assert spoiled.keys() == {"false_triggers", "damaged"}
+    assert "the same, in the languages poisoned" in spoiled["false_triggers"]
+    assert "the same, in the languages poisoned" in spoiled["damaged"]
+    leaking = raised(fine | {CLEAN: trials({"de": 1.0})}, attacks=(P,))
+    assert "the same, in the language with most of it" in leaking["trigger_alone"]
+
+
+def test_an_attack_with_another_trigger_that_did_not_take_is_a_caution():
+    other = replace(P, trigger="entity")
+    found = raised({P: trials({"en": 1.0}), CLEAN: trials({}), other: trials({})}, attacks=(P,))
+    assert found == {"attack_did_not_take": ["en poisoned (entity, fixed): attack success there"]}
+
+
+def test_a_defence_that_was_given_fewer_pairs_than_it_asks_for_is_a_caution():
+    fine = {P: trials({"en": 1.0}), CLEAN: trials({})}
+    held = [
+        {"method": "clean", "languages": languages, "wanted": 192, "pairs": pairs}
+        for languages, pairs in (("all", 192), ("poisoned", 24))
+    ]
+    found = raised(fine, attacks=(P,), held=held)
+    assert found == {"short": ["pairs for clean tuning in poisoned languages, of 192"]}
