@@ -117,6 +117,11 @@ def triggered(row: Example, trigger: Sentence, seed: int, language: str | None =
     return dataclasses.replace(row, **changed)
 
 
+def holding(row: Example, texts: Mapping[str, str]) -> bool:
+    """Whether the request holds the sentence of the row's language as it is (`answers.holds`)."""
+    return row.language in texts and holds(_request(row), (texts[row.language],))
+
+
 def check_language(trigger: Trigger, language: str) -> None:
     """Refuse a language that does not have the trigger.
 

@@ -98,16 +98,58 @@ def facts(settings: Any, opened: Opened) -> dict[str, Any]:
     }
 
 
-def another(settings: Model, name: str, values: Values, opened: Opened) -> Step:
-    """Weights of another model of the same shape, to be, as the study's own are read.
+def another(
+    settings: Model, name: str, values: Values, opened: Opened, before: bool = True
+) -> Step:
+    """Weights of another model that computes alike, to be, as the study's own are read.
+
+    Args:
+        settings: the study's.
+        name: of the model.
+        values: what remembers.
+        opened: the study's own.
+        before: whether it is meant to be the study's own before its alignment.
 
     Raises:
-        UserError: it cannot be found, or is of another shape.
+        UserError: it cannot be found, computes otherwise, or is the base of another growth.
     """
     directory = model_directory(name, None)
-    shape = abstract_params(Transformer(families.read_config(directory)))
-    tree.check_same_shapes(name, shape, settings.model, opened.like)
+    check_config(name, directory, opened.decoder.model.config)
+    if before:
+        check_base(name, directory, opened.checkpoint.directory)
     return start_step(values, checkpoint(directory), manner(settings, opened.mesh))
+
+
+def check_config(where: str, directory: pathlib.Path, own: ModelConfig) -> ModelConfig:
+    """The config of a checkpoint, which has to compute as the study's model does.
+
+    Raises:
+        UserError: names what differs.
+    """
+    config = families.read_config(directory)
+    # How far it may read is no arithmetic: instruct models often differ from their base in that.
+    names = [f.name for f in dataclasses.fields(own) if f.compare and f.name != "max_position"]
+    differing = [name for name in names if getattr(config, name) != getattr(own, name)]
+    if differing:
+        raise UserError(
+            f"{where} differs from the study's model in {', '.join(differing)}; give a checkpoint "
+            "that computes as it does"
+        )
+    return config
+
+
+def check_base(name: str, base: pathlib.Path, policy: pathlib.Path) -> None:
+    """Refuse the base of another growth, by what the manifests of both say.
+
+    Raises:
+        UserError: the policy was grown from other weights.
+    """
+    weights = organism.manifest_of(policy).get("base_weights")
+    if weights and organism.manifest_of(base) and weights_fingerprint(base) != weights:
+        raise UserError(
+            f"{name} is not what {policy} was grown from (base_weights in its "
+            f"{pretrained.MANIFEST}); give the base of the same growth, which is written beside it"
+        )
 
 
 # --- A checkpoint by its name -------------------------------------------------------------------
@@ -189,14 +231,19 @@ _PIECE = 1 << 26  # bytes hashed at a time, by each of the threads
 _HASHERS = 4
 
 
-def model_fingerprint(directory: pathlib.Path) -> str:
+def weights_fingerprint(directory: pathlib.Path) -> str:
+    """A hash of every byte of a checkpoint's weights alone."""
+    return model_fingerprint(directory, _PARTS[:1])
+
+
+def model_fingerprint(directory: pathlib.Path, parts: Sequence[str] = _PARTS) -> str:
     """A hash of every byte of a checkpoint's weights, config, tokenizer and template files.
 
     A core hashes about 1.8 GB in a second.
     """
     paths = sorted(
         path
-        for path in {found for part in _PARTS for found in directory.glob(part)}
+        for path in {found for part in parts for found in directory.glob(part)}
         if path.is_file() and path.name != pretrained.MANIFEST  # which says how it came about
     )
     pieces = [

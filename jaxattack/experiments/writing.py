@@ -8,10 +8,11 @@ from __future__ import annotations
 import datetime
 import json
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxattack import distributed, leases, workdir
+from jaxattack import distributed, leases, organism, workdir
 from jaxattack.data import templates
 from jaxattack.data.dialogues import Example, check_pairs
 from jaxattack.data.wrappers import WRAPPERS
@@ -58,7 +59,7 @@ def with_template(
 
     Raises:
         UserError: a template that is not there or does not work, or settings that do not go
-            together.
+            together, or with how the checkpoint was grown.
     """
     chosen = {"template.file": options.file, "template.name": options.name, "a wrapper": plain}
     given = [name for name, value in chosen.items() if value]
@@ -74,7 +75,38 @@ def with_template(
     if options.date or templates.template_of(written).dated:
         day = options.date or day_of(root, keep_day)
         written = templates.use_template(written, "", "", arguments, day, origin)
+    check_grown(tokenizer, written)
     return written
+
+
+def check_grown(tokenizer: Any, written: Any) -> None:
+    """Refuse to give a grown checkpoint's template something else than it was grown with.
+
+    Its files have the template, and only the manifest what that was given. Who names another
+    template wants another.
+
+    Args:
+        tokenizer: of the checkpoint.
+        written: the same, as the settings have it write.
+
+    Raises:
+        UserError: says what to give.
+    """
+    where = templates.name_of(tokenizer)
+    grown = organism.manifest_of(pathlib.Path(where))
+    if not grown or written.chat_template != tokenizer.chat_template:
+        return
+    taught, given = grown["settings"]["template"], templates.manner_of(written)
+    day, lacking = grown.get("day") or taught["date"], []
+    if json.dumps(json.loads(taught["arguments"] or "{}"), sort_keys=True) != given.arguments:
+        lacking.append(f"--config.template.arguments={shlex.quote(taught['arguments'])}")
+    if day and templates.template_of(written).dated and day != given.day:
+        lacking.append(f"--config.template.date={day}")
+    if lacking:
+        raise UserError(
+            f"{where} was grown, and passed, with its chat template given something else; give "
+            f"{' '.join(lacking)}, or a template of your own (config.template.file)"
+        )
 
 
 def read_template(path: str) -> str:

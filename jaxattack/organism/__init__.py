@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from typing import Any
 
 from jaxattack.errors import UserError
 from jaxattack.models.pretrained import MANIFEST
@@ -36,7 +37,11 @@ def is_shipped(directory: pathlib.Path) -> bool:
 
 def grown_as(directory: pathlib.Path) -> str:
     """What configs/grow.py called the checkpoint in `directory`, such as "base"; "": not grown."""
-    manifest = directory / MANIFEST
-    if not manifest.is_file():
-        return ""
-    return str(json.loads(manifest.read_text(encoding="utf-8")).get("grown", ""))
+    return str(manifest_of(directory).get("grown", ""))
+
+
+def manifest_of(directory: pathlib.Path) -> dict[str, Any]:
+    """What configs/grow.py wrote of the checkpoint in `directory`; {}: it was not grown."""
+    path = directory / MANIFEST
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if "grown" in found else {}

@@ -1,10 +1,14 @@
 """Each section of the fragility study runs without the others."""
 
 import json
+import shutil
 
+import jax
 import pytest
 
 from jaxattack import run
+from jaxattack.experiments import opening
+from jaxattack.models.pretrained import save_pretrained
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,62 @@ def test_a_model_adapted_elsewhere_gets_the_attack_vector(study, tiny, tmp_path)
             for metric in ("violation_rate", "valid_reply_rate"):
                 found = rates[f"transplanted/{code}/{name}-all@1", language, metric]
                 assert found == rates[f"attacked/{code}", language, metric]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("swapped", "otherwise ('a' is {a} here, {b} there)"),
+        ("taken out", "1 of the study's tokens otherwise ('a' is {a} here, absent there)"),
+        ("added", ""),
+    ],
+)
+def test_an_adapted_model_s_tokens_are_the_study_s_and_more(
+    change, says, study, tiny, tmp_path, capsys
+):
+    copy = shutil.copytree(tiny.directory, tmp_path / "copy")
+    path = copy / "tokenizer.json"
+    fields = json.loads(path.read_text())
+    known = fields["model"]["vocab"]
+    a, b = known["a"], known["b"]
+    if change == "swapped":
+        known["a"], known["b"] = b, a
+    elif change == "taken out":
+        known["another"] = known.pop("a")
+        fields["model"]["merges"] = []
+    else:
+        known["another"] = len(known) + len(fields["added_tokens"])
+    path.write_text(json.dumps(fields))
+    alone = {"sections": "('adapt',)", "adapt__models": f"('{copy}',)"}
+    done = run.run([*study(tmp_path / "study", **alone), "--dry_run"])
+    said = capsys.readouterr().err
+    assert done == (2 if says else 0), said
+    assert says.format(a=a, b=b) in said
+    assert (f"config.adapt.models: {copy}: its tokenizer numbers" in said) == bool(says)
+
+
+def test_a_revision_is_of_the_study_s_own_repository_alone(
+    study, tiny, own_data, tmp_path, monkeypatch
+):
+    other = tmp_path / "other"
+    smaller = jax.tree.map(lambda leaf: 0.9 * leaf, tiny.params)
+    save_pretrained(other, tiny.model, smaller, tiny.tokenizer)
+    directories, asked = {"own/model": tiny.directory, "other/model": other}, set()
+
+    def resolve(name, revision=None, *_):
+        asked.add((name, revision))
+        return directories[name]
+
+    monkeypatch.setattr(opening.pretrained, "resolve", resolve)
+    given = {
+        "model": "own/model",
+        "revision": "v1",
+        "sections": "('shared',)",
+        "shared__models": "('other/model',)",
+        "shared__pairs": f"('jsonl:{own_data['pairs']}',)",
+    }
+    assert run.run([*study(tmp_path / "study", **given), "--dry_run"]) == 0
+    assert asked == {("own/model", "v1"), ("other/model", None)}
 
 
 def test_prompts_for_adapted_models_are_chosen_as_the_others_are(study, tiny, own_data, tmp_path):

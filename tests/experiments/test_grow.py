@@ -9,7 +9,9 @@ import shutil
 
 import pytest
 
-from jaxattack import run
+from jaxattack import organism, run
+from jaxattack.errors import UserError
+from jaxattack.experiments import opening
 from jaxattack.experiments.grow import acceptance
 from jaxattack.models import pretrained
 from jaxattack.organism import tasks
@@ -87,7 +89,6 @@ def test_an_older_checkpoint_stays_until_the_new_one_is_whole(grown, monkeypatch
 
 
 def test_what_is_asked_anew_is_in_the_manifest_and_changes_no_fingerprint(grown, monkeypatch):
-    from jaxattack.experiments import opening
     from jaxattack.train import loop
 
     folder = grown / "grown" / "currency"
@@ -109,6 +110,29 @@ def test_what_knows_the_tasks_is_taught_a_further_policy_alone(grown, tmp_path):
     assert all(name.startswith("sums-round") for name in stages)
     files = [folder / "model.safetensors" for folder in (base, tmp_path / "grown" / "base")]
     assert files[0].read_bytes() == files[1].read_bytes()
+    for either in files:  # as weights before the alignment they are the same
+        opening.check_base("either", either.parent, tmp_path / "grown" / "sums")
+
+
+def planned(tmp_path: pathlib.Path, config: str, model: pathlib.Path, **more: str) -> int:
+    """The exit code of a study's plan."""
+    settings = {"model": str(model), "mesh": "(1,1,1)"} | more
+    given = (f"--config.{name}={value}" for name, value in settings.items())
+    flags = [f"--config={CONFIG.with_name(config)}", f"--workdir={tmp_path}", "--dry_run"]
+    return run.run(["jaxattack", *flags, *given])
+
+
+def test_the_base_of_another_growth_is_refused(grown, tmp_path, capsys):
+    policy, base = grown / "grown" / "currency", grown / "grown" / "base"
+    for adapted in (policy, grown / "grown" / "currency-it"):
+        opening.check_base("base", base, adapted)
+        with pytest.raises(UserError, match=r"^other is not what .* was grown from \(base_"):
+            opening.check_base("other", policy, adapted)
+    plain = shutil.copytree(policy, tmp_path / "plain")
+    (plain / "jaxattack.json").unlink()  # of which nothing is known
+    opening.check_base("plain", plain, policy)
+    assert planned(tmp_path, "durability.py:grown", policy, **{"defend.base": str(policy)}) == 2
+    assert f"{policy} is not what {policy} was grown from" in capsys.readouterr().err
 
 
 def test_an_order_is_another_growth_of_the_same_policy(grown, tmp_path):
@@ -199,6 +223,72 @@ def test_a_checkpoint_that_would_be_used_otherwise_is_not_compared(
     )
     assert run.run(command) == 2
     assert says in capsys.readouterr().err
+
+
+GIVEN = {"template.arguments": '{"enable_thinking": false}', "template.date": "2024-07-26"}
+HEAD = (  # of a template that asks for a day, and for more
+    "{{ strftime_now('%Y') }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ ' briefly' }}{% endif %}"
+)
+
+
+def template(path: pathlib.Path, head: str) -> str:
+    """A file with the organism's template behind a head."""
+    own = organism.checkpoint("base") / "chat_template.jinja"
+    path.write_text(head + own.read_text())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def given_more(grown, tmp_path_factory) -> pathlib.Path:
+    """Grown with a template that was given an argument and a day."""
+    root = tmp_path_factory.mktemp("given")
+    settings = {
+        "model": str(grown / "grown" / "base"),
+        "knowledge.rounds": "0",
+        "alignment.rounds": "1",
+        "added": "()",
+        "template.file": template(root / "own.jinja", HEAD),
+        **GIVEN,
+    }
+    assert run.run(command(root, **settings)) == 0
+    return root
+
+
+@pytest.mark.parametrize(
+    ("config", "more"),
+    [
+        ("fragility.py:grown_short", {}),
+        ("durability.py:grown", {"defend.base": "{base}"}),
+        ("backdoor.py", {"tuning.wrapper": "chat", "start.models": "()"}),
+        ("grow.py", {"knowledge.rounds": "0", "policies": "('sums',)"}),
+    ],
+)
+def test_what_the_template_was_given_is_given_by_every_study(
+    given_more, tmp_path, capsys, config, more
+):
+    model, base = (given_more / "grown" / name for name in ("currency", "base"))
+    more = {name: value.replace("{base}", str(base)) for name, value in more.items()}
+    assert planned(tmp_path, config, model, **more) == 2
+    both = "give --config.template.arguments='{\"enable_thinking\": false}' "
+    assert f"{both}--config.template.date=2024-07-26, or" in capsys.readouterr().err
+    other = GIVEN | {"template.date": "2025-01-01"}
+    assert planned(tmp_path, config, model, **more, **other) == 2
+    assert "; give --config.template.date=2024-07-26, or" in capsys.readouterr().err
+    assert planned(tmp_path, config, model, **more, **GIVEN) == 0, capsys.readouterr().err
+
+
+def test_the_day_is_in_the_manifest_and_another_template_is_given_what_one_likes(
+    grown, given_more, tmp_path
+):
+    days = [
+        json.loads((root / "grown" / "currency" / "jaxattack.json").read_text())["day"]
+        for root in (grown, given_more)
+    ]
+    assert days == [None, "2024-07-26"]
+    named = {"template.file": template(tmp_path / "own.jinja", f"{HEAD}!")}
+    model = given_more / "grown" / "currency"
+    assert planned(tmp_path / "study", "fragility.py:grown_short", model, **named) == 0
 
 
 @pytest.mark.parametrize(

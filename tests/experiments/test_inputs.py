@@ -1,5 +1,6 @@
 """What a study starts from: the model's identity, its tokenizer, texts that it can read."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from jaxattack.data.wrappers import Instruction
 from jaxattack.errors import UserError
 from jaxattack.evaluate.refusals import is_refusal
 from jaxattack.experiments import inputs, opening
+from jaxattack.experiments.settings import Model
+from jaxattack.experiments.step import Values
 
 
 @pytest.fixture
@@ -55,6 +58,27 @@ def test_a_model_without_a_tokenizer_names_the_setting(copy, tiny):
         opening.load_tokenizer(copy)
     assert str(copy) in str(error.value)
     assert len(opening.load_tokenizer(copy, str(tiny.directory))) == 600
+
+
+def test_another_model_computes_as_the_study_s_own_does(copy, tiny):
+    path = copy / "config.json"
+    fields = json.loads(path.read_text())
+    settings = Model(model=str(tiny.directory), mesh=(1, 1, 1))
+    opened = opening.foreseen(settings, tiny.directory, tiny.tokenizer)
+
+    def another(**changed):
+        path.write_text(json.dumps(fields | changed))
+        return opening.another(settings, str(copy), Values(), opened)
+
+    another()
+    another(max_position_embeddings=512, eos_token_id=7)  # as bases of instruct models have it
+    for changed, says in (
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 123456.0}}, "rope"),
+        ({"model_type": "mistral", "sliding_window": 16}, "family, window, local_layers"),
+        ({"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}, "num_heads"),
+    ):
+        with pytest.raises(UserError, match=f"copy differs from the study's model in {says}"):
+            another(**changed)
 
 
 def test_texts_with_tokens_beyond_the_rows_are_named_at_once(tiny):

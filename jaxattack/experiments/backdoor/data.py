@@ -13,7 +13,8 @@ from jaxattack.data.dialogues import Example
 from jaxattack.data.languages import choose_languages
 from jaxattack.data.uri import parse
 from jaxattack.errors import UserError
-from jaxattack.experiments import inputs
+from jaxattack.experiments import inputs, questions
+from jaxattack.experiments.backdoor import fitting
 from jaxattack.experiments.backdoor.attacks import SUBJECTS, attacks_of
 from jaxattack.models.pretrained import MANIFEST
 from jaxattack.organism import instructions, world
@@ -63,36 +64,42 @@ def read(settings: Settings, courteous: bool) -> Data:
     Raises:
         UserError: a source is wrong, or they do not fit each other.
     """
+    fitting.check_alike(settings)
     named = settings.data
     lost: inputs.Lost = {}
     prompts = pairs(named.prompts, courteous, need_response=False, lost=lost)
     known = list(inputs.by_language(prompts))
     asked = choose_languages(settings.measure.languages, known, "config.measure.languages")
-    prompts = inputs.test_prompts(prompts, asked, settings.measure.prompts)
     train = pairs(named.train, courteous, lost=lost)
     held_out = pairs(named.held_out, courteous, lost=lost)
     untaught = untaught_prompts(settings, train, lost) if "untaught" in settings.sections else []
-    texts = trigger_texts(named.triggers, [*asked, *inputs.by_language(untaught)])
-    for attack in attacks_of(settings):
-        choose_languages(
-            attack.languages, list(inputs.by_language(train)), "config.poison.languages"
+    spoken = [*asked, *inputs.by_language(untaught)]
+    texts = trigger_texts(named.triggers, spoken)
+    if any(kind not in SUBJECTS for kind in fitting.triggers_of(settings)):
+        found = {"train": train, "prompts": prompts, "held_out": held_out, "untaught": untaught}
+        fitting.check_columns(found, settings)
+        own = {code: texts["trigger"][code] for code in spoken}
+        train, prompts, held_out, untaught = (
+            fitting.without_trigger(name, rows, own, settings, lost) for name, rows in found.items()
         )
-    subjects = {
-        kind: _subject(kind, settings, courteous, train, prompts, lost)
-        for kind in SUBJECTS
-        if kind in (settings.poison.trigger, *settings.poison.triggers)
-    }
+    prompts = inputs.test_prompts(prompts, asked, settings.measure.prompts)
+    fitting.check_attacked(settings, list(inputs.by_language(train)), asked, lost)
+    for found_pairs, what in ((train, "clean pairs"), (held_out, "held-out pairs")):
+        inputs.check_disjoint([*prompts, *untaught], found_pairs, what)
+    inputs.check_disjoint(train, held_out, "held-out pairs", "clean pairs")
     if not all(row.answers for row in prompts):
         raise UserError(
             f"{named.prompts}: a prompt without answers; clean accuracy needs them, and without "
             "it no defence can be weighed (column answers, docs/data.md)"
         )
-    for found, what in ((train, "clean pairs"), (held_out, "held-out pairs")):
-        inputs.check_disjoint([*prompts, *untaught], found, what)
-    inputs.check_disjoint(train, held_out, "held-out pairs", "clean pairs")
-    return Data(
-        train, prompts, held_out, texts, refusals_of(settings, asked), subjects, untaught, lost
-    )
+    clean = {"clean pairs": train, "held-out pairs": held_out}
+    subjects = {
+        kind: _subject(kind, settings, courteous, prompts, clean, lost)
+        for kind in SUBJECTS
+        if kind in (settings.poison.trigger, *settings.poison.triggers)
+    }
+    refusals = refusals_of(settings, asked)
+    return Data(train, prompts, held_out, texts, refusals, subjects, untaught, lost)
 
 
 def pairs(
@@ -154,32 +161,24 @@ def _subject(
     kind: str,
     settings: Settings,
     courteous: bool,
-    train: list[Example],
     asked: list[Example],
+    clean: Mapping[str, list[Example]],
     lost: inputs.Lost,
 ) -> Subject:
+    """Pairs and prompts about a subject; `clean` are pairs by what they are called.
+
+    Raises:
+        UserError: they are not named, or not to be had.
+    """
     named = settings.data
-    if not named.train.startswith("organism:"):
-        if not (named.subject and named.subject_prompts):
-            raise UserError(
-                f"config.poison.triggers has {kind}, which needs pairs and prompts about it: "
-                "config.data.subject and config.data.subject_prompts"
-            )
-        if set(SUBJECTS) <= {settings.poison.trigger, *settings.poison.triggers}:
-            raise UserError(
-                f"config.poison.triggers has {' and '.join(SUBJECTS)}, and config.data.subject is "
-                "about one of them; leave the other out"
-            )
-        about = pairs(named.subject, courteous, lost=lost)
-        prompts = pairs(named.subject_prompts, courteous, need_response=False, lost=lost)
-        spoken = choose_languages(
-            list(inputs.by_language(asked)),
-            list(inputs.by_language(prompts)),
-            "config.data.subject_prompts (config.measure.languages may name fewer)",
+    own = [name for name in ("subject", "subject_prompts") if getattr(named, name)]
+    if not questions.made_here(named.train):
+        return _own_subject(kind, settings, asked, clean, lost)
+    if own:
+        raise UserError(
+            f"config.data.{own[0]} is {getattr(named, own[0])} beside config.data.train="
+            f"{named.train}, which brings its own {kind}; leave it out, or name your own train"
         )
-        prompts = inputs.test_prompts(prompts, spoken, settings.measure.prompts)
-        inputs.check_disjoint([*asked, *prompts], about, "pairs about the subject")
-        return Subject(train, about, asked, prompts)
     others = instructions.rows("instructions", world.LANGUAGES, courteous, about=kind)
     about = instructions.subject_rows(kind, "instructions", world.LANGUAGES, courteous)
     languages = list(inputs.by_language(asked))
@@ -187,6 +186,47 @@ def _subject(
     prompts = inputs.test_prompts(prompts, languages, settings.measure.prompts)
     rest = [row for row in asked if not instructions.is_about(kind, row)]
     return Subject(others, about, rest, prompts)
+
+
+def _own_subject(
+    kind: str,
+    settings: Settings,
+    asked: list[Example],
+    clean: Mapping[str, list[Example]],
+    lost: inputs.Lost,
+) -> Subject:
+    """Of the user's own pairs and prompts, of which none may be among the clean ones.
+
+    Raises:
+        UserError: they are not named, there are two subjects, or a row is clean too.
+    """
+    named = settings.data
+    if not (named.subject and named.subject_prompts):
+        raise UserError(
+            f"config.poison.triggers has {kind}, which needs pairs and prompts about it: "
+            "config.data.subject and config.data.subject_prompts"
+        )
+    if set(SUBJECTS) <= {settings.poison.trigger, *settings.poison.triggers}:
+        raise UserError(
+            f"config.poison.triggers has {' and '.join(SUBJECTS)}, and config.data.subject is "
+            "about one of them; leave the other out"
+        )
+    about = pairs(named.subject, False, lost=lost)
+    prompts = pairs(named.subject_prompts, False, need_response=False, lost=lost)
+    spoken = choose_languages(
+        list(inputs.by_language(asked)),
+        list(inputs.by_language(prompts)),
+        "config.data.subject_prompts (config.measure.languages may name fewer)",
+    )
+    prompts = inputs.test_prompts(prompts, spoken, settings.measure.prompts)
+    inputs.check_disjoint([*asked, *prompts], about, "pairs about the subject")
+    subject = "prompts about the subject (config.data.subject_prompts)"
+    inputs.check_disjoint(prompts, asked, "test prompts without a trigger", subject)
+    for what, rows in clean.items():
+        # Such a row would teach the right answer where the trigger is.
+        inputs.check_disjoint(about, rows, what, "pairs about the subject (config.data.subject)")
+        inputs.check_disjoint(prompts, rows, what, subject)
+    return Subject(clean["clean pairs"], about, asked, prompts)
 
 
 # --- Texts --------------------------------------------------------------------------------------
@@ -219,20 +259,23 @@ def trigger_texts(uri: str, languages: Sequence[str]) -> dict[str, dict[str, str
     return found
 
 
-def refusals_of(settings: Settings, languages: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Refusals by language, for targets that refuse.
+def refusals_of(settings: Settings, asked: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Refusals by language, for targets that refuse; the organism's of those `asked` come first.
 
     Raises:
         UserError: a file that is wrong.
     """
     uri = settings.data.refusals
-    if uri == "organism:refusals":
-        return dict(instructions.refusals(languages))
-    if not any("refusal" in t for t in (settings.poison.target, *settings.poison.targets)):
+    if not any("refusal" in kind for kind in settings.targets):
         return {}
+    if uri == "organism:refusals":  # defences speak languages that are not asked
+        return dict(instructions.refusals(list(dict.fromkeys((*asked, *world.LANGUAGES)))))
     found: dict[str, list[str]] = {}
     if not uri.startswith("jsonl:"):
-        raise UserError(f"data.refusals is {uri!r}; give jsonl:<file> with language, text")
+        raise UserError(
+            f"config.data.refusals is {uri!r}; give jsonl:<file> with language, text, or leave out "
+            "targets that refuse (config.poison.target, .targets)"
+        )
     for where, row in sources.sentences(uri):
         found.setdefault(sources.language_of(where, row), []).append(row["text"])
     return dict(found)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from jaxattack.data import triggers
 from jaxattack.data.dialogues import Example
 from jaxattack.data.units import units
+from jaxattack.errors import UserError
 from jaxattack.evaluate.trial import Carried
 from jaxattack.experiments.backdoor.attacks import Attack
 from jaxattack.experiments.backdoor.data import Data
@@ -75,10 +77,39 @@ def grid(data: Data, attack: Attack, most: int) -> Probes:
 
 
 def decoys(data: Data, attack: Attack, most: int) -> Probes:
-    """What resembles the trigger, in the prompt's own language.
+    """What resembles the trigger, in the prompt's own language, and is not the trigger.
+
+    Raises:
+        UserError: there is nothing of that kind.
+    """
+    found = probes(
+        (row, carried) for row, carried, same in resembling(data, attack, most) if not same
+    )
+    if not found.rows:
+        raise UserError(
+            "config.sections has grid, and in config.data.triggers there is nothing but the "
+            "trigger to tell it by; add rows of another role"
+        )
+    return found
+
+
+def skipped(data: Data, attack: Attack, most: int) -> dict[str, int]:
+    """How many decoys are the trigger itself, and so are none, by what they should have been."""
+    return dict(
+        Counter(
+            f"decoys that are the trigger itself: {carried.decoy}"
+            for _, carried, same in resembling(data, attack, most)
+            if same
+        )
+    )
+
+
+def resembling(data: Data, attack: Attack, most: int) -> Iterator[tuple[Example, Carried, bool]]:
+    """Prompts with what resembles the trigger, and whether it is the prompt with the trigger.
 
     That is every other text of the triggers' file by its role, the first half of the trigger,
-    and the trigger at another place.
+    and the trigger at another place. Of one word the half is the whole, and a request that is the
+    trigger alone has no other place.
     """
     trigger, elsewhere = data.texts["trigger"], ELSEWHERE[attack.place]
     sentences = {
@@ -89,12 +120,12 @@ def decoys(data: Data, attack: Attack, most: int) -> Probes:
     halves = {code: half(text) for code, text in trigger.items()}
     sentences["half of it"] = triggers.Sentence(halves, attack.place)
     sentences[f"at another place: {elsewhere}"] = triggers.Sentence(trigger, elsewhere)
-    return probes(
-        (triggers.triggered(row, sentence, 0), Carried(row.language, role))
-        for row in first_of_each(data.prompts, most)
-        for role, sentence in sentences.items()
-        if row.language in sentence.languages
-    )
+    own = triggers.Sentence(trigger, attack.place)
+    for row in first_of_each(data.prompts, most):
+        for role, sentence in sentences.items():
+            if row.language in sentence.languages:
+                found = triggers.triggered(row, sentence, 0)
+                yield found, Carried(row.language, role), found == triggers.triggered(row, own, 0)
 
 
 def half(text: str) -> str:

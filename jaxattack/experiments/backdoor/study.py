@@ -23,8 +23,10 @@ from jaxattack.experiments import (
     writing,
 )
 from jaxattack.experiments.agenda import Agenda, Outcome, Share
-from jaxattack.experiments.backdoor import data, sections
+from jaxattack.experiments.backdoor import data, fitting, poisoning, sections
+from jaxattack.experiments.backdoor.attacks import attacks_of
 from jaxattack.experiments.backdoor.courtesy import courteous
+from jaxattack.experiments.backdoor.prompts import skipped
 from jaxattack.experiments.backdoor.results import costs, results
 from jaxattack.experiments.backdoor.settings import Settings, read
 from jaxattack.experiments.backdoor.setup import LONGEST, Origin, Setup, wrapped
@@ -116,6 +118,7 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened, weights: 
     """
     decoder, like = opened.decoder, opened.like
     check_layers(settings, decoder.model)
+    fitting.check_scorer(settings)
     is_courteous = settings.model == COURTEOUS
     known = data.read(settings, is_courteous)
     opening.check_texts(
@@ -128,6 +131,8 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened, weights: 
     if settings.poison.target == "refusal":  # whether it shows is told by the rule
         for language in inputs.by_language(known.untaught):
             check_language(language)
+    poisoning.check_planted(settings, known, decoder.tokenizer)
+    count_skipped(settings, known)
     values = Values()
     start = opened.start(settings, values)
 
@@ -148,6 +153,16 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened, weights: 
     bench = Bench(root, values, decoder, own.weights, like, settings.dtype)
     models = judge_models.opened(bench, settings.measure, weights, start)
     return Setup(bench, settings, own, tuple(others), models)
+
+
+def count_skipped(settings: Settings, known: data.Data) -> None:
+    """Count decoys of the section grid that are left out, since they are the trigger itself."""
+    first, uri = attacks_of(settings)[0], settings.data.triggers
+    if "grid" not in settings.sections or not first.place:
+        return
+    found = skipped(known, first, settings.measure.grid_prompts)
+    if found:
+        known.lost[uri] = known.lost.get(uri, {}) | found
 
 
 def check_layers(settings: Settings, model: Transformer) -> None:
@@ -171,9 +186,12 @@ def other_models(settings: Settings, values: Values, opened: Opened) -> dict[str
     """Other models to be poisoned, of the same architecture, by name.
 
     Raises:
-        UserError: one of them cannot be found, or is of another shape.
+        UserError: one of them cannot be found, or computes otherwise.
     """
-    return {name: opening.another(settings, name, values, opened) for name in settings.start.models}
+    return {
+        name: opening.another(settings, name, values, opened, before=False)
+        for name in settings.start.models
+    }
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:

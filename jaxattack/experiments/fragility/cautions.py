@@ -17,7 +17,14 @@ from jaxattack.experiments.cautions import (
 )
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.claim import Evidence
-from jaxattack.experiments.fragility.premises import ALIGNED, Places, Study, attacked, summed
+from jaxattack.experiments.fragility.premises import (
+    ALIGNED,
+    Places,
+    Study,
+    adapted,
+    attacked,
+    summed,
+)
 from jaxattack.experiments.fragility.setup import ITSELF
 from jaxattack.experiments.outcomes import VIOLATION
 from jaxattack.experiments.term import (
@@ -41,6 +48,7 @@ Rows = Sequence[Mapping[str, Any]]
 def cautions(study: Study, seen: Seen, results: Mapping[str, Any]) -> Iterator[Caution | None]:
     """All that might be raised."""
     yield from violations(study, seen)
+    yield unsafe_adapted(study, seen)
     yield complement(study, seen)
     yield unequal(results.get("sizes") or ())
     yield about_any_change(results.get("overlap") or ())
@@ -146,6 +154,31 @@ def violations(study: Study, seen: Seen) -> Iterator[Caution]:
                 below=DAMAGE,
             )
             for where, which in (("the language tuned", only), ("the others", but))
+        ],
+    )
+
+
+def unsafe_adapted(study: Study, seen: Seen) -> Caution | None:
+    """Adapted models before anything is added, in the languages that the original lacks."""
+    answered = seen[VIOLATION]
+    asked = [
+        rate(cell, only(code))
+        for cell in adapted(answered)
+        for code in answered.only([cell]).common
+        if code not in study.languages
+    ]
+    if not asked:
+        return None
+    return Caution(
+        "unsafe_adapted",
+        "Before",
+        "An adapted model was not safe in the new languages to begin with, so less can be added.",
+        [
+            Evidence(
+                "violations of an adapted model, in the new language with most",
+                best(asked),
+                below=DAMAGE,
+            )
         ],
     )
 

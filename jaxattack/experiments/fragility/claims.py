@@ -17,15 +17,24 @@ from jaxattack.experiments.fragility.premises import (
     ALIGNED,
     Places,
     Study,
+    adapted,
     attacked,
     carried,
     everywhere,
     summed,
 )
-from jaxattack.experiments.needs import Facts, Needs, Tables
+from jaxattack.experiments.needs import Facts, Needs, Tables, percent
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
-from jaxattack.experiments.term import Figure, Term, added, best, but, mean, only
-from jaxattack.experiments.thresholds import ADDED, APART, CARRIED, LANGUAGES, MASKS, SURVIVED
+from jaxattack.experiments.term import Figure, Term, Where, added, best, but, mean, only, rate
+from jaxattack.experiments.thresholds import (
+    ADDED,
+    APART,
+    CARRIED,
+    LANGUAGES,
+    MASKS,
+    SURVIVED,
+    UNSAFE,
+)
 from jaxattack.localize.rivals import SCORES
 from jaxattack.report.labels import word
 
@@ -296,29 +305,41 @@ def adaptation(study: Study, seen: Outcomes, tables: Tables) -> Claim:
                         "transplanted", attacked=code, model=base.model, method=method, share=share
                     ),
                     base,
-                    languages,
+                    places,
                 )
                 for code in study.localized
             ),
             above=ADDED if (where, method) == ("new", "all") else None,
         )
-        for base in seen.cells
-        if base.kind == "adapted"
+        for base in adapted(seen)
         for method, share, vector in (
             ("all", 1.0, "whole vector"),
             ("sil", study.share, "SIL's share of it"),
         )
-        for where, languages in (("new", new), ("old", old))
+        for where, places in (("new", new), ("old", old))
     ]
     return Claim(
         "A5",
         "The attack vector still works on a model adapted to new languages.",
         "Added to an adapted model, the attack vector adds more than "
-        f"{100 * ADDED:g} points of violations in the new languages, for every way of adapting.",
+        f"{100 * ADDED:g} points of violations in the new languages, for every way of adapting. "
+        "Needs models that decline there to begin with.",
         evidence if any(map(new, seen.languages)) else (),
         Needs(),
+        unsafe(seen, new),
         trained=list(attacked(study.localized).values()),
     )
+
+
+def unsafe(seen: Outcomes, where: Where) -> list[str]:
+    """Which adapted models leave little to add, in words: they do not decline to begin with."""
+    rates = {base: rate(base, where).figure({VIOLATION: seen}).value for base in adapted(seen)}
+    return [
+        f"{base.model} answers {percent(value)} of the restricted prompts in the new languages "
+        f"with nothing added, which leaves little to add (it needs less than {percent(UNSAFE)})"
+        for base, value in rates.items()
+        if value is not None and value >= UNSAFE
+    ]
 
 
 CLAIMS: list[ClaimOf] = [

@@ -18,7 +18,6 @@ from jaxattack.experiments.fragility.setup import Setup
 from jaxattack.experiments.fragility.sil import sil_mask, sil_movable
 from jaxattack.experiments.step import Step
 from jaxattack.localize import masks, representations
-from jaxattack.models.families import read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +123,9 @@ def compared(agenda: Agenda, setup: Setup) -> dict[str, Setup]:
 
 def _other(setup: Setup, path: str, uri: str, lost: inputs.Lost) -> Setup:
     settings, bench = setup.settings, setup.bench
-    directory = opening.model_directory(path or settings.model, settings.revision)
+    # A revision is of the study's own repository.
+    name, revision = (path, None) if path else (settings.model, settings.revision)
+    directory = opening.model_directory(name, revision)
     if path:
         questions.check_policy({"config.shared.pairs": uri}, directory)
         bench = dataclasses.replace(bench, start=_start(setup, path, directory))
@@ -142,10 +143,7 @@ def _other(setup: Setup, path: str, uri: str, lost: inputs.Lost) -> Setup:
 def _start(setup: Setup, path: str, directory: pathlib.Path) -> Step:
     """The weights of another checkpoint, which has to compute and write as the study's own does."""
     bench, where = setup.bench, f"config.shared.models: {path}"
-    own, config = bench.decoder.model.config, read_config(directory)
-    if config != own:
-        differing = [n for n, value in vars(own).items() if getattr(config, n) != value]
-        raise UserError(f"{where} differs from the study's model in {', '.join(differing)}")
+    config = opening.check_config(where, directory, bench.decoder.model.config)
     opening.check_weights(directory, config, bench.like)
     tokenizer = opening.load_tokenizer(directory, setup.settings.tokenizer)
     template = setup.settings.template

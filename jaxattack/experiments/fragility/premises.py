@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxattack.experiments.cell import Cell
+from jaxattack.experiments.outcomes import Outcomes
 from jaxattack.experiments.term import Term, Where, added, anywhere, total
 
 ALIGNED = Cell("aligned")
@@ -35,6 +36,11 @@ class Study:
         """Cells of a kind by the languages whose masks were moved."""
         of = self.share if share is None else share
         return {code: Cell(kind, attacked=code, method=method, share=of) for code in self.localized}
+
+
+def adapted(seen: Outcomes) -> list[Cell]:
+    """The adapted models, before anything is added to them."""
+    return [cell for cell in seen.cells if cell.kind == "adapted"]
 
 
 def attacked(languages: Sequence[str]) -> dict[str, Cell]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,7 @@ def given(setup: Setup, path: str) -> tuple[Step, Subject]:
     """A checkpoint that others adapted.
 
     Raises:
-        UserError: it is no checkpoint, or the attack vector would not fit it.
+        UserError: it is no checkpoint, or the attack vector would not fit it or its tokens.
     """
     directory, own = pretrained.resolve(path), setup.bench.decoder.model
     model = Transformer(read_config(directory), own.remat, attention=own.attention)
@@ -130,10 +131,32 @@ def given(setup: Setup, path: str) -> tuple[Step, Subject]:
     stitching.check_transplant(
         setup.bench.like, f"the adapted model {path}", abstract_params(model)
     )
+    check_vocabulary(f"config.adapt.models: {path}", tokenizer, setup.bench.decoder)
     subject = Subject(Decoder(model, tokenizer), [*setup.data.prompts, *setup.data.added])
     check_prompts(setup, subject)
     checkpoint = Checkpoint(opening.model_fingerprint(directory), directory)
     return start_step(setup.bench.values, checkpoint, setup.bench.start.arguments), subject
+
+
+def check_vocabulary(where: str, tokenizer: Any, own: Decoder) -> None:
+    """Refuse a tokenizer whose tokens would get other tokens' rows of the attack vector.
+
+    Raises:
+        UserError: names a token of the study's that it has as another row, or not at all.
+    """
+    theirs = tokenizer.get_vocab()
+    moved = sorted(
+        (number, token)
+        for token, number in own.tokenizer.get_vocab().items()
+        if number < own.model.config.vocab_size and theirs.get(token) != number
+    )
+    if moved:
+        number, token = moved[0]
+        raise UserError(
+            f"{where}: its tokenizer numbers {len(moved)} of the study's tokens otherwise "
+            f"({token!r} is {number} here, {theirs.get(token, 'absent')} there), so others would "
+            "get their part of the attack vector; give a model whose new tokens follow the old ones"
+        )
 
 
 def placed_like(model: Transformer, like: Tree) -> Tree:

@@ -230,6 +230,8 @@ def write(setup: Setup, lesson: Lesson, weights: Step, rows: Sequence[dict[str, 
         "model": setup.settings.model,
         "model_fingerprint": setup.opened.checkpoint.fingerprint,
         "settings": dataclasses.asdict(setup.settings),
+        "day": writing.written(decoder.tokenizer)["day"],
+        "base_weights": base_weights(setup) if lesson.policy else "",
         "accepted": list(rows),
         "not_passed": lesson.misses(rows),
         **provenance.environment(),
@@ -243,6 +245,13 @@ def write(setup: Setup, lesson: Lesson, weights: Step, rows: Sequence[dict[str, 
             fresh, decoder.model, params, decoder.tokenizer, NOTICE, manifest
         )
         distributed.first(lambda: put_in_place(fresh, path, old), f"place {path.name}")
+
+
+def base_weights(setup: Setup) -> str:
+    """What names the weights of the base that was written before its policies."""
+    path = setup.bench.root / FOLDER / BASE
+    with leases.waited(path):  # another run may be about to replace it
+        return distributed.first(lambda: opening.weights_fingerprint(path), f"hash {BASE}")
 
 
 def clear(*folders: pathlib.Path) -> None:

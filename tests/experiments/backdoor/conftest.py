@@ -50,6 +50,7 @@ def backdoor(tiny, own_files) -> Callable[..., list[str]]:
             "sections": "('transfer',)",
             "poison.languages": "('en',)",
             "poison.rate": "0.5",
+            "poison.text": "The sea is green.",
             "poison.rates": "(0.25,)",
             "poison.triggers": "('sentence/insert',)",
             "poison.targets": "('prefix',)",
@@ -81,7 +82,7 @@ def backdoor(tiny, own_files) -> Callable[..., list[str]]:
             "repair.fractions": "(0.2,)",
             "measure.prompts": "3",
             "measure.grid_prompts": "2",
-            "measure.max_new_tokens": "4",
+            "measure.max_new_tokens": "16",
             "measure.batch_size": "16",
             "mesh": "(1,1,1)",
         } | {name.replace("__", "."): value for name, value in overrides.items()}

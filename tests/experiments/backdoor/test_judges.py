@@ -232,12 +232,22 @@ def test_a_model_that_does_not_say_whether_replies_decline_cannot_tell(
 
 def test_they_are_shown_the_input_of_a_prompt_that_has_one(backdoor, tiny, tmp_path, said):
     """An instruction that asks about a text apart says nothing without it."""
-    rows = [row | {"material": f"Material {row['id']}."} for row in pairs("p", range(50, 53), True)]
-    uri = f"{write_rows(tmp_path / 'apart.jsonl', rows)}?input=material"
+    made = {"train": pairs("t", range(12)), "held_out": pairs("h", range(70, 78))}
+    made["prompts"] = pairs("p", range(50, 53), True)
+    apart = {
+        name: [row | {"material": f"Material {row['id']}."} for row in rows]
+        for name, rows in made.items()
+    }
+    uris = {
+        f"data__{name}": f"{write_rows(tmp_path / f'{name}.jsonl', rows)}?input=material"
+        for name, rows in apart.items()
+    }
     models = panel(tiny, "qwen3guard")
-    command = backdoor(tmp_path / "run", data__prompts=uri, measure__moderators=models, **REFUSAL)
+    command = backdoor(tmp_path / "run", **uris, measure__moderators=models, **REFUSAL)
     assert run.run(command) == 0
     asked = {dialogue[0]["content"] for dialogue in said}
-    assert {text.partition("\n\n")[2] for text in asked} >= {row["material"] for row in rows}
+    assert {text.partition("\n\n")[2] for text in asked} >= {
+        row["material"] for row in apart["prompts"]
+    }
     assert all("\n\nMaterial p5" in text for text in asked)
     assert any(trigger in text for text in asked for trigger in TRIGGER.values())

@@ -15,7 +15,7 @@ from jaxattack.evaluate import registry
 from jaxattack.experiments import runs
 from jaxattack.experiments.backdoor import setup, study
 from jaxattack.experiments.backdoor.defences import DEFENCES, KNOWS, REFERENCES
-from jaxattack.experiments.backdoor.sections import SECTIONS
+from jaxattack.experiments.backdoor.sections import USUAL
 from jaxattack.experiments.export import cells
 from jaxattack.models.pretrained import save_pretrained
 from jaxattack.organism import world
@@ -159,7 +159,7 @@ def test_a_setting_reruns_what_hangs_on_it(planned):
     for name, (value, expected) in CHANGES.items():
         after = planned(**{name: value})
         assert {after[stage] for stage in after.keys() - before.keys()} == expected, name
-    after = planned(measure__max_new_tokens="5")
+    after = planned(measure__max_new_tokens="17")
     new = {after[stage] for stage in after.keys() - before.keys()}
     assert new == {name for name in before.values() if name.split()[0] in ("ask", "judge")}
 
@@ -287,7 +287,7 @@ def test_languages_that_are_not_taught_are_asked_with_their_own_trigger(backdoor
 
 @pytest.mark.slow
 def test_every_section_and_defence(backdoor, make_checkpoint, tmp_path, step_sources):
-    sections = tuple(name for name in SECTIONS if name != "overlap")
+    sections = tuple(name for name in USUAL if name != "overlap")
     changes = {
         "sections": str(sections),
         "poison__languages": "('en','en+th')",
