@@ -28,7 +28,7 @@ def study(root: pathlib.Path, log: pathlib.Path) -> list[stages.Stage]:
             with log.open("a") as lines:
                 lines.write(f"{made.id} {os.getpid()}\n")
             said = [need.run().joinpath("said").read_text() for need in needs]
-            time.sleep(0.05)
+            time.sleep(0.2)  # so long that all kills come before the end, also on a busy machine
             (folder / "said").write_text(" ".join([label, *said]))
 
         made = stages.Stage(root, kind, label, {}, write, needs)
@@ -65,7 +65,7 @@ def main(folder: pathlib.Path, mode: str, kills: int) -> None:
                 sys.exit("they came to the end")
             time.sleep(0.01)
         number = rng.randrange(WORKERS)
-        time.sleep(0.05 * rng.random())
+        time.sleep(0.1 * rng.random())
         os.kill(workers[number], signal.SIGKILL)
         os.waitpid(workers[number], 0)
         killed.add(workers[number])
