@@ -260,7 +260,7 @@ def given_more(grown, tmp_path_factory) -> pathlib.Path:
     [
         ("fragility.py:grown_short", {}),
         ("durability.py:grown", {"defend.base": "{base}"}),
-        ("backdoor.py", {"tuning.wrapper": "chat", "start.models": "()"}),
+        ("backdoor.py", {"tuning.wrapper": "chat", "start.models": "()", "onion.scorer": "{base}"}),
         ("grow.py", {"knowledge.rounds": "0", "policies": "('sums',)"}),
     ],
 )
