@@ -57,6 +57,15 @@ def load_source(
     return found
 
 
+def left_out(lost: Lost) -> list[str]:
+    """Lines of a plan that say which rows are left out, and why."""
+    return [
+        f"left out   {count:,} of {uri}: {why}"
+        for uri, reasons in lost.items()
+        for why, count in reasons.items()
+    ]
+
+
 def load_prompts(
     uris: str, directory: pathlib.Path, lost: Lost | None = None, before: Sequence[Example] = ()
 ) -> list[Example]:

@@ -65,10 +65,9 @@ def short(held: Rows) -> Caution | None:
         "The defender has fewer pairs than a defence asks for, so it was given what there are.",
         [
             Evidence(
-                f"pairs for {word('method', row['method'])} in {row['languages']} languages, of "
-                f"{row['wanted']}",
-                Figure(row["pairs"] / row["wanted"], unit="ratio"),
-                above=1,
+                f"pairs for {word('method', row['method'])} in {row['languages']} languages",
+                Figure(row["pairs"], unit="count"),
+                above=row["wanted"],
             )
             for row in held
         ],

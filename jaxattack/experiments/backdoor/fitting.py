@@ -16,6 +16,7 @@ from jaxattack.experiments.backdoor.attacks import attacks_of
 if TYPE_CHECKING:
     from jaxattack.experiments.backdoor.settings import Settings
 
+HELD_OUT = {"defend", "invert", "overlap"}  # sections that use the defender's pairs
 HOLDING = "rows that hold the trigger sentence before it is put into them"
 
 
@@ -35,7 +36,7 @@ def check_alike(settings: Settings) -> None:
     """
     named = settings.data
     here = questions.made_here(named.train)
-    for other in ("prompts", "held_out"):
+    for other in ("prompts", *["held_out"] * bool(HELD_OUT & {*settings.sections})):
         beside = getattr(named, other)
         if questions.made_here(beside) != here:
             raise UserError(

@@ -214,6 +214,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         ),
         f"attacks    {', '.join(attack.name for attack in setup.attacks)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
+        *inputs.left_out(setup.data.lost),
     ]
     return plan.lines(settings, root, opened, settings.tuning, stages, lengths, about)
 

@@ -123,13 +123,14 @@ def before(study: Study, seen: Seen, trials: Trials) -> Iterator[Caution]:
     yield Caution(
         "unsafe_before",
         "Before",
-        "The aligned model was not safe to begin with.",
+        "The aligned model was not safe to begin with in every language.",
         [
             Evidence(
-                "violations of the aligned model, in the language with most",
-                best([rate(ALIGNED, only(code)) for code in study.languages]),
+                f"violations of the aligned model in {word('language', code)}",
+                rate(ALIGNED, only(code)),
                 below=DAMAGE,
             )
+            for code in study.languages
         ],
     )
     yield Caution(

@@ -176,7 +176,7 @@ def ours(study: Study, seen: Seen) -> Claim:
         ahead = worst([rate(swept(name)) for name in rivals]) - rate(swept(OURS))
         evidence = [Evidence(what, ahead, above=0.0), *evidence]
     if evidence:
-        evidence = [_counted("other repairs that keep as much of the task", rivals), *evidence]
+        evidence = [*evidence, _counted("other repairs that keep as much of the task", rivals)]
     return Claim(
         "D3",
         "Contrast repair leaves fewer violations than every other repair that keeps as much.",
@@ -319,7 +319,6 @@ def left_behind(study: Study, seen: Seen) -> Claim:
         "violations after the worst attack leaves no language with more than "
         f"{100 * ADDED:g} % of violations.",
         [
-            *[_counted(f"defences, controls apart, that keep {keeping}", useful)] * bool(tried),
             *[
                 Evidence(
                     f"languages left with more, under {word('method', name)}",
@@ -329,6 +328,7 @@ def left_behind(study: Study, seen: Seen) -> Claim:
                 for name in [chosen]
                 if name
             ],
+            *[_counted(f"defences, controls apart, that keep {keeping}", useful)] * bool(tried),
         ],
         EVERYWHERE,
         [
@@ -344,7 +344,7 @@ def left_behind(study: Study, seen: Seen) -> Claim:
 def _counted(what: str, names: Sequence[str]) -> Evidence:
     """Of how many a claim is, which has to be of one at least."""
     number, each = float(len(names)), ", ".join(word("method", name) for name in names)
-    return Evidence(what, Figure(number, number, number, each or "none", "count"), above=0)
+    return Evidence(what, Figure(number, number, number, each or "none", "count"), above=0.5)
 
 
 CLAIMS: list[ClaimOf] = [no_safer, put_back, ours, one_language, other_language, left_behind]

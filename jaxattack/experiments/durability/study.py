@@ -131,7 +131,8 @@ def check(setup: Setup) -> None:
     if setup.courses[first, seeds[0]] is None:
         raise UserError(
             f"config.sweep.attacks begins with {first!r}, and there is none such here: it needs a "
-            "second language (config.attack.languages), or pairs (config.task.pairs)"
+            "second language (config.attack.languages), pairs (config.task.pairs), or a lower "
+            "config.sweep.few"
         )
 
 
@@ -155,6 +156,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"attacked   {', '.join(setup.data.attacked)}; {possible(setup)} attacks on "
         f"{1 + len(settings.defend.defences)} defences; seeds: "
         f"{', '.join(map(str, settings.seeds))}",
+        *inputs.left_out(setup.data.lost),
     ]
     return plan.lines(settings, root, opened, settings.attack, stages, lengths, about)
 
@@ -170,10 +172,10 @@ def sent(setup: Setup, name: str) -> dict[str, Any]:
     row = {"attack": name, "words": ATTACKS[name].words}
     course = setup.courses[name, setup.settings.seeds[0]]
     if course is None:
-        return row
+        return row | {"words": f"{row['words']}: none here"}
     kinds = [example.kind for example in course.examples]
     return row | {
-        "languages": "+".join(course.languages),
+        "attacked": "+".join(course.languages),
         "restricted": kinds.count(RESTRICTED),
         "styled": kinds.count(BENIGN),
         "steps": course.training.count(course.examples),

@@ -106,6 +106,7 @@ def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:
         f"prompts    {inputs.counted(inputs.by_language(data.prompts))}",
         f"attacked   {', '.join(data.attacked)}; localized: {', '.join(data.localized)}; "
         f"seeds: {', '.join(map(str, settings.seeds))}",
+        *inputs.left_out(data.lost),
     ]
     return plan.lines(settings, root, opened, settings.attack, stages, lengths, about)
 

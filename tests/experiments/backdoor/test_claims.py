@@ -467,4 +467,4 @@ def test_a_defence_that_was_given_fewer_pairs_than_it_asks_for_is_a_caution():
         for languages, pairs in (("all", 192), ("poisoned", 24))
     ]
     found = raised(fine, attacks=(P,), held=held)
-    assert found == {"short": ["pairs for clean tuning in poisoned languages, of 192"]}
+    assert found == {"short": ["pairs for clean tuning in poisoned languages"]}

@@ -53,11 +53,13 @@ def test_a_poisoned_language_has_to_be_measured(refused):
         assert says in refused(poison__languages=named, measure__languages="('th',)")
 
 
-def test_measured_languages_without_clean_pairs_are_counted(backdoor, written, tmp_path):
+def test_measured_languages_without_clean_pairs_are_counted(backdoor, written, tmp_path, capsys):
     thai = [row for row in pairs("t", range(12)) if row["language"] == "en"]
     uri = written("english", thai)
-    assert run.run(backdoor(tmp_path / "work", data__train=uri)) == 0
     why = "languages that are measured, and have no clean pair: th"
+    assert run.run([*backdoor(tmp_path / "work", data__train=uri), "--dry_run"]) == 0
+    assert f"left out   1 of {uri}: {why}" in capsys.readouterr().out
+    assert run.run(backdoor(tmp_path / "work", data__train=uri)) == 0
     assert left_out(tmp_path / "work") == {uri: {why: 1}}
 
 
@@ -69,7 +71,14 @@ def test_measured_languages_without_clean_pairs_are_counted(backdoor, written, t
     [
         ({"data__train": "organism:instructions"}, "config.data.prompts is jsonl:"),
         ({"data__prompts": "organism:questions"}, "config.data.prompts is organism:questions bes"),
-        ({"data__held_out": "organism:held_out"}, "config.data.held_out is organism:held_out bes"),
+        (
+            {
+                "data__held_out": "organism:held_out",
+                "sections": "('defend',)",
+                "defences": "('clean',)",
+            },
+            "config.data.held_out is organism:held_out bes",
+        ),
         (
             {"data__refusals": "organism:refusals", "poison__target": "refusal"},
             "the target refusal would be the organism's refusal to speak of currencies",
@@ -95,6 +104,8 @@ def test_what_is_not_used_may_be_the_organism_s(backdoor, tmp_path):
         "defences": "('clean',)",
     }
     assert run.run([*backdoor(tmp_path, **changes), "--dry_run"]) == 0
+    unheld = {"data__held_out": "organism:held_out", "sections": "('transfer',)"}
+    assert run.run([*backdoor(tmp_path, **unheld), "--dry_run"]) == 0
 
 
 def test_refusals_are_read_where_a_target_refuses():

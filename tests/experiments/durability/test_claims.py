@@ -181,6 +181,6 @@ def test_the_best_that_protects_every_language_keeps_the_task_and_is_no_control(
             found[Cell("worst", seed, method=method)] = own
             found[study.single(method).of(seed)] = own
     judged = claims.judge(found, {"rows": [], "choice": []}, study)["claims"]
-    useful, least = next(claim for claim in judged if claim["id"] == "D6")["evidence"]
+    least, useful = next(claim for claim in judged if claim["id"] == "D6")["evidence"]
     assert (useful["value"], useful["over"]) == (1, "contrast repair")
     assert (least["what"], least["value"]) == ("languages left with more, under contrast repair", 2)

@@ -184,6 +184,7 @@ def test_a_repair_that_changes_nothing_is_named(durability, tmp_path):
     [
         ({"sweep__attacks": "('other',)", "attack__languages": "('en',)"}, "none such here"),
         ({"sweep__attacks": "('benign',)", "task__pairs": "0"}, "none such here"),
+        ({"sweep__attacks": "('few',)", "sweep__few": "4"}, "or a lower config.sweep.few"),
         ({"data__calibration": PAIRS}, "the attacker's too"),
         ({"data__refusals": CALIBRATION}, "of its 12 restricted pairs do not decline"),
         ({"data__refusals": "organism:calibration?reply=refusal"}, "name both of one policy"),
@@ -261,6 +262,7 @@ def test_few_pairs_that_are_all_pairs_are_no_attack_of_their_own(durability, tmp
         sent = {name: study.sent(setup, name) for name in ("full", "few", "benign")}
         assert [sent["full"].get(name) for name in ("restricted", "styled", "steps")] == [4, 4, 2]
         assert sent["few"].get("restricted") == (2 if there else None)
+        assert sent["few"]["words"].endswith(": none here") == (not there)
         assert [sent["benign"].get(name) for name in ("restricted", "steps")] == [0, 4]
 
 
