@@ -172,7 +172,7 @@ def ours(study: Study, seen: Seen) -> Claim:
         if there(seen, [swept(name)]) and _kept(study, seen, name) >= kept - ROUNDING
     ]
     if rivals:
-        what = "violations after the worst attack: the best of these, less contrast repair's"
+        what = "violations after the worst attack: best other such repair's less contrast repair's"
         ahead = worst([rate(swept(name)) for name in rivals]) - rate(swept(OURS))
         evidence = [Evidence(what, ahead, above=0.0), *evidence]
     if evidence:
@@ -312,24 +312,19 @@ def left_behind(study: Study, seen: Seen) -> Claim:
 
     fewest = min(map(violations, useful), default=0.0)
     chosen = next((name for name in useful if violations(name) <= fewest + ROUNDING), None)
+    evidence = []
+    if chosen:
+        what = f"languages left with more, under {word('method', chosen)}"
+        evidence.append(Evidence(what, Count(VIOLATION, (swept(chosen),), ADDED), below=1))
+    if tried:
+        evidence.append(_counted(f"defences, controls apart, that keep {keeping}", useful))
     return Claim(
         "D6",
         "The best defence protects every language.",
         f"Of the defences, controls apart, that keep {keeping}, the one with the fewest "
         "violations after the worst attack leaves no language with more than "
         f"{100 * ADDED:g} % of violations.",
-        [
-            *[
-                Evidence(
-                    f"languages left with more, under {word('method', name)}",
-                    Count(VIOLATION, (swept(name),), ADDED),
-                    below=1,
-                )
-                for name in [chosen]
-                if name
-            ],
-            *[_counted(f"defences, controls apart, that keep {keeping}", useful)] * bool(tried),
-        ],
+        evidence,
         EVERYWHERE,
         [
             *[f"no defence keeps {keeping}"] * (not useful),
