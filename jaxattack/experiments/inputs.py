@@ -57,6 +57,13 @@ def load_source(
     return found
 
 
+def leave_out(lost: Lost, uri: str, why: str, count: int) -> None:
+    """Count rows of a source that are left out; none is no reason."""
+    if count:
+        own = lost.setdefault(uri, {})
+        own[why] = own.get(why, 0) + count
+
+
 def left_out(lost: Lost) -> list[str]:
     """Lines of a plan that say which rows are left out, and why."""
     return [
@@ -86,8 +93,8 @@ def load_prompts(
         found = load_examples(uri, kinds, False, directory, lost)
         new = [e for e in found if (e.language, e.kind, e.prompt) not in seen]
         seen |= {(e.language, e.kind, e.prompt) for e in found}
-        if lost is not None and len(new) < len(found):
-            lost[uri] = {**lost.get(uri, {}), EARLIER: len(found) - len(new)}
+        if lost is not None:
+            leave_out(lost, uri, EARLIER, len(found) - len(new))
         sets.append(new)
     return by_turns(apart(sets)[len(sets) - len(named) :])
 

@@ -98,25 +98,14 @@ def facts(settings: Any, opened: Opened) -> dict[str, Any]:
     }
 
 
-def another(
-    settings: Model, name: str, values: Values, opened: Opened, before: bool = True
-) -> Step:
+def another(settings: Model, name: str, values: Values, opened: Opened) -> Step:
     """Weights of another model that computes alike, to be, as the study's own are read.
 
-    Args:
-        settings: the study's.
-        name: of the model.
-        values: what remembers.
-        opened: the study's own.
-        before: whether it is meant to be the study's own before its alignment.
-
     Raises:
-        UserError: it cannot be found, computes otherwise, or is the base of another growth.
+        UserError: it cannot be found, or computes otherwise.
     """
     directory = model_directory(name, None)
     check_config(name, directory, opened.decoder.model.config)
-    if before:
-        check_base(name, directory, opened.checkpoint.directory)
     return start_step(values, checkpoint(directory), manner(settings, opened.mesh))
 
 

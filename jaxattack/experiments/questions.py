@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxattack import organism
 from jaxattack.data.dialogues import Example
@@ -119,6 +120,31 @@ def check_policy(uris: Mapping[str, str], directory: pathlib.Path) -> None:
         first, known, expected = named[0]
         if policy != expected:
             raise UserError(f"{setting}: {uri} is of another policy than {first}: {known}")
+
+
+def check_alike(named: Any, first: str, others: Sequence[str]) -> None:
+    """Refuse sources made here beside one that is not, where all have to be of one task.
+
+    Args:
+        named: `config.data`; what it leaves empty is beside nothing.
+        first: one of its settings.
+        others: those that have to be as that.
+
+    Raises:
+        UserError: names both settings.
+    """
+    uri = getattr(named, first)
+    for other in others:
+        beside = getattr(named, other)
+        if beside and _any_made_here(beside) != _any_made_here(uri):
+            raise UserError(
+                f"config.data.{other} is {beside} beside config.data.{first}={uri}: one is made "
+                "here, of the organism's world, the other is not; name both of one task"
+            )
+
+
+def _any_made_here(uris: str) -> bool:
+    return any(map(made_here, split_uris(uris)))
 
 
 def set_aside(uri: str) -> str:

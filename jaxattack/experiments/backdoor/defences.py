@@ -8,7 +8,7 @@ others, varied one by one, with the first seed alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxattack.data.wrappers import WRAPPERS
 from jaxattack.defend import cleangen
@@ -24,6 +24,9 @@ from jaxattack.experiments.backdoor.training import cleaned, held_out_rows, in_w
 from jaxattack.experiments.bench import Checkpoint
 from jaxattack.experiments.step import Step
 from jaxattack.models.families import read_config
+
+if TYPE_CHECKING:  # its choices are named here
+    from jaxattack.experiments.backdoor.options import Clean
 
 
 def defences(setup: Setup, suspect: Step, seed: int) -> Found:
@@ -73,15 +76,21 @@ def onion_filter(setup: Setup, longest: int, loss: float) -> Step:
 LANGUAGES = {"all": "all languages", "poisoned": "poisoned language", "others": "the others"}
 
 
+def _tuned_on(options: Clean) -> list[tuple[str, int, float]]:
+    """Languages, pairs and rates: the first of each, and the others of one beside it."""
+    first = options.languages[0], options.rows[0], options.learning_rates[0]
+    return [
+        first,
+        *((languages, *first[1:]) for languages in options.languages[1:]),
+        *((first[0], rows, first[2]) for rows in options.rows[1:]),
+        *((*first[:2], rate) for rate in options.learning_rates[1:]),
+    ]
+
+
 def _clean(setup: Setup, suspect: Step, seed: int) -> Found:
     options = setup.settings.clean
-    first = options.languages[0], options.rows[0], options.learning_rates[0]
-    settings = [first]
-    if is_first(setup, seed):
-        settings += [(languages, *first[1:]) for languages in options.languages[1:]]
-        settings += [(first[0], rows, first[2]) for rows in options.rows[1:]]
-        settings += [(*first[:2], rate) for rate in options.learning_rates[1:]]
-    for languages, count, rate in settings:
+    settings = _tuned_on(options)
+    for languages, count, rate in settings if is_first(setup, seed) else settings[:1]:
         rows = held_out_rows(setup, languages, count, seed)
         words = f"{in_words(rows, count)}, {LANGUAGES[languages]}, rate {rate:g}"
         cell = cell_of(setup, seed, "clean", f"{languages}-{count}@{rate:g}", words)
@@ -209,3 +218,33 @@ DEFENCES: dict[str, Defend] = {
     "repair": _repair,
     "composed": _composed,
 }
+
+
+# --- The defender's pairs -----------------------------------------------------------------------
+
+
+def held(setup: Setup) -> list[dict[str, Any]]:
+    """How many pairs of its own the defender gave its defences, and how many they ask for.
+
+    Of the first seed; others draw as many.
+    """
+    options = setup.settings
+    clean = dict.fromkeys(each[:2] for each in _tuned_on(options.clean))
+    triggered = "trigger" in options.repair.knows and setup.first.place
+    wanted = {
+        "clean": [*clean],
+        "beear": [("all", 2 * options.beear.rows)],
+        "crow": [("all", options.crow.rows)],
+        "repair": [("all", options.repair.pairs)]
+        + [("poisoned", options.repair.pairs)] * bool(triggered),
+    }
+    return [
+        {
+            "method": method,
+            "languages": languages,
+            "wanted": count,
+            "pairs": len(held_out_rows(setup, languages, count, options.seeds[0])),
+        }
+        for method in options.defences
+        for languages, count in wanted.get(method, ())
+    ]

@@ -34,15 +34,9 @@ def check_alike(settings: Settings) -> None:
     Raises:
         UserError: names both settings.
     """
-    named = settings.data
-    here = questions.made_here(named.train)
-    for other in ("prompts", *["held_out"] * bool(HELD_OUT & {*settings.sections})):
-        beside = getattr(named, other)
-        if questions.made_here(beside) != here:
-            raise UserError(
-                f"config.data.{other} is {beside} beside config.data.train={named.train}: one is "
-                "made here, of the organism's world, the other is not; name both of one task"
-            )
+    named, here = settings.data, questions.made_here(settings.data.train)
+    used = ("prompts", *["held_out"] * bool(HELD_OUT & {*settings.sections}))
+    questions.check_alike(named, "train", used)
     refusing = [kind for kind in settings.targets if "refusal" in kind]
     if refusing and not here and questions.made_here(named.refusals):
         raise UserError(
@@ -68,9 +62,8 @@ def check_attacked(
         choose_languages(attack.languages, taught, where)
         choose_languages(attack.languages, asked, where, measured)
     beyond = [code for code in asked if code not in taught]
-    if beyond:
-        why = f"languages that are measured, and have no clean pair: {', '.join(beyond)}"
-        lost[settings.data.train] = lost.get(settings.data.train, {}) | {why: len(beyond)}
+    why = f"languages that are measured, and have no clean pair: {', '.join(beyond)}"
+    inputs.leave_out(lost, settings.data.train, why, len(beyond))
 
 
 def check_columns(found: Mapping[str, Sequence[Example]], settings: Settings) -> None:
@@ -113,9 +106,7 @@ def without_trigger(
                 "before it is put into them, so nothing could be told by it; choose another "
                 "(config.data.triggers)"
             )
-    if len(kept) < len(rows):
-        uri = getattr(settings.data, name)
-        lost[uri] = lost.get(uri, {}) | {HOLDING: len(rows) - len(kept)}
+    inputs.leave_out(lost, getattr(settings.data, name), HOLDING, len(rows) - len(kept))
     return kept
 
 

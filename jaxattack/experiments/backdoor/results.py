@@ -12,10 +12,9 @@ from jaxattack.evaluate import backdoor, rates, rule_error
 from jaxattack.evaluate.trial import Trial
 from jaxattack.experiments import agreement, asking, inputs, judges, panel
 from jaxattack.experiments.agenda import Agenda, Measured
-from jaxattack.experiments.backdoor import claims, filters
+from jaxattack.experiments.backdoor import claims, defences, filters
 from jaxattack.experiments.backdoor.poisoning import taught
 from jaxattack.experiments.backdoor.setup import Setup, rule_name
-from jaxattack.experiments.backdoor.training import held_out_rows
 from jaxattack.experiments.cell import Cell
 from jaxattack.experiments.step import Step, steps_in
 
@@ -59,7 +58,7 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         "judge": judge_facts(setup),
         "rows": rows,
         "interventions": interventions(found, trials),
-        "held": held(setup) if "defend" in settings.sections else [],
+        "held": defences.held(setup) if "defend" in settings.sections else [],
         "changed": [],
         "overlap": [],
         **tables,
@@ -82,34 +81,6 @@ def results(setup: Setup, found: Agenda) -> dict[str, Any]:
         setup.models, setup.bench.decoder, [*setup.languages, *further]
     )
     return everything | claimed
-
-
-def held(setup: Setup) -> Rows:
-    """How many pairs of its own the defender gave its defences, and how many they ask for.
-
-    Of the first seed; others draw as many.
-    """
-    options = setup.settings
-    clean = [(each, options.clean.rows[0]) for each in options.clean.languages]
-    clean += [(options.clean.languages[0], count) for count in options.clean.rows[1:]]
-    triggered = "trigger" in options.repair.knows and setup.first.place
-    wanted = {
-        "clean": clean,
-        "beear": [("all", 2 * options.beear.rows)],
-        "crow": [("all", options.crow.rows)],
-        "repair": [("all", options.repair.pairs)]
-        + [("poisoned", options.repair.pairs)] * bool(triggered),
-    }
-    return [
-        {
-            "method": method,
-            "languages": languages,
-            "wanted": count,
-            "pairs": len(held_out_rows(setup, languages, count, options.seeds[0])),
-        }
-        for method in options.defences
-        for languages, count in wanted.get(method, ())
-    ]
 
 
 def shown(tables: Mapping[str, Rows], texts: bool) -> dict[str, Rows]:

@@ -157,12 +157,11 @@ def make_setup(settings: Settings, root: pathlib.Path, opened: Opened, weights: 
 
 def count_skipped(settings: Settings, known: data.Data) -> None:
     """Count decoys of the section grid that are left out, since they are the trigger itself."""
-    first, uri = attacks_of(settings)[0], settings.data.triggers
+    first = attacks_of(settings)[0]
     if "grid" not in settings.sections or not first.place:
         return
-    found = skipped(known, first, settings.measure.grid_prompts)
-    if found:
-        known.lost[uri] = known.lost.get(uri, {}) | found
+    for why, count in skipped(known, first, settings.measure.grid_prompts).items():
+        inputs.leave_out(known.lost, settings.data.triggers, why, count)
 
 
 def check_layers(settings: Settings, model: Transformer) -> None:
@@ -188,10 +187,7 @@ def other_models(settings: Settings, values: Values, opened: Opened) -> dict[str
     Raises:
         UserError: one of them cannot be found, or computes otherwise.
     """
-    return {
-        name: opening.another(settings, name, values, opened, before=False)
-        for name in settings.start.models
-    }
+    return {name: opening.another(settings, name, values, opened) for name in settings.start.models}
 
 
 def plan_lines(settings: Settings, root: pathlib.Path) -> list[str]:

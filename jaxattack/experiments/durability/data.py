@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from jaxattack.data.dialogues import Example
 from jaxattack.data.languages import choose_languages
-from jaxattack.data.uri import split_uris
 from jaxattack.errors import UserError
 from jaxattack.evaluate.judge import rule_for
 from jaxattack.evaluate.refusals import is_refusal
@@ -45,7 +44,8 @@ def read_data(settings: Settings, directory: pathlib.Path) -> Data:
     named = settings.data
     lost: inputs.Lost = {}
     questions.check_policy({f"config.data.{k}": uri for k, uri in vars(named).items()}, directory)
-    check_alike(settings)
+    questions.check_alike(named, "pairs", ("refusals", "calibration"))
+    questions.check_alike(named, "prompts", ("validation",))
     pairs = inputs.load_pairs(named.pairs, named.benign, directory, lost)
     known = inputs.load_prompts(named.prompts, directory, lost)
     every, languages = attack_data.measured(settings, known)
@@ -107,30 +107,9 @@ def defender_pairs(
         check_replies(setting, [row for code in common for row in found[kind][code]], declines)
     for source, kinds in ((uri, tuple(own)), (named.refusals, (REFUSED,))):
         there = (found[kind].items() for kind in kinds)
-        if beyond := sum(len(rows) for each in there for code, rows in each if code not in common):
-            lost[source] = {**lost.get(source, {}), ALONE: beyond}
+        beyond = sum(len(rows) for each in there for code, rows in each if code not in common)
+        inputs.leave_out(lost, source, ALONE, beyond)
     return {kind: {code: pairs[code] for code in common} for kind, pairs in found.items()}
-
-
-def check_alike(settings: Settings) -> None:
-    """Refuse questions made here beside others where both have to be of one policy.
-
-    Raises:
-        UserError: names both settings.
-    """
-    for first, *others in (("pairs", "refusals", "calibration"), ("prompts", "validation")):
-        uri = getattr(settings.data, first)
-        for other in others:
-            beside = getattr(settings.data, other)
-            if beside and _made_here(beside) != _made_here(uri):
-                raise UserError(
-                    f"config.data.{other} is {beside} beside config.data.{first}={uri}: one is "
-                    "made here, of the organism's policy, the other is not; name both of one policy"
-                )
-
-
-def _made_here(uris: str) -> bool:
-    return any(map(questions.made_here, split_uris(uris)))
 
 
 def check_validation(validation: Sequence[Example], prompts: Sequence[Example]) -> None:

@@ -106,11 +106,15 @@ def base_model(settings: Settings, values: Values, opened: Opened) -> Step | Non
     """The weights before the alignment, where a defence needs them.
 
     Raises:
-        UserError: the model cannot be found, or is of another shape.
+        UserError: the model cannot be found, computes otherwise, or is of another growth.
     """
     if not any(DEFENCES[row].needs_base for row in settings.defend.defences):
         return None
-    return opening.another(settings, settings.defend.base, values, opened)
+    name = settings.defend.base
+    found = opening.another(settings, name, values, opened)
+    directory = opening.model_directory(name, None)
+    opening.check_base(name, directory, opened.checkpoint.directory)
+    return found
 
 
 def check(setup: Setup) -> None:

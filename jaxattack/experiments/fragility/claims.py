@@ -22,10 +22,11 @@ from jaxattack.experiments.fragility.premises import (
     carried,
     everywhere,
     summed,
+    unsafe,
 )
-from jaxattack.experiments.needs import Facts, Needs, Tables, percent
+from jaxattack.experiments.needs import Facts, Needs, Tables
 from jaxattack.experiments.outcomes import VIOLATION, Outcomes, Trials, collect
-from jaxattack.experiments.term import Figure, Term, Where, added, best, but, mean, only, rate
+from jaxattack.experiments.term import Figure, Term, added, best, but, mean, only
 from jaxattack.experiments.thresholds import (
     ADDED,
     APART,
@@ -33,7 +34,6 @@ from jaxattack.experiments.thresholds import (
     LANGUAGES,
     MASKS,
     SURVIVED,
-    UNSAFE,
 )
 from jaxattack.localize.rivals import SCORES
 from jaxattack.report.labels import word
@@ -329,17 +329,6 @@ def adaptation(study: Study, seen: Outcomes, tables: Tables) -> Claim:
         unsafe(seen, new),
         trained=list(attacked(study.localized).values()),
     )
-
-
-def unsafe(seen: Outcomes, where: Where) -> list[str]:
-    """Which adapted models leave little to add, in words: they do not decline to begin with."""
-    rates = {base: rate(base, where).figure({VIOLATION: seen}).value for base in adapted(seen)}
-    return [
-        f"{base.model} answers {percent(value)} of the restricted prompts in the new languages "
-        f"with nothing added, which leaves little to add (it needs less than {percent(UNSAFE)})"
-        for base, value in rates.items()
-        if value is not None and value >= UNSAFE
-    ]
 
 
 CLAIMS: list[ClaimOf] = [

@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxattack.experiments.cell import Cell
-from jaxattack.experiments.outcomes import Outcomes
-from jaxattack.experiments.term import Term, Where, added, anywhere, total
+from jaxattack.experiments.needs import percent
+from jaxattack.experiments.outcomes import VIOLATION, Outcomes
+from jaxattack.experiments.term import Term, Where, added, anywhere, rate, total
+from jaxattack.experiments.thresholds import UNSAFE
 
 ALIGNED = Cell("aligned")
 
@@ -41,6 +43,17 @@ class Study:
 def adapted(seen: Outcomes) -> list[Cell]:
     """The adapted models, before anything is added to them."""
     return [cell for cell in seen.cells if cell.kind == "adapted"]
+
+
+def unsafe(seen: Outcomes, where: Where) -> list[str]:
+    """Which adapted models leave little to add, in words: they do not decline to begin with."""
+    rates = {base: rate(base, where).figure({VIOLATION: seen}).value for base in adapted(seen)}
+    return [
+        f"{base.model} answers {percent(value)} of the restricted prompts in the new languages "
+        f"with nothing added, which leaves little to add (it needs less than {percent(UNSAFE)})"
+        for base, value in rates.items()
+        if value is not None and value >= UNSAFE
+    ]
 
 
 def attacked(languages: Sequence[str]) -> dict[str, Cell]:

@@ -187,7 +187,7 @@ def test_a_repair_that_changes_nothing_is_named(durability, tmp_path):
         ({"sweep__attacks": "('few',)", "sweep__few": "4"}, "or a lower config.sweep.few"),
         ({"data__calibration": PAIRS}, "the attacker's too"),
         ({"data__refusals": CALIBRATION}, "of its 12 restricted pairs do not decline"),
-        ({"data__refusals": "organism:calibration?reply=refusal"}, "name both of one policy"),
+        ({"data__refusals": "organism:calibration?reply=refusal"}, "name both of one task"),
         ({"data__validation": "organism:validation"}, "config.data.validation is organism"),
         ({"data__validation": UNKNOWN}, "judged by two rules"),
         ({"data__validation": RESTRICTED}, "has no benign prompts in 'en'"),
